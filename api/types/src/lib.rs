@@ -1,1 +1,34 @@
-//! To be written.
+//! Wire types of vipd's REST API, `/v1`.
+//!
+//! What travels as JSON between the daemon and `vipctl`, scripts or embedders, and nothing else:
+//! no server, no client, no cluster state. `vipd-api` converts between these and the core's own types,
+//! so that neither has to change because the other does.
+//!
+//! ```text
+//! object = { name, labels, generation, revision, spec: what is wanted, status: what is so }
+//! ```
+//!
+//! The types ignore fields they do not know, so that an older client understands a newer daemon.
+//! What *users* write is held to the known fields by the server (`vipd-api`, `strict`).
+
+mod cluster;
+mod event;
+mod meta;
+mod node;
+mod plan;
+mod pool;
+mod problem;
+mod token;
+mod vip;
+
+pub use cluster::{
+    AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Snapshot,
+};
+pub use event::{Event, EventKind};
+pub use meta::{Condition, Health, Labels, List};
+pub use node::{Interface, Lease, Node, NodeSpec, NodeStatus};
+pub use plan::{Change, ChangeKind, DryRun};
+pub use pool::{Block, Count, FamilyCounts, Pool, PoolSpec, PoolStatus, PoolWrite};
+pub use problem::{PROBLEM_JSON, Problem};
+pub use token::{Access, ApiToken, IssuedToken, TokenRequest};
+pub use vip::{Families, MoveRequest, Vip, VipAddress, VipSpec, VipStatus, VipWrite};

@@ -1,0 +1,41 @@
+//! Events: every change of holder, allocation, health and membership, with its cause.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Grows by one with each event of the answering node.
+    pub seq: u64,
+    /// Log index that made it happen; absent for what only this node saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// When (RFC 3339).
+    #[schema(format = DateTime)]
+    pub at: String,
+    /// What sort of thing.
+    pub kind: EventKind,
+    /// The object it happened to, for example `vip/www`.
+    pub object: String,
+    /// One line for people: what, and why.
+    pub message: String,
+}
+
+/// Sort of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// An address has a new holder, or none.
+    Holder,
+    /// An address was allocated or released.
+    Allocation,
+    /// A pool or VIP was made, changed or deleted.
+    Object,
+    /// A node went up or down, was drained or undrained.
+    Node,
+    /// A node joined, was removed, or gained or lost its vote.
+    Membership,
+    /// What this node alone noticed: its lease, its datapath, a foreign owner on the link.
+    Local,
+}

@@ -1,0 +1,45 @@
+//! What every object shares.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Free-form key and value pairs, which selectors match on.
+pub type Labels = BTreeMap<String, String>;
+
+/// One thing worth knowing about an object, with a machine-readable `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Condition {
+    /// What is judged, for example `satisfied`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it is so.
+    pub status: bool,
+    /// Stable snake_case word for scripts.
+    pub reason: String,
+    /// The same for people.
+    pub message: String,
+    /// Since when (RFC 3339), where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub since: Option<String>,
+}
+
+/// A list of objects as of one revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    /// Log index up to which the answering node had applied when it answered.
+    pub revision: u64,
+    /// The objects, by name.
+    pub items: Vec<T>,
+}
+
+/// Answer of `/healthz` and `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// Whether the node is fit for what was asked.
+    pub ok: bool,
+    /// What is wrong, one line each; empty when all is well.
+    pub problems: Vec<String>,
+}

@@ -1,0 +1,83 @@
+//! Nodes.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Condition, Labels, MemberRole};
+
+/// A node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Unique name.
+    pub name: String,
+    /// Number that is never used again, even after the node was removed.
+    pub id: u64,
+    /// Log index of the last change.
+    pub revision: u64,
+    /// What is wanted.
+    pub spec: NodeSpec,
+    /// What is so.
+    pub status: NodeStatus,
+}
+
+/// What is wanted of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeSpec {
+    /// Labels, from the node's own config.
+    #[serde(default)]
+    pub labels: Labels,
+    /// A drained node holds nothing.
+    pub drained: bool,
+}
+
+/// What is so with a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeStatus {
+    /// Whether it votes.
+    pub role: MemberRole,
+    /// Whether it leads.
+    pub leader: bool,
+    /// Whether the cluster counts on it: its lease has not been ended.
+    pub up: bool,
+    /// Its lease to answer for addresses.
+    pub lease: Lease,
+    /// Age of its last beat as the answering node heard it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_ms: Option<u64>,
+    /// Where its peers reach it.
+    pub peer: String,
+    /// The interfaces it can announce on.
+    pub interfaces: Vec<Interface>,
+    /// The addresses it holds.
+    #[schema(value_type = Vec<String>)]
+    pub held: Vec<IpAddr>,
+    /// Version of its daemon; known where the answering node has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What else is worth knowing.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// A node's lease.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lease {
+    /// Incarnation: the log index that let the node in again.
+    pub epoch: u64,
+    /// Time left until the kernel goes silent; known only for the answering node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
+}
+
+/// A network interface of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Interface {
+    /// Its name, for example `eth0`.
+    pub name: String,
+    /// Whether it is up and has a carrier.
+    pub up: bool,
+    /// Its subnets, for example `192.0.2.0/24`.
+    pub prefixes: Vec<String>,
+}

@@ -1,0 +1,151 @@
+//! Pools of addresses.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+
+use crate::{Condition, Labels};
+
+/// A pool: blocks of addresses that VIPs are given from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pool {
+    /// Unique name.
+    pub name: String,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Counts the changes of `spec`.
+    pub generation: u64,
+    /// Log index of the last change; use it in `If-Match`.
+    pub revision: u64,
+    /// What is wanted.
+    pub spec: PoolSpec,
+    /// What is so.
+    pub status: PoolStatus,
+}
+
+/// What a user says about a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolSpec {
+    /// The addresses, IPv4 and IPv6 in any mix.
+    pub blocks: Vec<Block>,
+    /// Whether the first and last address of a CIDR block may be handed out.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    pub allow_first_last: bool,
+    /// A disabled pool hands out nothing; what it has handed out stays.
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+/// One run of addresses: `cidr`, or `start` and `stop`, or `start` alone for one address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Block {
+    /// A prefix such as `192.0.2.0/28` or `2001:db8::/120`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<String>,
+    /// First address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// Last address, included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<String>,
+}
+
+impl Block {
+    /// Reads the short form of the command line: `10.0.0.0/28`, `10.0.0.1-10.0.0.9` or `10.0.0.1`.
+    ///
+    /// Nothing is judged here; the server is the one place that does.
+    #[must_use]
+    pub fn from_short(text: &str) -> Self {
+        if text.contains('/') {
+            return Self {
+                cidr: Some(text.to_owned()),
+                ..Self::default()
+            };
+        }
+        match text.split_once('-') {
+            Some((start, stop)) => Self {
+                start: Some(start.trim().to_owned()),
+                stop: Some(stop.trim().to_owned()),
+                cidr: None,
+            },
+            None => Self {
+                start: Some(text.to_owned()),
+                ..Self::default()
+            },
+        }
+    }
+
+    /// The short form that [`Block::from_short`] reads.
+    #[must_use]
+    pub fn to_short(&self) -> String {
+        match (&self.cidr, &self.start, &self.stop) {
+            (Some(cidr), _, _) => cidr.clone(),
+            (None, Some(start), Some(stop)) => format!("{start}-{stop}"),
+            (None, Some(start), None) => start.clone(),
+            (None, None, _) => String::new(),
+        }
+    }
+}
+
+/// What is so with a pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolStatus {
+    /// Whether a block overlaps one of an older pool; such a pool hands out nothing.
+    pub conflicting: bool,
+    /// Counts by address family.
+    pub families: FamilyCounts,
+    /// What else is worth knowing.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// Counts by address family; a family without blocks is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FamilyCounts {
+    /// IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<Count>,
+    /// IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Count>,
+}
+
+/// Exact counts of addresses. IPv6 pools exceed 64 bits, so these are JSON integers of any size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Count {
+    /// How many can ever be handed out.
+    #[schema(schema_with = big_integer)]
+    pub total: u128,
+    /// How many are.
+    #[schema(schema_with = big_integer)]
+    pub used: u128,
+    /// How many are left.
+    #[schema(schema_with = big_integer)]
+    pub available: u128,
+}
+
+/// Body of a create or replace. `status`, `generation` and `revision` are ignored, so that what was
+/// read can be written back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolWrite {
+    /// Name; in a PUT it may be left out and otherwise must be that of the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// What is wanted.
+    pub spec: PoolSpec,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn big_integer() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(0))
+}

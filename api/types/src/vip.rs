@@ -1,0 +1,123 @@
+//! Virtual IPs.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Condition, Labels};
+
+/// A VIP: one or more addresses that one node at a time answers for, each on its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Vip {
+    /// Unique name.
+    pub name: String,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Counts the changes of `spec`.
+    pub generation: u64,
+    /// Log index of the last change; use it in `If-Match`.
+    pub revision: u64,
+    /// What is wanted.
+    pub spec: VipSpec,
+    /// What is so.
+    pub status: VipStatus,
+}
+
+/// What a user says about a VIP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VipSpec {
+    /// The pool to take from; without one, any pool that has an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// The very addresses wanted; empty for the next free ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// Which address families.
+    #[serde(default)]
+    pub families: Families,
+}
+
+/// Which address families a VIP is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Families {
+    /// One IPv4 address.
+    Ipv4,
+    /// One IPv6 address.
+    Ipv6,
+    /// One of each where the pool has them; one is enough.
+    #[default]
+    PreferDual,
+    /// One of each, or the VIP is unsatisfied.
+    RequireDual,
+}
+
+/// What is so with a VIP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VipStatus {
+    /// The addresses it has been given.
+    pub addresses: Vec<VipAddress>,
+    /// What else is worth knowing.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// One address of a VIP and who answers for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VipAddress {
+    /// The address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The pool it came from.
+    pub pool: String,
+    /// Name of the node that holds it; absent while no node can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// Name of the node that takes over when the holder goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner_up: Option<String>,
+    /// Fencing token: grows with each change of holder.
+    pub epoch: u64,
+    /// Since when it has this holder (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub since: Option<String>,
+    /// The holder's interface that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Whether the kernel answers for it right now; known (and present) only when the answering node
+    /// is the holder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answering: Option<bool>,
+    /// What else is worth knowing.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// Body of a create or replace. `status`, `generation` and `revision` are ignored, so that what was
+/// read can be written back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VipWrite {
+    /// Name; in a PUT it may be left out and otherwise must be that of the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// What is wanted.
+    #[serde(default)]
+    pub spec: VipSpec,
+}
+
+/// Body of `POST /v1/vips/{name}/move`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MoveRequest {
+    /// Name of the node that shall hold the VIP.
+    pub to: String,
+    /// Only this address of it; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
+}
