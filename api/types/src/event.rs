@@ -6,11 +6,10 @@ use utoipa::ToSchema;
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Grows by one with each event of the answering node.
+    /// Its number in the cluster; grows by one with each event.
     pub seq: u64,
-    /// Log index that made it happen; absent for what only this node saw.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revision: Option<u64>,
+    /// Log index of the entry that made it happen.
+    pub revision: u64,
     /// When (RFC 3339).
     #[schema(format = DateTime)]
     pub at: String,
@@ -36,6 +35,4 @@ pub enum EventKind {
     Node,
     /// A node joined, was removed, or gained or lost its vote.
     Membership,
-    /// What this node alone noticed: its lease, its datapath, a foreign owner on the link.
-    Local,
 }

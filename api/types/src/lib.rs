@@ -31,4 +31,4 @@ pub use plan::{Change, ChangeKind, DryRun};
 pub use pool::{Block, Count, FamilyCounts, Pool, PoolSpec, PoolStatus, PoolWrite};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use token::{Access, ApiToken, IssuedToken, TokenRequest};
-pub use vip::{Families, MoveRequest, Vip, VipAddress, VipSpec, VipStatus, VipWrite};
+pub use vip::{Families, Mode, MoveRequest, Vip, VipAddress, VipSpec, VipStatus, VipWrite};

@@ -39,8 +39,10 @@ pub struct NodeStatus {
     pub role: MemberRole,
     /// Whether it leads.
     pub leader: bool,
-    /// Whether the cluster counts on it: its lease has not been ended.
+    /// Whether the cluster counts on it: it has begun a lease that has not been withdrawn.
     pub up: bool,
+    /// Whether it is shutting down.
+    pub retiring: bool,
     /// Its lease to answer for addresses.
     pub lease: Lease,
     /// Age of its last beat as the answering node heard it.
@@ -53,9 +55,8 @@ pub struct NodeStatus {
     /// The addresses it holds.
     #[schema(value_type = Vec<String>)]
     pub held: Vec<IpAddr>,
-    /// Version of its daemon; known where the answering node has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
+    /// Version of its daemon.
+    pub version: String,
     /// What else is worth knowing.
     #[serde(default)]
     pub conditions: Vec<Condition>,

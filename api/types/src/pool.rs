@@ -36,6 +36,25 @@ pub struct PoolSpec {
     /// A disabled pool hands out nothing; what it has handed out stays.
     #[serde(default)]
     pub disabled: bool,
+    /// Whether a VIP that names no pool may get its address here.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    pub auto_assign: bool,
+    /// Pools with a lower number are tried first; equal numbers by name.
+    #[serde(default)]
+    pub priority: i32,
+}
+
+impl Default for PoolSpec {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::new(),
+            allow_first_last: true,
+            disabled: false,
+            auto_assign: true,
+            priority: 0,
+        }
+    }
 }
 
 /// One run of addresses: `cidr`, or `start` and `stop`, or `start` alone for one address.
@@ -112,7 +131,8 @@ pub struct FamilyCounts {
     pub ipv6: Option<Count>,
 }
 
-/// Exact counts of addresses. IPv6 pools exceed 64 bits, so these are JSON integers of any size.
+/// Exact counts of addresses. IPv6 pools exceed 64 bits, so these are JSON integers of any size (only a pool of
+/// all 2^128 IPv6 addresses is said to have one fewer).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Count {
     /// How many can ever be handed out.

@@ -22,6 +22,9 @@ pub struct ApiToken {
     pub name: String,
     /// What it allows.
     pub access: Access,
+    /// When it was made (RFC 3339).
+    #[schema(format = DateTime)]
+    pub created: String,
     /// Until when it is good (RFC 3339); absent for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]

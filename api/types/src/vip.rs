@@ -37,9 +37,24 @@ pub struct VipSpec {
     /// Which address families.
     #[serde(default)]
     pub families: Families,
+    /// How the holder serves it.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Announce on the interface of this name, even where no subnet of it contains the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
 }
 
-/// Which address families a VIP is given.
+/// How the holder serves a VIP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The address is put on the holder's interface; programs on the holder serve it.
+    #[default]
+    Local,
+}
+
+/// Which address families a VIP is given, where it names no address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Families {
@@ -116,8 +131,4 @@ pub struct VipWrite {
 pub struct MoveRequest {
     /// Name of the node that shall hold the VIP.
     pub to: String,
-    /// Only this address of it; all of them when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub address: Option<IpAddr>,
 }
