@@ -1,1 +1,75 @@
-fn main() {}
+//! `cargo xtask`: the repository's tasks. `demo` and `test` are for everybody, the others for those who change vipd.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod apt;
+mod demo;
+mod ebpf;
+mod fix;
+mod needs;
+mod package;
+mod repo;
+mod sh;
+mod shape;
+mod stage;
+mod test;
+mod tools;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the vipd repository.
+#[derive(Parser, Debug)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand, Debug)]
+enum Task {
+    /// Show the main job on this machine: three hosts, a VIP, and what happens when they fail.
+    Demo {
+        /// Leave the hosts running at the end and say how to explore them.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run every test (as root: they load eBPF programs and make network namespaces).
+    Test(test::Options),
+    /// Check everything that can be judged without running vipd; changes nothing.
+    Verify {
+        /// Only these checks.
+        #[arg(value_enum)]
+        checks: Vec<verify::Check>,
+    },
+    /// Format, and take clippy's advice where a program can.
+    Fix,
+    /// Build the eBPF object from datapath/ebpf and put it where it is checked in.
+    Ebpf(ebpf::Options),
+    /// Build the deb and the rpm into target/packages and check them.
+    Package(package::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Demo { keep } => demo::run(keep),
+        Task::Test(options) => test::run(&options),
+        Task::Verify { checks } => verify::run(&checks),
+        Task::Fix => fix::run(),
+        Task::Ebpf(options) => ebpf::run(&options),
+        Task::Package(options) => package::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

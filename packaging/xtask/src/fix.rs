@@ -1,0 +1,28 @@
+//! `cargo xtask fix`: the writing twin of `verify`. Formats, and takes clippy's machine-applicable advice.
+
+use anyhow::Result;
+
+use crate::sh;
+use crate::stage::Stages;
+use crate::verify::MANIFESTS;
+
+/// Fixes what a program can fix; what remains is for `verify` to report.
+pub(crate) fn run() -> Result<()> {
+    let mut stages = Stages::new("fix");
+    stages.run("clippy", || {
+        sh::run(sh::cargo().args([
+            "clippy",
+            "--fix",
+            "--allow-dirty",
+            "--allow-staged",
+            "--workspace",
+            "--all-targets",
+        ]))
+    });
+    stages.run("fmt", || {
+        MANIFESTS.iter().try_for_each(|manifest| {
+            sh::run(sh::cargo().args(["fmt", "--all", "--manifest-path", manifest]))
+        })
+    });
+    stages.finish()
+}

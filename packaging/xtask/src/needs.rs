@@ -1,0 +1,37 @@
+//! What the tasks need from Debian, in one place, so that a reader sees the whole footprint.
+
+use crate::apt::{Need, program};
+
+/// For `cargo xtask demo`: network namespaces, bridges, and the faults of the lab.
+pub(crate) const DEMO: &[Need] = &[
+    program("ip", "iproute2"),
+    program("tc", "iproute2"),
+    program("nft", "nftables"),
+];
+
+/// For `cargo xtask test`: the demo's, and independent programs that the tests ask for a second opinion.
+pub(crate) const TEST: &[Need] = &[
+    program("ip", "iproute2"),
+    program("tc", "iproute2"),
+    program("nft", "nftables"),
+    program("ping", "iputils-ping"),
+    program("arping", "arping"),
+];
+
+/// For `cargo xtask package`: `xz` is cargo-deb's compressor, the others judge the result.
+pub(crate) const PACKAGE: &[Need] = &[
+    program("xz", "xz-utils"),
+    program("strip", "binutils"),
+    program("dpkg-deb", "dpkg"),
+    program("lintian", "lintian"),
+    program("rpm", "rpm"),
+];
+
+/// For `cargo xtask package --test`: a small Debian, booted in a container with a real systemd.
+pub(crate) const BOOT: &[Need] = &[
+    program("mmdebstrap", "mmdebstrap"),
+    program("systemd-nspawn", "systemd-container"),
+    program("ip", "iproute2"),
+    program("unshare", "util-linux"),
+    program("script", "bsdutils"),
+];
