@@ -1,1 +1,46 @@
-//! To be written.
+//! The bytes that vipd's eBPF programs and the daemon share: map keys, map values, map shapes
+//! and the frames that both of them put on the wire. Nothing else lives here: no logic of the
+//! lease, no policy, no system call.
+//!
+//! ```text
+//!   daemon ──writes──▶ GATE       one deadline for the whole node (CLOCK_BOOTTIME)
+//!          ──writes──▶ ADDRESSES  one entry per managed address: open or shut, where, which MAC
+//!          ◀──reads─── COUNTERS   per address and CPU
+//!          ◀──reads─── CONFLICTS  somebody else uses an address that is open here
+//! ```
+//!
+//! An address is answered for, and may be spoken from, exactly while its entry is
+//! [`flags::OPEN`] **and** the clock is before the deadline. Everything else is silence.
+//!
+//! **Invariant:** a change of any size, offset or meaning in this crate raises [`SCHEMA`]. The
+//! pinned maps of different schemas never meet, because the schema is part of their path.
+
+#![no_std]
+// `unsafe impl Pod` for plain `repr(C)` structs without padding; see each SAFETY comment.
+#![allow(unsafe_code)]
+
+mod address;
+mod conflict;
+mod counter;
+pub mod frame;
+mod map;
+
+pub use address::{Address, AddressKey, flags};
+pub use conflict::Conflict;
+pub use counter::{Counter, Counters};
+pub use map::{MAPS, MapKind, MapSpec, map_flags, max_entries, name};
+
+/// Version of everything in this crate, part of the path of the pins (`…/v1/`).
+pub const SCHEMA: u32 = 1;
+
+/// Names of the two programs in the object, one for each direction of an interface.
+pub mod program {
+    /// Sees every frame that enters: answers ARP and NDP, drops what is addressed to a shut VIP.
+    pub const INGRESS: &str = "vipd_ingress";
+    /// Sees every frame that leaves: drops what is sent from a shut VIP.
+    pub const EGRESS: &str = "vipd_egress";
+}
+
+/// The value of the only element of `GATE`: nanoseconds of CLOCK_BOOTTIME (the clock of
+/// `bpf_ktime_get_boot_ns`) until which this node may speak. 0, the value of a fresh map: never.
+pub type Deadline = u64;
