@@ -1,0 +1,77 @@
+//! The gate, and the fence for IP packets to and from a managed address.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, programs::TcContext};
+use vipd_datapath_common::{Address, AddressKey, Counter, flags, frame::ETHERNET};
+
+use crate::{
+    maps,
+    parse,
+    verdict::Verdict,
+};
+
+/// Whether this node may speak for the address at this instant.
+#[inline(always)]
+pub fn is_open(address: &Address) -> bool {
+    address.has(flags::OPEN) && now() < maps::deadline()
+}
+
+/// CLOCK_BOOTTIME in nanoseconds: it counts on while the host is suspended.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Offsets in an IPv4 header.
+const SOURCE: usize = 12;
+const DESTINATION: usize = 16;
+
+#[inline(always)]
+pub fn ingress_v4(ctx: &TcContext) -> Verdict {
+    match key_v4(ctx, DESTINATION) {
+        Some(key) => ingress(&key),
+        None => Verdict::Pass,
+    }
+}
+
+#[inline(always)]
+pub fn egress_v4(ctx: &TcContext) -> Verdict {
+    match key_v4(ctx, SOURCE) {
+        Some(key) => egress(ctx, &key),
+        None => Verdict::Pass,
+    }
+}
+
+#[inline(always)]
+fn key_v4(ctx: &TcContext, offset: usize) -> Option<AddressKey> {
+    let mut address = MaybeUninit::uninit();
+    parse::read(ctx, ETHERNET + offset, &mut address).map(|address| AddressKey::v4(*address))
+}
+
+/// A packet to `destination`: while that is shut it must not reach the programs of this host.
+#[inline(always)]
+pub fn ingress(destination: &AddressKey) -> Verdict {
+    match maps::address(destination) {
+        Some(address) if address.has(flags::LOCAL) && !is_open(address) => {
+            maps::count(destination, Counter::DroppedIngress);
+            Verdict::Drop
+        }
+        Some(_) | None => Verdict::Pass,
+    }
+}
+
+/// A packet from `source`. While that is shut nothing made on this host may carry it: not even
+/// what an old connection still sends after the address has gone. The holder's packets that this
+/// host only forwards do pass.
+#[inline(always)]
+pub fn egress(ctx: &TcContext, source: &AddressKey) -> Verdict {
+    match maps::address(source) {
+        Some(address) if parse::made_here(ctx) && !is_open(address) => {
+            maps::count(source, Counter::DroppedEgress);
+            Verdict::Drop
+        }
+        Some(_) | None => Verdict::Pass,
+    }
+}

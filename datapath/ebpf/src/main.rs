@@ -1,0 +1,69 @@
+//! vipd's eBPF programs: they answer for the virtual IPs of this node, and fence them.
+//!
+//! ```text
+//!             ┌───────────────────── one interface ─────────────────────┐
+//!   wire ──▶ vipd_ingress ── Pass ──▶ the host's stack ──▶ vipd_egress ──▶ wire
+//!                │   └────── Drop                             └── Drop
+//!                └── Answer: rewritten in place, back out of the same interface
+//! ```
+//!
+//! One file a subject: [`parse`] which protocol, [`fence`] the gate and the rule for IP packets,
+//! [`arp`] and [`ndp`] the neighbour protocols, [`verdict`] the return codes.
+//!
+//! **Invariant:** an address is answered for and spoken from only while its entry is open and
+//! CLOCK_BOOTTIME is before the deadline in `GATE`. No program extends a deadline or opens an
+//! entry; if the daemon dies, silence follows by itself.
+//!
+//! Deliberately absent: tagged frames (they belong to the VLAN device above, which has programs
+//! of its own), and anything about addresses without an entry.
+
+#![no_std]
+#![no_main]
+
+mod arp;
+mod conflict;
+mod fence;
+mod maps;
+mod ndp;
+mod parse;
+mod verdict;
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+
+use parse::Network;
+use verdict::Verdict;
+
+/// Frames that enter.
+#[classifier]
+pub fn vipd_ingress(ctx: TcContext) -> i32 {
+    let verdict = match parse::network(&ctx) {
+        Network::Arp => arp::ingress(&ctx),
+        Network::Ipv4 => fence::ingress_v4(&ctx),
+        Network::Ipv6 => ndp::ingress(&ctx),
+        Network::Other => Verdict::Pass,
+    };
+    verdict.code(&ctx)
+}
+
+/// Frames that leave.
+#[classifier]
+pub fn vipd_egress(ctx: TcContext) -> i32 {
+    let verdict = match parse::network(&ctx) {
+        Network::Arp => arp::egress(&ctx),
+        Network::Ipv4 => fence::egress_v4(&ctx),
+        Network::Ipv6 => ndp::egress(&ctx),
+        Network::Other => Verdict::Pass,
+    };
+    verdict.code(&ctx)
+}
+
+/// Some helpers of the kernel are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Never linked: the verifier refuses a program that could loop here.
+    loop {}
+}

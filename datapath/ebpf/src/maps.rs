@@ -1,0 +1,73 @@
+//! The maps, in the shapes of `vipd-datapath-common`.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuHashMap, RingBuf},
+    macros::btf_map,
+};
+use vipd_datapath_common::{
+    Address, AddressKey, Conflict, Counter, Counters, Deadline, map_flags, max_entries,
+};
+
+#[btf_map]
+static GATE: Array<Deadline, { max_entries::GATE }, { map_flags::MMAPABLE }> = Array::new();
+
+#[btf_map]
+static ADDRESSES: HashMap<
+    AddressKey,
+    Address,
+    { max_entries::ADDRESSES },
+    { map_flags::NO_PREALLOC },
+> = HashMap::new();
+
+#[btf_map]
+static COUNTERS: PerCpuHashMap<
+    AddressKey,
+    Counters,
+    { max_entries::ADDRESSES },
+    { map_flags::NO_PREALLOC },
+> = PerCpuHashMap::new();
+
+#[btf_map]
+static CONFLICTS: RingBuf<(), { max_entries::CONFLICTS }> = RingBuf::new();
+
+/// The node's deadline.
+#[inline(always)]
+pub fn deadline() -> Deadline {
+    match GATE.get_ptr(0) {
+        // SAFETY: a live element of an array map. The daemon writes it with one atomic store;
+        // `volatile` makes this one load.
+        Some(deadline) => unsafe { deadline.read_volatile() },
+        None => 0,
+    }
+}
+
+/// The entry of a managed address.
+#[inline(always)]
+pub fn address(key: &AddressKey) -> Option<&'static Address> {
+    // SAFETY: programs run inside an RCU read section and the map frees elements only after a
+    // grace period (NO_PREALLOC), so the element stays what it is until the program ends.
+    unsafe { ADDRESSES.get(key) }
+}
+
+/// This CPU's counters of an address; `None` until the daemon has made them.
+#[inline(always)]
+pub fn counters(key: &AddressKey) -> Option<&'static mut Counters> {
+    // SAFETY: per-CPU, and a program is neither preempted by another one of its kind on this CPU
+    // nor does it hold two of these at once.
+    COUNTERS.get_ptr_mut(key).map(|counters| unsafe { &mut *counters })
+}
+
+/// Counts one event of an address.
+#[inline(always)]
+pub fn count(key: &AddressKey, counter: Counter) {
+    if let Some(counters) = counters(key) {
+        let count = &mut counters.counts[counter as usize];
+        *count = count.wrapping_add(1);
+    }
+}
+
+/// Reports a conflict. A full buffer loses the event; its count is kept elsewhere.
+#[inline(always)]
+pub fn report(conflict: &Conflict) {
+    let _ = CONFLICTS.output_untyped::<Conflict>(conflict, 0);
+}

@@ -1,0 +1,85 @@
+//! Which protocol a frame carries. Only untagged Ethernet is looked into.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{helpers::generated::bpf_skb_load_bytes, programs::TcContext};
+
+/// The protocol behind the Ethernet header.
+pub enum Network {
+    Arp,
+    Ipv4,
+    Ipv6,
+    /// Anything else, and everything that carries a VLAN tag: that is another network, and the
+    /// VLAN device above has programs of its own if an address lives there.
+    Other,
+}
+
+const PACKET_OTHERHOST: u32 = 3;
+const VLAN_ID: u32 = 0x0fff;
+
+/// Decides from the metadata alone. The kernel has moved an outer tag there before ingress; a tag
+/// still in the frame shows as the protocol. VLAN 0 is a mere priority: the frame is untagged.
+#[inline(always)]
+pub fn network(ctx: &TcContext) -> Network {
+    // SAFETY: the context is valid while the program runs.
+    let (protocol, tagged) = unsafe {
+        let skb = ctx.skb.skb;
+        (
+            (*skb).protocol,
+            (*skb).vlan_present != 0 && (*skb).vlan_tci & VLAN_ID != 0,
+        )
+    };
+    if tagged {
+        return Network::Other;
+    }
+    match u16::from_be(protocol as u16) {
+        0x0806 => Network::Arp,
+        0x0800 => Network::Ipv4,
+        0x86dd => Network::Ipv6,
+        _ => Network::Other,
+    }
+}
+
+/// Sent to a MAC that is not this interface's: seen only because the interface is promiscuous.
+#[inline(always)]
+pub fn for_another_host(ctx: &TcContext) -> bool {
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).pkt_type == PACKET_OTHERHOST }
+}
+
+/// Made on this host, not forwarded through it.
+#[inline(always)]
+pub fn made_here(ctx: &TcContext) -> bool {
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).ingress_ifindex == 0 }
+}
+
+/// What is read from a frame: `repr(C)`, byte arrays only, so that any bytes are a valid value.
+///
+/// # Safety
+/// Every bit pattern must be valid for the type, and it must have no padding.
+pub unsafe trait Header {}
+
+// SAFETY: bytes.
+unsafe impl<const N: usize> Header for [u8; N] {}
+
+/// Reads a `T` at `offset` of the frame, linear or not, into `buffer`; `None` if the frame is
+/// shorter. The buffer is the caller's: returned by value it would be copied byte by byte.
+#[inline(always)]
+pub fn read<'a, T: Header>(
+    ctx: &TcContext,
+    offset: usize,
+    buffer: &'a mut MaybeUninit<T>,
+) -> Option<&'a T> {
+    // SAFETY: the helper writes size_of::<T>() bytes into the buffer or fails, and any bytes are
+    // a T.
+    unsafe {
+        let result = bpf_skb_load_bytes(
+            ctx.skb.skb.cast(),
+            offset as u32,
+            buffer.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+        );
+        (result == 0).then(|| buffer.assume_init_ref())
+    }
+}
