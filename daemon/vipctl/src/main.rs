@@ -1,1 +1,55 @@
-fn main() {}
+//! `vipctl`: the command line of vipd.
+//!
+//! One file per noun. The definition in [`cli`] yields the parser, the help, the completions and the man
+//! pages. Nothing is decided here: the daemon judges, this asks and shows.
+//!
+//! Exit codes: 0 done, 1 refused or failed (one line on stderr, then the next step), 2 usage.
+
+mod apply;
+mod cli;
+mod cluster;
+mod connect;
+mod events;
+mod failure;
+mod generate;
+mod manifest;
+mod node;
+mod output;
+mod pool;
+mod render;
+mod status;
+mod token;
+mod vip;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Noun};
+use crate::failure::Failure;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let (global, noun) = (cli.global, cli.noun);
+    match noun {
+        Noun::Pool(verb) => pool::run(verb, &global).await,
+        Noun::Vip(verb) => vip::run(verb, &global).await,
+        Noun::Node(verb) => node::run(verb, &global).await,
+        Noun::Cluster(verb) => cluster::run(verb, &global).await,
+        Noun::Status(args) => status::run(&args, &global).await,
+        Noun::Events(args) => events::run(&args, &global).await,
+        Noun::Token(verb) => token::run(verb, &global).await,
+        Noun::Apply(args) => apply::run(&args, None, &global).await,
+        Noun::Completions { shell } => generate::completions(shell),
+        Noun::Man { dir } => generate::man_pages(&dir),
+    }
+}

@@ -1,0 +1,158 @@
+//! The one definition: options, nouns and verbs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::{apply, cluster, events, node, pool, status, token, vip};
+
+/// Ask vipd, and tell it what to do.
+#[derive(Debug, Parser)]
+#[command(name = "vipctl", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) noun: Noun,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vipctl pool create web --block 10.0.0.10-10.0.0.20 --block fd00::10-fd00::20
+  vipctl vip create www --pool web --families require_dual
+  vipctl status --watch
+  vipctl vip move www --to n2
+  vipctl node drain n1
+  vipctl --server https://192.0.2.1:7480 --ca ca.crt --token-file token vip list -o yaml";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// API to ask: unix:/path or https://host:port [default: unix:/run/vipd/api.sock]
+    #[arg(
+        long,
+        global = true,
+        env = "VIPD_SERVER",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) server: Option<String>,
+    /// File with the bearer token, for https
+    #[arg(
+        long,
+        global = true,
+        env = "VIPD_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub(crate) token_file: Option<PathBuf>,
+    /// File with the cluster's CA certificate, for https
+    #[arg(
+        long,
+        global = true,
+        env = "VIPD_CA",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub(crate) ca: Option<PathBuf>,
+    /// How to show the answer
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
+    pub(crate) output: Format,
+    /// Be content with what the asked node knows, even without a quorum
+    #[arg(long, global = true)]
+    pub(crate) local: bool,
+}
+
+/// How to show an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For scripts
+    Json,
+    /// For files that `apply -f` takes
+    Yaml,
+}
+
+/// What to act on.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Noun {
+    /// Pools of addresses
+    #[command(subcommand, visible_alias = "pools")]
+    Pool(pool::Verb),
+    /// Virtual IPs
+    #[command(subcommand, visible_alias = "vips")]
+    Vip(vip::Verb),
+    /// Nodes of the cluster
+    #[command(subcommand, visible_alias = "nodes")]
+    Node(node::Verb),
+    /// Members, leader, quorum, join tokens
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
+    /// Everything at a glance, as the asked node sees it
+    Status(status::StatusArgs),
+    /// What happened, and why
+    Events(events::EventsArgs),
+    /// Tokens for the API over TLS
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(token::Verb),
+    /// Make or replace everything that a file describes
+    Apply(apply::ApplyArgs),
+    /// Completions for a shell, on stdout
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Man pages, into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        dir: PathBuf,
+    },
+}
+
+/// Options of a write.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct WriteArgs {
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Only if the object is still at this revision
+    #[arg(long, value_name = "N")]
+    pub(crate) if_revision: Option<u64>,
+}
+
+impl From<WriteArgs> for vipd_client::WriteOptions {
+    fn from(args: WriteArgs) -> Self {
+        Self {
+            dry_run: args.dry_run,
+            if_revision: args.if_revision,
+        }
+    }
+}
+
+/// Reads `key=value`.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is key=value".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,155 @@
+//! `vipctl cluster`.
+
+use clap::{Subcommand, ValueEnum};
+use vipd_api_types::{AddMember, Cluster, JoinTokenRequest, MemberRole};
+
+use crate::cli::Global;
+use crate::failure::Failure;
+use crate::output::{self, Mood, or_dash};
+use crate::{connect, render};
+
+/// What to do with the cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Leader, term, quorum and members
+    #[command(visible_alias = "get")]
+    Members,
+    /// Make a token for `vipd join`; it is shown once
+    Token {
+        /// What part the node that joins with it shall play
+        #[arg(long, value_enum, default_value = "voter")]
+        role: RoleArg,
+        /// Minutes for which it is good
+        #[arg(long, default_value_t = 24 * 60, value_name = "MINUTES")]
+        ttl: u64,
+        /// How many nodes may join with it
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        uses: u32,
+    },
+    /// Give a vote to a node that has joined without one
+    Promote {
+        /// The node's name
+        name: String,
+    },
+    /// Remove a node for good
+    Remove {
+        /// The node's name
+        name: String,
+    },
+    /// Have the asked node write a snapshot of its state
+    Snapshot,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Votes and holds addresses
+    Voter,
+    /// Holds addresses, has no vote
+    Agent,
+    /// Votes, never holds
+    Witness,
+}
+
+impl From<RoleArg> for MemberRole {
+    fn from(arg: RoleArg) -> Self {
+        match arg {
+            RoleArg::Voter => Self::Voter,
+            RoleArg::Agent => Self::Agent,
+            RoleArg::Witness => Self::Witness,
+        }
+    }
+}
+
+pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
+    let client = connect::client(global)?;
+    match verb {
+        Verb::Members => {
+            let cluster = client.cluster().await?;
+            output::show(&cluster, global.output, || {
+                format!("{}\n\n{}", headline(&cluster), members(&cluster))
+            })
+        }
+        Verb::Token { role, ttl, uses } => {
+            let request = JoinTokenRequest {
+                role: role.into(),
+                ttl_seconds: ttl.saturating_mul(60),
+                uses,
+            };
+            let token = client.join_token(&request).await?;
+            output::show(&token, global.output, || {
+                format!(
+                    "{}\n\nGood {}. On the node that shall join, as root:\n  {}",
+                    token.token,
+                    render::until(Some(&token.expires)),
+                    token.command
+                )
+            })
+        }
+        Verb::Promote { name } => {
+            let cluster = client.add_member(&AddMember { name: name.clone() }).await?;
+            output::show(&cluster, global.output, || {
+                format!("node/{name} gets a vote\n{}", members(&cluster))
+            })
+        }
+        Verb::Remove { name } => {
+            let cluster = client.remove_member(&name).await?;
+            output::show(&cluster, global.output, || {
+                format!("node/{name} removed\n{}", members(&cluster))
+            })
+        }
+        Verb::Snapshot => {
+            let snapshot = client.snapshot().await?;
+            output::show(&snapshot, global.output, || {
+                format!("snapshot written up to log index {}", snapshot.index)
+            })
+        }
+    }
+}
+
+/// The cluster on one line, and what is wrong on further ones.
+pub(crate) fn headline(cluster: &Cluster) -> String {
+    let quorum = cluster.quorum;
+    let mut text = format!(
+        "leader {}, term {}, {} ({} of {} voters needed), applied {} of {} committed, as {} sees it (vipd {})",
+        or_dash(cluster.leader.as_deref()),
+        cluster.term,
+        if quorum.ok { "quorum" } else { "NO QUORUM" },
+        quorum.needed,
+        quorum.voters,
+        cluster.applied,
+        cluster.commit,
+        cluster.answered_by,
+        cluster.version,
+    );
+    for complaint in render::complaints(&cluster.conditions) {
+        text.push_str("\n! ");
+        text.push_str(complaint);
+    }
+    text
+}
+
+fn members(cluster: &Cluster) -> String {
+    let mut table = output::table(&["MEMBER", "ID", "ROLE", "VOTES", "STATE", "PEER"]);
+    for member in &cluster.members {
+        let role = serde_json::to_string(&member.role).unwrap_or_default();
+        let state = if member.up {
+            output::mood("up", Mood::Good)
+        } else {
+            output::mood("down", Mood::Bad)
+        };
+        table.add_row(vec![
+            member.name.as_str().into(),
+            member.id.into(),
+            format!(
+                "{}{}",
+                role.trim_matches('"'),
+                if member.leader { ", leader" } else { "" }
+            )
+            .into(),
+            if member.voting { "yes" } else { "no" }.into(),
+            state,
+            member.peer.as_str().into(),
+        ]);
+    }
+    output::draw(&table)
+}

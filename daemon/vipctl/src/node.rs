@@ -1,0 +1,163 @@
+//! `vipctl node`.
+
+use clap::Subcommand;
+use vipd_api_types::Node;
+use vipd_client::{Client, Written};
+
+use crate::cli::{Format, Global, WriteArgs};
+use crate::failure::Failure;
+use crate::output::{self, Mood};
+use crate::wait::WaitArgs;
+use crate::{connect, render};
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List all nodes
+    List,
+    /// Show one node with its interfaces
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// Take every address off a node and keep them off
+    Drain {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+    /// Let a drained node hold addresses again
+    Undrain {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+}
+
+pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
+    let client = connect::client(global)?;
+    match verb {
+        Verb::List => {
+            let nodes = client.list::<Node>().await?;
+            output::show(&nodes, global.output, || table(&nodes.items))
+        }
+        Verb::Get { name } => {
+            let node = client.get::<Node>(&name).await?;
+            output::show(&node, global.output, || {
+                format!(
+                    "{}\n\n{}",
+                    table(std::slice::from_ref(&node)),
+                    interfaces(&node)
+                )
+            })
+        }
+        Verb::Drain { name, wait, write } => {
+            drain(&client, &name, wait, write, global.output).await
+        }
+        Verb::Undrain { name, write } => match client.drain(&name, false, write.into()).await? {
+            Written::Done(_) => output::line(&format!("node/{name} undrained")),
+            Written::Tried(tried) => {
+                render::dry_run(&tried, &format!("node/{name}"), global.output)
+            }
+        },
+    }
+}
+
+async fn drain(
+    client: &Client,
+    name: &str,
+    wait: WaitArgs,
+    write: WriteArgs,
+    format: Format,
+) -> Result<(), Failure> {
+    match client.drain(name, true, write.into()).await? {
+        Written::Tried(tried) => return render::dry_run(&tried, &format!("node/{name}"), format),
+        Written::Done(_) if wait.wait == 0 => {
+            return output::line(&format!("node/{name} is being drained"));
+        }
+        Written::Done(_) => {}
+    }
+    wait.until(async || {
+        let held = client.get::<Node>(name).await?.status.held;
+        let left: Vec<_> = held.iter().map(ToString::to_string).collect();
+        Ok((!left.is_empty()).then(|| format!("{name} still holds {}", left.join(", "))))
+    })
+    .await?;
+    output::line(&format!("node/{name} drained: it holds nothing"))
+}
+
+/// One line per node.
+pub(crate) fn table(nodes: &[Node]) -> String {
+    let mut table = output::table(&[
+        "NODE",
+        "ID",
+        "ROLE",
+        "STATE",
+        "HOLDS",
+        "LEASE",
+        "LAST SEEN",
+        "PEER",
+        "VERSION",
+    ]);
+    for node in nodes {
+        let (state, mood) = state(node);
+        let role = serde_json::to_string(&node.status.role).unwrap_or_default();
+        let milliseconds =
+            |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms"));
+        table.add_row(vec![
+            node.name.as_str().into(),
+            node.id.into(),
+            format!(
+                "{}{}",
+                role.trim_matches('"'),
+                if node.status.leader { ", leader" } else { "" }
+            )
+            .into(),
+            output::mood(state, mood),
+            node.status.held.len().into(),
+            milliseconds(node.status.lease.expires_in_ms).into(),
+            milliseconds(node.status.last_seen_ms).into(),
+            node.status.peer.as_str().into(),
+            output::or_dash(Some(&node.status.version)).into(),
+        ]);
+    }
+    output::draw(&table)
+}
+
+fn interfaces(node: &Node) -> String {
+    let mut table = output::table(&["INTERFACE", "STATE", "PREFIXES"]);
+    for interface in &node.status.interfaces {
+        let state = if interface.up {
+            output::mood("up", Mood::Good)
+        } else {
+            output::mood("down", Mood::Bad)
+        };
+        table.add_row(vec![
+            interface.name.as_str().into(),
+            state,
+            interface.prefixes.join(" ").into(),
+        ]);
+    }
+    output::draw(&table)
+}
+
+fn state(node: &Node) -> (String, Mood) {
+    let mut words = vec![if node.status.up { "up" } else { "down" }];
+    if node.spec.drained {
+        words.push("drained");
+    }
+    if node.status.retiring {
+        words.push("shutting down");
+    }
+    words.extend(render::complaints(&node.status.conditions));
+    let mood = match (node.status.up, words.len()) {
+        (false, _) => Mood::Bad,
+        (true, 1) => Mood::Good,
+        (true, _) => Mood::Odd,
+    };
+    (words.join(", "), mood)
+}

@@ -1,0 +1,119 @@
+//! Showing an answer: table, JSON or YAML, on a stdout that may go away.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use serde::Serialize;
+
+use crate::cli::Format;
+use crate::failure::Failure;
+
+/// Shows `value` as the format asks; `table` is drawn only when it is wanted.
+pub(crate) fn show<T: Serialize>(
+    value: &T,
+    format: Format,
+    table: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    // Straight from the typed value: a detour over serde_json::Value would lose counts above 64 bits.
+    let text = match format {
+        Format::Table => table(),
+        Format::Json => serde_json::to_string_pretty(value).map_err(|cause| odd(&cause))?,
+        Format::Yaml => serde_yaml_ng::to_string(value).map_err(|cause| odd(&cause))?,
+    };
+    line(text.trim_end())
+}
+
+/// Prints one line (or several). A reader that has gone away ends the program quietly, as `| head` expects.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(cause) => Err(Failure::new(
+            format!("cannot write to stdout: {cause}"),
+            "check where it goes",
+        )),
+    }
+}
+
+/// Whether people are looking.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether to use colour: on a terminal, unless NO_COLOR says otherwise.
+fn colour() -> bool {
+    is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A table without lines, as wide as the terminal at most.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    if is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table.set_header(header.iter().map(|title| {
+        let cell = Cell::new(title);
+        if colour() {
+            cell.add_attribute(Attribute::Bold)
+        } else {
+            cell
+        }
+    }));
+    table
+}
+
+/// The table as text, without blanks at the ends of lines and the margin on the left.
+pub(crate) fn draw(table: &Table) -> String {
+    table
+        .lines()
+        .map(|line| {
+            line.strip_prefix(' ')
+                .unwrap_or(&line)
+                .trim_end()
+                .to_owned()
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// How a state is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Odd,
+    /// Broken.
+    Bad,
+}
+
+/// A cell in the colour of its mood.
+pub(crate) fn mood(text: impl Into<String>, mood: Mood) -> Cell {
+    let cell = Cell::new(text.into());
+    if !colour() {
+        return cell;
+    }
+    match mood {
+        Mood::Good => cell.fg(Color::Green),
+        Mood::Odd => cell.fg(Color::Yellow),
+        Mood::Bad => cell.fg(Color::Red).add_attribute(Attribute::Bold),
+    }
+}
+
+/// What stands in a cell where there is nothing to say.
+pub(crate) fn or_dash(text: Option<&str>) -> String {
+    match text {
+        Some(text) if !text.is_empty() => text.to_owned(),
+        _ => "-".to_owned(),
+    }
+}
+
+fn odd(cause: &dyn std::error::Error) -> Failure {
+    Failure::new(
+        format!("cannot show the answer: {cause}"),
+        "try another -o format",
+    )
+}

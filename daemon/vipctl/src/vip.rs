@@ -1,0 +1,269 @@
+//! `vipctl vip`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use vipd_api_types::{Families, Mode, MoveRequest, Vip, VipAddress, VipSpec, VipWrite};
+use vipd_client::{Client, Written};
+
+use crate::apply::{self, ApplyArgs};
+use crate::cli::{Format, Global, WriteArgs, label};
+use crate::failure::Failure;
+use crate::manifest::Kind;
+use crate::output::{self, Mood, or_dash};
+use crate::wait::WaitArgs;
+use crate::{connect, render};
+
+/// What to do with VIPs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List all VIPs, one line per address
+    List,
+    /// Show one VIP
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// Make a VIP
+    Create(CreateArgs),
+    /// Make or replace VIPs from a file
+    Apply(ApplyArgs),
+    /// Delete a VIP and free its addresses
+    Delete {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+    /// Move a VIP to another node
+    Move {
+        /// Its name
+        name: String,
+        /// The node that shall hold it
+        #[arg(long, value_name = "NODE")]
+        to: String,
+        #[command(flatten)]
+        wait: WaitArgs,
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+}
+
+/// A VIP on the command line.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Its name
+    name: String,
+    /// The pool to take from; any that gives by itself when absent
+    #[arg(long)]
+    pool: Option<String>,
+    /// The very address wanted; repeat for more
+    #[arg(long = "address", value_name = "ADDRESS")]
+    addresses: Vec<String>,
+    /// Which address families, when no address is named
+    #[arg(long, value_enum, default_value = "prefer_dual")]
+    families: FamiliesArg,
+    /// Announce on the interface of this name, even where no subnet of it contains the address
+    #[arg(long)]
+    interface: Option<String>,
+    /// A label, key=value; repeat for more
+    #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE")]
+    labels: Vec<(String, String)>,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum FamiliesArg {
+    /// One IPv4 address
+    Ipv4,
+    /// One IPv6 address
+    Ipv6,
+    /// One of each if pools offer both, else one
+    PreferDual,
+    /// One of each or nothing
+    RequireDual,
+}
+
+impl From<FamiliesArg> for Families {
+    fn from(arg: FamiliesArg) -> Self {
+        match arg {
+            FamiliesArg::Ipv4 => Self::Ipv4,
+            FamiliesArg::Ipv6 => Self::Ipv6,
+            FamiliesArg::PreferDual => Self::PreferDual,
+            FamiliesArg::RequireDual => Self::RequireDual,
+        }
+    }
+}
+
+pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
+    let client = connect::client(global)?;
+    match verb {
+        Verb::List => {
+            let vips = client.list::<Vip>().await?;
+            output::show(&vips, global.output, || table(&vips.items))
+        }
+        Verb::Get { name } => {
+            let vip = client.get::<Vip>(&name).await?;
+            output::show(&vip, global.output, || table(std::slice::from_ref(&vip)))
+        }
+        Verb::Create(args) => create(args, &client, global.output).await,
+        Verb::Apply(args) => apply::run(&args, Some(Kind::Vip), global).await,
+        Verb::Delete { name, write } => match client.delete::<Vip>(&name, write.into()).await? {
+            Written::Done(_) => output::line(&format!("vip/{name} deleted")),
+            Written::Tried(tried) => render::dry_run(&tried, &format!("vip/{name}"), global.output),
+        },
+        Verb::Move {
+            name,
+            to,
+            wait,
+            write,
+        } => move_to(&client, &name, to, wait, write, global.output).await,
+    }
+}
+
+async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(), Failure> {
+    let body = VipWrite {
+        name: Some(args.name.clone()),
+        labels: args.labels.into_iter().collect(),
+        spec: VipSpec {
+            pool: args.pool,
+            addresses: args.addresses,
+            families: args.families.into(),
+            mode: Mode::Local,
+            interface: args.interface,
+        },
+    };
+    match client.create::<Vip>(&body, args.write.into()).await? {
+        Written::Done(vip) => output::show(&vip, format, || match &vip {
+            Some(vip) => format!("vip/{} created: {}", args.name, summary(vip)),
+            None => format!("vip/{} created", args.name),
+        }),
+        Written::Tried(tried) => render::dry_run(&tried, &format!("vip/{}", args.name), format),
+    }
+}
+
+async fn move_to(
+    client: &Client,
+    name: &str,
+    to: String,
+    wait: WaitArgs,
+    write: WriteArgs,
+    format: Format,
+) -> Result<(), Failure> {
+    match client
+        .move_vip(name, &MoveRequest { to: to.clone() }, write.into())
+        .await?
+    {
+        Written::Tried(tried) => return render::dry_run(&tried, &format!("vip/{name}"), format),
+        Written::Done(_) if wait.wait == 0 => {
+            return output::line(&format!("vip/{name} is moving to {to}"));
+        }
+        Written::Done(_) => {}
+    }
+    wait.until(async || {
+        let vip = client.get::<Vip>(name).await?;
+        let elsewhere: Vec<_> = vip
+            .status
+            .addresses
+            .iter()
+            .filter(|address| address.holder.as_ref() != Some(&to))
+            .map(held)
+            .collect();
+        Ok((!elsewhere.is_empty()).then(|| elsewhere.join(", ")))
+    })
+    .await?;
+    output::line(&format!("vip/{name} moved to {to}"))
+}
+
+fn held(address: &VipAddress) -> String {
+    match &address.holder {
+        Some(holder) => format!("{} is held by {holder}", address.address),
+        None => format!("{} is held by nobody", address.address),
+    }
+}
+
+/// The addresses and what is missing, on one line.
+pub(crate) fn summary(vip: &Vip) -> String {
+    let mut parts: Vec<_> = vip
+        .status
+        .addresses
+        .iter()
+        .map(|address| address.address.to_string())
+        .collect();
+    parts.extend(
+        render::complaints(&vip.status.conditions)
+            .into_iter()
+            .map(str::to_owned),
+    );
+    if parts.is_empty() {
+        "no address yet".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+/// One line per address.
+pub(crate) fn table(vips: &[Vip]) -> String {
+    let mut table = output::table(&[
+        "VIP",
+        "ADDRESS",
+        "POOL",
+        "HOLDER",
+        "RUNNER-UP",
+        "EPOCH",
+        "SINCE",
+        "STATE",
+    ]);
+    for vip in vips {
+        let complaints = render::complaints(&vip.status.conditions).join("; ");
+        for address in &vip.status.addresses {
+            let (state, mood) = state(address, &complaints);
+            table.add_row(vec![
+                vip.name.as_str().into(),
+                address.address.to_string().into(),
+                address.pool.as_str().into(),
+                or_dash(address.holder.as_deref()).into(),
+                or_dash(address.runner_up.as_deref()).into(),
+                address.epoch.into(),
+                render::age(address.since.as_deref()).into(),
+                output::mood(state, mood),
+            ]);
+        }
+        if vip.status.addresses.is_empty() {
+            let state = if complaints.is_empty() {
+                "no address"
+            } else {
+                &complaints
+            };
+            let dash = || comfy_table::Cell::new("-");
+            table.add_row(vec![
+                vip.name.as_str().into(),
+                dash(),
+                or_dash(vip.spec.pool.as_deref()).into(),
+                dash(),
+                dash(),
+                dash(),
+                dash(),
+                output::mood(state, Mood::Bad),
+            ]);
+        }
+    }
+    output::draw(&table)
+}
+
+fn state(address: &VipAddress, vip_complaints: &str) -> (String, Mood) {
+    let own = render::complaints(&address.conditions).join("; ");
+    let complaints = [own.as_str(), vip_complaints]
+        .into_iter()
+        .filter(|s| !s.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ");
+    match (&address.holder, address.answering) {
+        (None, _) if complaints.is_empty() => ("no holder".to_owned(), Mood::Bad),
+        (None, _) => (complaints, Mood::Bad),
+        (Some(_), _) if !complaints.is_empty() => (complaints, Mood::Odd),
+        (Some(_), Some(true)) => ("answering".to_owned(), Mood::Good),
+        (Some(_), Some(false)) => ("silent".to_owned(), Mood::Bad),
+        (Some(_), None) => ("held".to_owned(), Mood::Good),
+    }
+}
