@@ -1,0 +1,413 @@
+//! vipd's own byte encoding, for everything on disk and between peers.
+//!
+//! Integers are big-endian and fixed-width, sequences are a `u32` count and their items, enums a tag byte.
+//! Not a library's derive: a dependency's update must never change what an old log means. Whoever changes a
+//! layout raises the version byte of the outermost type ([`crate::command::Proposal`],
+//! [`crate::state::State`]) and keeps the decoder of the old one.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Bytes being written.
+#[derive(Debug, Default)]
+pub struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// An empty writer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends raw bytes, without a length.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Appends the length of a sequence.
+    ///
+    /// # Panics
+    /// If the sequence has more than `u32::MAX` items, which no bounded input of vipd reaches.
+    pub fn count(&mut self, n: usize) {
+        u32::try_from(n)
+            .expect("a sequence of vipd stays far below 2^32 items")
+            .encode(self);
+    }
+
+    /// The bytes written so far.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Bytes being read.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Reads from `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Takes the next `n` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] if fewer are left.
+    pub fn raw(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
+        if n > self.rest.len() {
+            return Err(DecodeError::Short {
+                wanted: n,
+                left: self.rest.len(),
+            });
+        }
+        let (head, tail) = self.rest.split_at(n);
+        self.rest = tail;
+        Ok(head)
+    }
+
+    /// Reads a count and checks that so many items of at least one byte can follow, so that a corrupt length
+    /// never asks for memory.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] if they cannot.
+    pub fn count(&mut self) -> Result<usize, DecodeError> {
+        let n = u32::decode(self)? as usize;
+        if n > self.rest.len() {
+            return Err(DecodeError::Short {
+                wanted: n,
+                left: self.rest.len(),
+            });
+        }
+        Ok(n)
+    }
+
+    /// How many bytes are left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+}
+
+/// Why bytes do not decode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The bytes end too early.
+    Short {
+        /// Bytes or items asked for.
+        wanted: usize,
+        /// Bytes left.
+        left: usize,
+    },
+    /// Bytes are left over.
+    Trailing(usize),
+    /// A tag that this version does not know.
+    Tag {
+        /// The type being read.
+        of: &'static str,
+        /// The tag found.
+        tag: u8,
+    },
+    /// A value outside its type's bounds.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short { wanted, left } => {
+                write!(f, "ends early: {wanted} wanted, {left} bytes left")
+            }
+            Self::Trailing(n) => write!(f, "{n} bytes left over"),
+            Self::Tag { of, tag } => {
+                write!(f, "unknown tag {tag} of {of}: written by a newer vipd?")
+            }
+            Self::Invalid(what) => write!(f, "invalid {what}"),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+/// A type with a place in vipd's encoding.
+pub trait Wire: Sized {
+    /// Appends `self`.
+    fn encode(&self, out: &mut Writer);
+
+    /// Reads one value.
+    ///
+    /// # Errors
+    /// See [`DecodeError`].
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError>;
+
+    /// `self` as bytes.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        self.encode(&mut out);
+        out.finish()
+    }
+
+    /// A value from exactly these bytes.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]; left-over bytes are an error too.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(bytes);
+        let value = Self::decode(&mut input)?;
+        match input.left() {
+            0 => Ok(value),
+            n => Err(DecodeError::Trailing(n)),
+        }
+    }
+}
+
+macro_rules! wire_int {
+    ($($int:ty),*) => {$(
+        impl Wire for $int {
+            fn encode(&self, out: &mut Writer) {
+                out.raw(&self.to_be_bytes());
+            }
+            fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                let bytes = input.raw(size_of::<$int>())?;
+                Ok(Self::from_be_bytes(bytes.try_into().expect("raw returned exactly the size asked for")))
+            }
+        }
+    )*};
+}
+wire_int!(u8, u16, u32, u64, u128, i32);
+
+impl Wire for bool {
+    fn encode(&self, out: &mut Writer) {
+        u8::from(*self).encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match u8::decode(input)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            tag => Err(DecodeError::Tag { of: "bool", tag }),
+        }
+    }
+}
+
+impl<const N: usize> Wire for [u8; N] {
+    fn encode(&self, out: &mut Writer) {
+        out.raw(self);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(input
+            .raw(N)?
+            .try_into()
+            .expect("raw returned exactly the size asked for"))
+    }
+}
+
+impl Wire for String {
+    fn encode(&self, out: &mut Writer) {
+        out.count(self.len());
+        out.raw(self.as_bytes());
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let n = input.count()?;
+        let bytes = input.raw(n)?;
+        Ok(Self::from(
+            core::str::from_utf8(bytes).map_err(|_| DecodeError::Invalid("UTF-8"))?,
+        ))
+    }
+}
+
+impl<T: Wire> Wire for Option<T> {
+    fn encode(&self, out: &mut Writer) {
+        self.is_some().encode(out);
+        if let Some(value) = self {
+            value.encode(out);
+        }
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(if bool::decode(input)? {
+            Some(T::decode(input)?)
+        } else {
+            None
+        })
+    }
+}
+
+impl<T: Wire, E: Wire> Wire for Result<T, E> {
+    fn encode(&self, out: &mut Writer) {
+        self.is_ok().encode(out);
+        match self {
+            Ok(value) => value.encode(out),
+            Err(error) => error.encode(out),
+        }
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(if bool::decode(input)? {
+            Ok(T::decode(input)?)
+        } else {
+            Err(E::decode(input)?)
+        })
+    }
+}
+
+macro_rules! wire_sequence {
+    ($($seq:ident<$item:ident $(: $bound:path)?>),*) => {$(
+        impl<$item: Wire $(+ $bound)?> Wire for $seq<$item> {
+            fn encode(&self, out: &mut Writer) {
+                out.count(self.len());
+                for item in self {
+                    item.encode(out);
+                }
+            }
+            fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                let n = input.count()?;
+                (0..n).map(|_| $item::decode(input)).collect()
+            }
+        }
+    )*};
+}
+wire_sequence!(Vec<T>, VecDeque<T>, BTreeSet<T: Ord>);
+
+impl<K: Wire + Ord, V: Wire> Wire for BTreeMap<K, V> {
+    fn encode(&self, out: &mut Writer) {
+        out.count(self.len());
+        for (key, value) in self {
+            key.encode(out);
+            value.encode(out);
+        }
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let n = input.count()?;
+        (0..n)
+            .map(|_| Ok((K::decode(input)?, V::decode(input)?)))
+            .collect()
+    }
+}
+
+impl<A: Wire, B: Wire> Wire for (A, B) {
+    fn encode(&self, out: &mut Writer) {
+        self.0.encode(out);
+        self.1.encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok((A::decode(input)?, B::decode(input)?))
+    }
+}
+
+impl Wire for IpAddr {
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            Self::V4(v4) => {
+                4u8.encode(out);
+                out.raw(&v4.octets());
+            }
+            Self::V6(v6) => {
+                6u8.encode(out);
+                out.raw(&v6.octets());
+            }
+        }
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match u8::decode(input)? {
+            4 => Ok(Self::V4(Ipv4Addr::from(<[u8; 4]>::decode(input)?))),
+            6 => Ok(Self::V6(Ipv6Addr::from(<[u8; 16]>::decode(input)?))),
+            tag => Err(DecodeError::Tag { of: "address", tag }),
+        }
+    }
+}
+
+impl Wire for SocketAddr {
+    fn encode(&self, out: &mut Writer) {
+        self.ip().encode(out);
+        self.port().encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self::new(IpAddr::decode(input)?, u16::decode(input)?))
+    }
+}
+
+/// Implements [`Wire`] for a struct: its fields in the order given.
+macro_rules! wire_struct {
+    ($type:ident { $($field:ident),* $(,)? }) => {
+        impl $crate::codec::Wire for $type {
+            fn encode(&self, out: &mut $crate::codec::Writer) {
+                $( $crate::codec::Wire::encode(&self.$field, out); )*
+            }
+            fn decode(input: &mut $crate::codec::Reader<'_>) -> Result<Self, $crate::codec::DecodeError> {
+                Ok(Self { $( $field: $crate::codec::Wire::decode(input)? ),* })
+            }
+        }
+    };
+}
+
+/// Implements [`Wire`] for an enum of unit and struct variants: a tag byte, then the fields.
+macro_rules! wire_enum {
+    ($type:ident { $( $tag:literal => $variant:ident $( { $($field:ident),* $(,)? } )? ),* $(,)? }) => {
+        impl $crate::codec::Wire for $type {
+            fn encode(&self, out: &mut $crate::codec::Writer) {
+                match self {
+                    $( Self::$variant $( { $($field),* } )? => {
+                        $crate::codec::Wire::encode(&($tag as u8), out);
+                        $( $( $crate::codec::Wire::encode($field, out); )* )?
+                    } )*
+                }
+            }
+            fn decode(input: &mut $crate::codec::Reader<'_>) -> Result<Self, $crate::codec::DecodeError> {
+                match <u8 as $crate::codec::Wire>::decode(input)? {
+                    $( $tag => Ok(Self::$variant $( { $( $field: $crate::codec::Wire::decode(input)? ),* } )? ), )*
+                    tag => Err($crate::codec::DecodeError::Tag { of: stringify!($type), tag }),
+                }
+            }
+        }
+    };
+}
+pub(crate) use {wire_enum, wire_struct};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn a_corrupt_length_is_an_error_and_never_an_allocation() {
+        let mut bytes = u32::MAX.to_bytes();
+        bytes.extend_from_slice(&[0; 8]);
+        assert!(matches!(
+            Vec::<u64>::from_bytes(&bytes),
+            Err(DecodeError::Short { .. })
+        ));
+        assert!(matches!(
+            String::from_bytes(&bytes),
+            Err(DecodeError::Short { .. })
+        ));
+    }
+
+    #[test]
+    fn every_truncation_of_a_value_is_an_error() {
+        let value: BTreeMap<String, Vec<IpAddr>> = [(
+            String::from("a"),
+            vec![IpAddr::from([10, 0, 0, 1]), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+        )]
+        .into();
+        let bytes = value.to_bytes();
+        assert_eq!(BTreeMap::from_bytes(&bytes), Ok(value));
+        for n in 0..bytes.len() {
+            assert!(
+                BTreeMap::<String, Vec<IpAddr>>::from_bytes(&bytes[..n]).is_err(),
+                "cut at {n}"
+            );
+        }
+    }
+
+    #[test]
+    fn left_over_bytes_are_an_error() {
+        assert_eq!(u8::from_bytes(&[1, 2]), Err(DecodeError::Trailing(1)));
+    }
+}

@@ -1,0 +1,255 @@
+//! Commands: everything that can be asked of the cluster's state. Applied in log order by every replica.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::codec::{DecodeError, Reader, Wire, Writer, wire_enum};
+use crate::id::{Epoch, NodeId, Revision};
+use crate::name::{Labels, Name};
+use crate::node::{Interface, Role};
+use crate::pool::PoolSpec;
+use crate::time::Millis;
+use crate::token::{Access, TokenHash};
+use crate::vip::VipSpec;
+
+/// What a writer expects of the object it writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing: create or replace.
+    #[default]
+    Any,
+    /// That it does not exist.
+    Absent,
+    /// That it was last changed by this entry.
+    At {
+        /// That entry.
+        revision: Revision,
+    },
+}
+
+wire_enum!(Expect { 0 => Any, 1 => Absent, 2 => At { revision } });
+
+/// One change asked of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Makes the cluster: its identity and node 1. Only ever the first command.
+    Bootstrap {
+        /// Random, tells clusters apart.
+        cluster: [u8; 16],
+        /// The first node's name.
+        name: Name,
+        /// Where its peers will reach it.
+        peer: SocketAddr,
+        /// Its static X25519 public key.
+        beat_key: [u8; 32],
+    },
+    /// Admits a node that shows a join token.
+    Join {
+        /// SHA-256 of the token's secret.
+        token: TokenHash,
+        /// Its name.
+        name: Name,
+        /// Where its peers reach it.
+        peer: SocketAddr,
+        /// Its static X25519 public key.
+        beat_key: [u8; 32],
+    },
+    /// A node begins a lease: at its start, or after its last one was withdrawn or fenced.
+    NodeUp {
+        /// Which.
+        node: NodeId,
+        /// The version of vipd it runs.
+        version: String,
+        /// Its interfaces.
+        interfaces: Vec<Interface>,
+        /// Its labels.
+        labels: Labels,
+    },
+    /// A node tells what it can announce on, and by which voters it counts support.
+    NodeReport {
+        /// Which.
+        node: NodeId,
+        /// Its interfaces.
+        interfaces: Vec<Interface>,
+        /// The last membership entry it has applied.
+        membership: u64,
+    },
+    /// A majority has certified that a node's lease is over.
+    NodeDown {
+        /// Which.
+        node: NodeId,
+        /// The lease that is over; a later one is not.
+        epoch: Epoch,
+    },
+    /// A node shuts down: its addresses go elsewhere, and none come.
+    NodeRetire {
+        /// Which.
+        node: NodeId,
+        /// Its lease.
+        epoch: Epoch,
+    },
+    /// A holder has closed the gate of addresses and gives them back.
+    Released {
+        /// Which holder.
+        node: NodeId,
+        /// Each with the fencing token under which it was held.
+        addresses: Vec<(IpAddr, Epoch)>,
+    },
+    /// The operator wants no VIP on a node, or wants them again.
+    SetDrained {
+        /// Which node.
+        node: Name,
+        /// Drained, else undrained.
+        drained: bool,
+    },
+    /// Forgets a node that is no voter and whose lease is over.
+    RemoveNode {
+        /// Which.
+        node: Name,
+    },
+    /// Makes or replaces a pool.
+    PutPool {
+        /// Its name.
+        name: Name,
+        /// Its labels.
+        labels: Labels,
+        /// What is asked.
+        spec: PoolSpec,
+        /// Compare-and-set.
+        expect: Expect,
+    },
+    /// Deletes a pool without allocations.
+    DeletePool {
+        /// Which.
+        name: Name,
+        /// Compare-and-set.
+        expect: Expect,
+    },
+    /// Makes or replaces a VIP.
+    PutVip {
+        /// Its name.
+        name: Name,
+        /// Its labels.
+        labels: Labels,
+        /// What is asked.
+        spec: VipSpec,
+        /// Compare-and-set.
+        expect: Expect,
+    },
+    /// Deletes a VIP and frees its addresses.
+    DeleteVip {
+        /// Which.
+        name: Name,
+        /// Compare-and-set.
+        expect: Expect,
+    },
+    /// Moves a VIP's addresses to a node.
+    MoveVip {
+        /// Which.
+        name: Name,
+        /// Where.
+        to: Name,
+    },
+    /// Makes a join token valid.
+    PutJoinToken {
+        /// SHA-256 of its secret.
+        token: TokenHash,
+        /// The role it gives.
+        role: Role,
+        /// When it ends.
+        expires: Millis,
+        /// How many nodes may use it.
+        uses: u32,
+    },
+    /// Makes an API token valid.
+    PutApiToken {
+        /// SHA-256 of its secret.
+        token: TokenHash,
+        /// Its name.
+        name: Name,
+        /// What it may do.
+        access: Access,
+        /// When it ends.
+        expires: Option<Millis>,
+    },
+    /// Revokes an API token.
+    DeleteApiToken {
+        /// Its name.
+        name: Name,
+    },
+}
+
+wire_enum!(Command {
+    0 => Bootstrap { cluster, name, peer, beat_key },
+    1 => Join { token, name, peer, beat_key },
+    2 => NodeUp { node, version, interfaces, labels },
+    3 => NodeReport { node, interfaces, membership },
+    4 => NodeDown { node, epoch },
+    5 => NodeRetire { node, epoch },
+    6 => Released { node, addresses },
+    7 => SetDrained { node, drained },
+    8 => RemoveNode { node },
+    9 => PutPool { name, labels, spec, expect },
+    10 => DeletePool { name, expect },
+    11 => PutVip { name, labels, spec, expect },
+    12 => DeleteVip { name, expect },
+    13 => MoveVip { name, to },
+    14 => PutJoinToken { token, role, expires, uses },
+    15 => PutApiToken { token, name, access, expires },
+    16 => DeleteApiToken { name },
+});
+
+/// A command with the wall-clock time its proposer stamped on it: the payload of a log entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// When, by the proposer's clock.
+    pub at: Millis,
+    /// What.
+    pub command: Command,
+}
+
+/// The version byte of a [`Proposal`].
+const VERSION: u8 = 1;
+
+impl Wire for Proposal {
+    fn encode(&self, out: &mut Writer) {
+        VERSION.encode(out);
+        self.at.encode(out);
+        self.command.encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match u8::decode(input)? {
+            VERSION => Ok(Self {
+                at: Millis::decode(input)?,
+                command: Command::decode(input)?,
+            }),
+            tag => Err(DecodeError::Tag {
+                of: "Proposal",
+                tag,
+            }),
+        }
+    }
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It changed the state, or found it as asked.
+    Done {
+        /// The entry that last changed the object named.
+        revision: Revision,
+    },
+    /// A node was admitted.
+    Joined {
+        /// Its number.
+        node: NodeId,
+        /// Its role.
+        role: Role,
+    },
+}
+
+wire_enum!(Applied { 0 => Done { revision }, 1 => Joined { node, role } });
+
+/// What came of a command.
+pub type Outcome = Result<Applied, crate::rejection::Rejection>;

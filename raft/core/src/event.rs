@@ -1,0 +1,237 @@
+//! Events: what changed and why, in the order of the log.
+
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::codec::{wire_enum, wire_struct};
+use crate::id::{Epoch, NodeId, Revision};
+use crate::name::Name;
+use crate::time::Millis;
+
+/// Why an address changed its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It was allocated, or a node became able to hold it.
+    Placed,
+    /// Its holder's lease was withdrawn.
+    NodeDown,
+    /// Its holder was drained or is shutting down.
+    Drained,
+    /// The operator moved it.
+    Moved,
+    /// Its holder can no longer announce it.
+    Ineligible,
+    /// Its VIP no longer wants it.
+    Freed,
+}
+
+wire_enum!(Cause { 0 => Placed, 1 => NodeDown, 2 => Drained, 3 => Moved, 4 => Ineligible, 5 => Freed });
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Placed => "placed",
+            Self::NodeDown => "holder's lease was withdrawn",
+            Self::Drained => "holder drained",
+            Self::Moved => "moved by the operator",
+            Self::Ineligible => "holder can no longer announce it",
+            Self::Freed => "no longer wanted by its VIP",
+        })
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A pool was made or changed.
+    PoolPut {
+        /// Which.
+        pool: Name,
+    },
+    /// A pool was deleted.
+    PoolDeleted {
+        /// Which.
+        pool: Name,
+    },
+    /// A VIP was made or changed.
+    VipPut {
+        /// Which.
+        vip: Name,
+    },
+    /// A VIP was deleted.
+    VipDeleted {
+        /// Which.
+        vip: Name,
+    },
+    /// An address was allocated.
+    Allocated {
+        /// Which.
+        address: IpAddr,
+        /// To this VIP.
+        vip: Name,
+    },
+    /// An address was freed.
+    Freed {
+        /// Which.
+        address: IpAddr,
+        /// Of this VIP.
+        vip: Name,
+    },
+    /// An address changed its holder.
+    HolderChanged {
+        /// Which.
+        address: IpAddr,
+        /// Of this VIP.
+        vip: Name,
+        /// Who held it.
+        from: Option<NodeId>,
+        /// Who holds it now.
+        to: Option<NodeId>,
+        /// The new fencing token.
+        epoch: Epoch,
+        /// Why.
+        cause: Cause,
+    },
+    /// A node joined.
+    NodeJoined {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+    },
+    /// A node began a lease.
+    NodeUp {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+        /// Of that lease.
+        epoch: Epoch,
+    },
+    /// A node's lease was withdrawn.
+    NodeDown {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+        /// Of that lease.
+        epoch: Epoch,
+    },
+    /// A node is shutting down.
+    NodeRetiring {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+    },
+    /// A node was drained or undrained.
+    NodeDrained {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+        /// Drained, else undrained.
+        drained: bool,
+    },
+    /// A node was removed.
+    NodeRemoved {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+    },
+    /// The voters changed.
+    VotersChanged {
+        /// How many voter sets: two while the change is joint.
+        sets: u8,
+    },
+}
+
+wire_enum!(What {
+    0 => PoolPut { pool },
+    1 => PoolDeleted { pool },
+    2 => VipPut { vip },
+    3 => VipDeleted { vip },
+    4 => Allocated { address, vip },
+    5 => Freed { address, vip },
+    6 => HolderChanged { address, vip, from, to, epoch, cause },
+    7 => NodeJoined { node, name },
+    8 => NodeUp { node, name, epoch },
+    9 => NodeDown { node, name, epoch },
+    10 => NodeRetiring { node, name },
+    11 => NodeDrained { node, name, drained },
+    12 => NodeRemoved { node, name },
+    13 => VotersChanged { sets },
+});
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its number, dense, from 1.
+    pub seq: u64,
+    /// The entry that caused it.
+    pub revision: Revision,
+    /// When, by the proposer's clock.
+    pub at: Millis,
+    /// What happened.
+    pub what: What,
+}
+
+wire_struct!(Event {
+    seq,
+    revision,
+    at,
+    what
+});
+
+/// A line for people; nodes are shown by number.
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PoolPut { pool } => write!(f, "pool {pool} set"),
+            Self::PoolDeleted { pool } => write!(f, "pool {pool} deleted"),
+            Self::VipPut { vip } => write!(f, "VIP {vip} set"),
+            Self::VipDeleted { vip } => write!(f, "VIP {vip} deleted"),
+            Self::Allocated { address, vip } => write!(f, "{address} allocated to VIP {vip}"),
+            Self::Freed { address, vip } => write!(f, "{address} of VIP {vip} freed"),
+            Self::HolderChanged {
+                address,
+                vip,
+                from,
+                to,
+                epoch,
+                cause,
+            } => {
+                write!(f, "{address} of VIP {vip}: ")?;
+                match (from, to) {
+                    (Some(from), Some(to)) => write!(f, "node {from} -> node {to}")?,
+                    (None, Some(to)) => write!(f, "node {to}")?,
+                    (Some(from), None) => write!(f, "node {from} -> nobody")?,
+                    (None, None) => write!(f, "nobody")?,
+                }
+                write!(f, ", epoch {epoch} ({cause})")
+            }
+            Self::NodeJoined { node, name } => write!(f, "node {name} ({node}) joined"),
+            Self::NodeUp { node, name, epoch } => {
+                write!(f, "node {name} ({node}) up, epoch {epoch}")
+            }
+            Self::NodeDown { node, name, epoch } => {
+                write!(f, "node {name} ({node}) down, epoch {epoch} withdrawn")
+            }
+            Self::NodeRetiring { node, name } => write!(f, "node {name} ({node}) is shutting down"),
+            Self::NodeDrained {
+                node,
+                name,
+                drained: true,
+            } => write!(f, "node {name} ({node}) drained"),
+            Self::NodeDrained {
+                node,
+                name,
+                drained: false,
+            } => write!(f, "node {name} ({node}) undrained"),
+            Self::NodeRemoved { node, name } => write!(f, "node {name} ({node}) removed"),
+            Self::VotersChanged { sets: 1 } => write!(f, "voters changed"),
+            Self::VotersChanged { sets: _ } => write!(f, "voters changing"),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What travels between nodes: beats and their acknowledgements, sealed by the transport, which also tells who
+//! sent them.
+
+use alloc::vec::Vec;
+
+use crate::codec::{wire_enum, wire_struct};
+use crate::id::{Epoch, NodeId};
+
+/// "I am alive, under this epoch": from every node to every voter, each [`super::Timing::beat`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// Counts the sender's beats; grows across restarts too, so that an old datagram is told from a new one.
+    pub seq: u64,
+    /// The sender's lease; `None` while it has none.
+    pub epoch: Option<Epoch>,
+    /// From a voter: the leases whose end it certifies. Never revoked, so it does no harm to say it again.
+    pub certificates: Vec<(NodeId, Epoch)>,
+}
+
+wire_struct!(Beat {
+    seq,
+    epoch,
+    certificates
+});
+
+/// What a voter answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It promises not to help anybody take over for [`super::Timing::promise`] from the receipt of the beat.
+    Supported,
+    /// It has fenced that epoch and will never support it again: get a new one.
+    Fenced,
+}
+
+wire_enum!(Verdict { 0 => Supported, 1 => Fenced });
+
+/// The answer to a beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The beat's number.
+    pub seq: u64,
+    /// The beat's epoch.
+    pub epoch: Epoch,
+    /// The answer.
+    pub verdict: Verdict,
+}
+
+wire_struct!(Ack {
+    seq,
+    epoch,
+    verdict
+});
+
+/// Either.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Datagram {
+    /// To a voter.
+    Beat {
+        /// The beat.
+        beat: Beat,
+    },
+    /// From a voter.
+    Ack {
+        /// The answer.
+        ack: Ack,
+    },
+}
+
+wire_enum!(Datagram { 1 => Beat { beat }, 2 => Ack { ack } });

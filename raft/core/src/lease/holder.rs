@@ -1,0 +1,110 @@
+//! The side of a node that wants to announce: gathers support and knows until when it may.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::{Ack, Timing, Verdict};
+use crate::id::{Epoch, NodeId};
+use crate::node::VoterSets;
+use crate::time::Instant;
+
+/// Send times are remembered for this many beats; an acknowledgement of an older one is of no use.
+const REMEMBERED: usize = 128;
+
+/// Gathers support for one node's lease.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    timing: Timing,
+    epoch: Option<Epoch>,
+    voters: VoterSets,
+    next_seq: u64,
+    /// Send time of beat `seq`, at `seq % REMEMBERED`.
+    sent: [(u64, Instant); REMEMBERED],
+    /// Of each voter: when the newest beat that it supports was *sent*.
+    supported: BTreeMap<NodeId, Instant>,
+}
+
+impl Holder {
+    /// A node without a lease. `first_seq` must be above every number that this node ever used.
+    #[must_use]
+    pub fn new(timing: Timing, first_seq: u64) -> Self {
+        Self {
+            timing,
+            epoch: None,
+            voters: VoterSets { sets: Vec::new() },
+            next_seq: first_seq.max(1),
+            sent: [(0, Instant(0)); REMEMBERED],
+            supported: BTreeMap::new(),
+        }
+    }
+
+    /// The lease, if there is one.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// Begins (or ends) a lease. Support for another epoch does not carry over.
+    pub fn set_epoch(&mut self, epoch: Option<Epoch>) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.supported.clear();
+        }
+    }
+
+    /// The voters whose support counts, from the last membership entry that this node applied.
+    pub fn set_voters(&mut self, voters: &VoterSets) {
+        self.voters.clone_from(voters);
+    }
+
+    /// Everyone to send the next beat to.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> {
+        self.voters.voters().into_iter()
+    }
+
+    /// The number of the next beat, sent at `now`.
+    pub fn beat(&mut self, now: Instant) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.sent[(seq % REMEMBERED as u64) as usize] = (seq, now);
+        seq
+    }
+
+    /// Takes a voter's answer. `true` if it says that this lease is fenced.
+    ///
+    /// Support counts from *our own* send time, so a delayed or repeated answer extends nothing.
+    pub fn on_ack(&mut self, from: NodeId, ack: Ack) -> bool {
+        if self.epoch != Some(ack.epoch) {
+            return false;
+        }
+        match ack.verdict {
+            Verdict::Fenced => true,
+            Verdict::Supported => {
+                let (seq, at) = self.sent[(ack.seq % REMEMBERED as u64) as usize];
+                if seq == ack.seq {
+                    let newest = self.supported.entry(from).or_default();
+                    *newest = at.max(*newest);
+                }
+                false
+            }
+        }
+    }
+
+    /// Until when this node may announce: the send time of the newest beat that a majority of *each* voter set
+    /// supports, plus the lease. `Instant(0)`, long past, without one.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let newest_by_majority = |set: &alloc::collections::BTreeSet<NodeId>| {
+            let mut sent: Vec<Instant> = set
+                .iter()
+                .map(|v| self.supported.get(v).copied().unwrap_or_default())
+                .collect();
+            sent.sort_unstable_by(|a, b| b.cmp(a));
+            sent.get(set.len() / 2).copied().unwrap_or_default()
+        };
+        match self.voters.sets.iter().map(newest_by_majority).min() {
+            Some(at) if at > Instant(0) && self.epoch.is_some() => at.after(self.timing.lease),
+            Some(_) | None => Instant(0),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Nodes: the members of the cluster and what they can announce.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::codec::{DecodeError, Reader, Wire, Writer, wire_enum, wire_struct};
+use crate::id::{Epoch, NodeId, Revision};
+use crate::name::{Labels, Name};
+use crate::time::Millis;
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Has a vote and holds VIPs.
+    #[default]
+    Voter,
+    /// Holds VIPs, has no vote.
+    Agent,
+    /// Has a vote, never holds VIPs: the third of a two-node site.
+    Witness,
+}
+
+wire_enum!(Role { 0 => Voter, 1 => Agent, 2 => Witness });
+
+impl Role {
+    /// Whether such a node is a Raft member.
+    #[must_use]
+    pub fn votes(self) -> bool {
+        match self {
+            Self::Voter | Self::Witness => true,
+            Self::Agent => false,
+        }
+    }
+
+    /// Whether such a node may hold VIPs.
+    #[must_use]
+    pub fn holds(self) -> bool {
+        match self {
+            Self::Voter | Self::Agent => true,
+            Self::Witness => false,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Voter => "voter",
+            Self::Agent => "agent",
+            Self::Witness => "witness",
+        })
+    }
+}
+
+impl core::str::FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "voter" => Ok(Self::Voter),
+            "agent" => Ok(Self::Agent),
+            "witness" => Ok(Self::Witness),
+            other => Err(alloc::format!(
+                "role {other:?} is not one of voter, agent, witness"
+            )),
+        }
+    }
+}
+
+/// A subnet on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// An address in it (the node's own).
+    pub address: IpAddr,
+    /// Its length in bits, at most 32 or 128.
+    pub len: u8,
+}
+
+impl Prefix {
+    /// Whether `address` is on this subnet.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        ipnet::IpNet::new(self.address, self.len).is_ok_and(|net| net.contains(&address))
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
+impl Wire for Prefix {
+    fn encode(&self, out: &mut Writer) {
+        self.address.encode(out);
+        self.len.encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let prefix = Self {
+            address: IpAddr::decode(input)?,
+            len: u8::decode(input)?,
+        };
+        match prefix.address {
+            IpAddr::V4(_) if prefix.len > 32 => Err(DecodeError::Invalid("prefix length")),
+            IpAddr::V4(_) | IpAddr::V6(_) if prefix.len > 128 => {
+                Err(DecodeError::Invalid("prefix length"))
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => Ok(prefix),
+        }
+    }
+}
+
+/// An interface that a node may announce on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interface {
+    /// Its name on the node.
+    pub name: String,
+    /// Administratively up and with carrier.
+    pub up: bool,
+    /// Its subnets.
+    pub prefixes: Vec<Prefix>,
+}
+
+wire_struct!(Interface { name, up, prefixes });
+
+/// Whether a node's lease can still be running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lease {
+    /// Never had one since it joined.
+    #[default]
+    Never,
+    /// May be announcing, under its epoch.
+    Up,
+    /// Withdrawn: a majority has fenced its epoch.
+    Down,
+}
+
+wire_enum!(Lease { 0 => Never, 1 => Up, 2 => Down });
+
+/// A node as the cluster holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name, unique.
+    pub name: Name,
+    /// Its labels.
+    pub labels: Labels,
+    /// What it is for.
+    pub role: Role,
+    /// Where its peers reach it: TCP for Raft, UDP on the same port for beats.
+    pub peer: SocketAddr,
+    /// Its static X25519 public key, from which the keys of its beats derive.
+    pub beat_key: [u8; 32],
+    /// The version of vipd it runs.
+    pub version: String,
+    /// Its interfaces, as it last reported.
+    pub interfaces: Vec<Interface>,
+    /// The operator wants no VIP here.
+    pub drained: bool,
+    /// It is shutting down: as drained, until it comes up again.
+    pub retiring: bool,
+    /// Whether its lease can be running.
+    pub lease: Lease,
+    /// The entry that began that lease.
+    pub epoch: Epoch,
+    /// The last membership entry it reported to have applied: it counts support by this one or a later one.
+    pub membership: u64,
+    /// When it joined.
+    pub joined: Millis,
+    /// The entry that last changed it.
+    pub revision: Revision,
+}
+
+wire_struct!(Node {
+    id,
+    name,
+    labels,
+    role,
+    peer,
+    beat_key,
+    version,
+    interfaces,
+    drained,
+    retiring,
+    lease,
+    epoch,
+    membership,
+    joined,
+    revision,
+});
+
+impl Node {
+    /// The interface on which this node would announce `address`: the one named, if up, else the first that is
+    /// up and has a subnet containing it. An off-subnet node is never chosen.
+    #[must_use]
+    pub fn interface_for(&self, address: IpAddr, named: Option<&str>) -> Option<&str> {
+        self.interfaces
+            .iter()
+            .filter(|interface| interface.up)
+            .find(|interface| match named {
+                Some(name) => interface.name == name,
+                None => interface
+                    .prefixes
+                    .iter()
+                    .any(|prefix| prefix.contains(address)),
+            })
+            .map(|interface| interface.name.as_str())
+    }
+
+    /// Whether the node may be given an address at all.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        self.role.holds() && self.lease == Lease::Up && !self.drained && !self.retiring
+    }
+}
+
+/// The voter sets of one membership entry: one, or two while the change is joint. Support and takeovers need a
+/// majority of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoterSets {
+    /// The sets, none empty.
+    pub sets: Vec<BTreeSet<NodeId>>,
+}
+
+wire_struct!(VoterSets { sets });
+
+impl VoterSets {
+    /// Whether `have` holds a majority of each set.
+    #[must_use]
+    pub fn majority(&self, have: impl Fn(NodeId) -> bool) -> bool {
+        self.sets
+            .iter()
+            .all(|set| set.iter().filter(|voter| have(**voter)).count() * 2 > set.len())
+    }
+
+    /// Every voter of any set.
+    #[must_use]
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        self.sets.iter().flatten().copied().collect()
+    }
+}

@@ -1,0 +1,287 @@
+//! Rejections: why a command changed nothing, in the operator's words, with the next step.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::codec::wire_enum;
+use crate::id::{Epoch, NodeId, Revision};
+use crate::name::Name;
+
+/// Why a command was refused. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// No object of that kind and name.
+    NotFound {
+        /// `pool`, `VIP`, `node`, `token`.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The object exists already.
+    Exists {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The object was changed by somebody else.
+    Stale {
+        /// Its name.
+        name: Name,
+        /// Its revision now.
+        now: Option<Revision>,
+    },
+    /// The spec is no good; why.
+    Invalid {
+        /// What is wrong with what.
+        why: String,
+    },
+    /// Two blocks share addresses.
+    Overlap {
+        /// The block asked for.
+        block: String,
+        /// The block it overlaps.
+        other: String,
+        /// The pool of that block.
+        pool: Name,
+    },
+    /// A pool's change would strand live allocations.
+    InUse {
+        /// The pool.
+        pool: Name,
+        /// Some of them, with their VIPs.
+        allocations: Vec<(IpAddr, Name)>,
+        /// How many in all.
+        count: u64,
+    },
+    /// A requested address is in no pool, or not in the one named.
+    NotInAnyPool {
+        /// The address.
+        address: IpAddr,
+        /// The pool named, if one was.
+        pool: Option<Name>,
+    },
+    /// A requested address belongs to another VIP.
+    AlreadyAllocated {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        vip: Name,
+    },
+    /// A requested address is a block's first or last, which its pool keeps.
+    Reserved {
+        /// The address.
+        address: IpAddr,
+        /// The pool.
+        pool: Name,
+    },
+    /// The pool is disabled.
+    PoolDisabled {
+        /// The pool.
+        pool: Name,
+    },
+    /// No pool can serve the family.
+    NoPool {
+        /// `ipv4` or `ipv6`.
+        family: String,
+        /// The pool named, if one was.
+        pool: Option<Name>,
+    },
+    /// Every pool that could serve the family is exhausted.
+    OutOfIps {
+        /// `ipv4` or `ipv6`.
+        family: String,
+        /// The pools tried.
+        pools: Vec<Name>,
+    },
+    /// A node cannot take a VIP.
+    CannotHold {
+        /// The node.
+        node: Name,
+        /// Why.
+        why: String,
+    },
+    /// The join token is not known.
+    TokenUnknown,
+    /// The join token has expired.
+    TokenExpired,
+    /// The join token is used up.
+    TokenUsedUp,
+    /// A report about a lease that is over.
+    StaleLease {
+        /// The node.
+        node: NodeId,
+        /// The epoch named.
+        epoch: Epoch,
+        /// The node's epoch.
+        now: Epoch,
+    },
+    /// The node cannot be removed yet.
+    NodeBusy {
+        /// The node.
+        node: Name,
+        /// Why.
+        why: String,
+    },
+    /// The cluster exists already.
+    AlreadyBootstrapped,
+}
+
+wire_enum!(Rejection {
+    0 => NotFound { kind, name },
+    1 => Exists { kind, name },
+    2 => Stale { name, now },
+    3 => Invalid { why },
+    4 => Overlap { block, other, pool },
+    5 => InUse { pool, allocations, count },
+    6 => NotInAnyPool { address, pool },
+    7 => AlreadyAllocated { address, vip },
+    8 => Reserved { address, pool },
+    9 => PoolDisabled { pool },
+    10 => NoPool { family, pool },
+    11 => OutOfIps { family, pools },
+    12 => CannotHold { node, why },
+    13 => TokenUnknown,
+    14 => TokenExpired,
+    15 => TokenUsedUp,
+    16 => StaleLease { node, epoch, now },
+    17 => NodeBusy { node, why },
+    18 => AlreadyBootstrapped,
+});
+
+impl Rejection {
+    /// The stable, machine-readable reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not_found",
+            Self::Exists { .. } => "already_exists",
+            Self::Stale { .. } => "revision_mismatch",
+            Self::Invalid { .. } => "invalid",
+            Self::Overlap { .. } => "overlap",
+            Self::InUse { .. } => "pool_in_use",
+            Self::NotInAnyPool { .. } => "not_in_any_pool",
+            Self::AlreadyAllocated { .. } => "already_allocated",
+            Self::Reserved { .. } => "reserved",
+            Self::PoolDisabled { .. } => "pool_disabled",
+            Self::NoPool { .. } => "no_pool",
+            Self::OutOfIps { .. } => "out_of_ips",
+            Self::CannotHold { .. } => "cannot_hold",
+            Self::TokenUnknown => "token_unknown",
+            Self::TokenExpired => "token_expired",
+            Self::TokenUsedUp => "token_used_up",
+            Self::StaleLease { .. } => "stale_lease",
+            Self::NodeBusy { .. } => "node_busy",
+            Self::AlreadyBootstrapped => "already_bootstrapped",
+        }
+    }
+
+    /// What to do next, one line.
+    #[must_use]
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "list what exists: vipctl <noun> list",
+            Self::Exists { .. } => "choose another name, or replace it with apply",
+            Self::Stale { .. } => "read it again and repeat the change on what it is now",
+            Self::Invalid { .. } => "correct the spec and send it again",
+            Self::Overlap { .. } => "cut one of the two blocks so that they share no address",
+            Self::InUse { .. } => "delete or change those VIPs first: vipctl vip list",
+            Self::NotInAnyPool { .. } => "choose an address of a pool: vipctl pool list",
+            Self::AlreadyAllocated { .. } => {
+                "choose another address, or delete the VIP that has it"
+            }
+            Self::Reserved { .. } => "choose another address, or set allow_first_last on the pool",
+            Self::PoolDisabled { .. } => "enable the pool, or name another",
+            Self::NoPool { .. } => "make a pool with a block of that family: vipctl pool create",
+            Self::OutOfIps { .. } => "add a block to a pool, or free addresses: vipctl pool list",
+            Self::CannotHold { .. } => "choose another node: vipctl node list",
+            Self::TokenUnknown | Self::TokenExpired | Self::TokenUsedUp => {
+                "make a new one on a member: vipd token"
+            }
+            Self::StaleLease { .. } => "nothing to do: the node has a newer lease",
+            Self::NodeBusy { .. } => "drain and stop it, and remove it from the voters first",
+            Self::AlreadyBootstrapped => "join the cluster instead: vipd join",
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { kind, name } => write!(f, "no {kind} named {name}"),
+            Self::Exists { kind, name } => write!(f, "{kind} {name} exists already"),
+            Self::Stale {
+                name,
+                now: Some(now),
+            } => write!(f, "{name} has changed: it is at revision {now}"),
+            Self::Stale { name, now: None } => write!(f, "{name} no longer exists"),
+            Self::Invalid { why } => f.write_str(why),
+            Self::Overlap { block, other, pool } => {
+                write!(f, "block {block} overlaps block {other} of pool {pool}")
+            }
+            Self::InUse {
+                pool,
+                allocations,
+                count,
+            } => {
+                write!(
+                    f,
+                    "pool {pool} has {count} live allocations that this would strand:"
+                )?;
+                for (address, vip) in allocations {
+                    write!(f, " {address} ({vip})")?;
+                }
+                if (allocations.len() as u64) < *count {
+                    f.write_str(" ...")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::NotInAnyPool {
+                address,
+                pool: Some(pool),
+            } => write!(f, "address {address} is not in pool {pool}"),
+            Self::NotInAnyPool {
+                address,
+                pool: None,
+            } => write!(f, "address {address} is in no pool"),
+            Self::AlreadyAllocated { address, vip } => {
+                write!(f, "address {address} belongs to VIP {vip}")
+            }
+            Self::Reserved { address, pool } => {
+                write!(
+                    f,
+                    "address {address} is the first or last of a block of pool {pool}, which keeps those"
+                )
+            }
+            Self::PoolDisabled { pool } => write!(f, "pool {pool} is disabled"),
+            Self::NoPool {
+                family,
+                pool: Some(pool),
+            } => write!(f, "pool {pool} has no {family} block"),
+            Self::NoPool { family, pool: None } => {
+                write!(f, "no pool hands out {family} addresses")
+            }
+            Self::OutOfIps { family, pools } => {
+                write!(f, "no free {family} address in pool")?;
+                for (i, pool) in pools.iter().enumerate() {
+                    write!(f, "{} {pool}", if i == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+            Self::CannotHold { node, why } => write!(f, "node {node} cannot hold it: {why}"),
+            Self::TokenUnknown => f.write_str("the join token is not known to this cluster"),
+            Self::TokenExpired => f.write_str("the join token has expired"),
+            Self::TokenUsedUp => f.write_str("the join token is used up"),
+            Self::StaleLease { node, epoch, now } => {
+                write!(f, "node {node} is at epoch {now}, not {epoch}")
+            }
+            Self::NodeBusy { node, why } => write!(f, "node {node} cannot be removed: {why}"),
+            Self::AlreadyBootstrapped => f.write_str("this cluster exists already"),
+        }
+    }
+}
+
+impl core::error::Error for Rejection {}

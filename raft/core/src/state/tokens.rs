@@ -1,0 +1,86 @@
+//! Join tokens and API tokens.
+
+use alloc::format;
+
+use super::{Entry, State, done, not_found};
+use crate::command::Outcome;
+use crate::name::Name;
+use crate::node::Role;
+use crate::rejection::Rejection;
+use crate::time::Millis;
+use crate::token::{Access, ApiToken, JoinToken, TokenHash};
+
+/// The most API tokens, and the most unexpired join tokens.
+const MAX_TOKENS: usize = 10_000;
+
+impl State {
+    pub(super) fn put_join_token(
+        &mut self,
+        entry: Entry,
+        token: &TokenHash,
+        role: Role,
+        expires: Millis,
+        uses: u32,
+    ) -> Outcome {
+        // Kept a day past their end, so that a late joiner is told "expired" and not "unknown".
+        let day = 24 * 60 * 60 * 1000;
+        self.join_tokens
+            .retain(|_, known| entry.at.0 < known.expires.0.saturating_add(day));
+        if self.join_tokens.len() >= MAX_TOKENS {
+            return Err(Rejection::Invalid {
+                why: format!("there are {MAX_TOKENS} join tokens already"),
+            });
+        }
+        self.join_tokens.insert(
+            *token,
+            JoinToken {
+                role,
+                expires,
+                uses,
+            },
+        );
+        done(entry)
+    }
+
+    pub(super) fn put_api_token(
+        &mut self,
+        entry: Entry,
+        token: &TokenHash,
+        name: &Name,
+        access: Access,
+        expires: Option<Millis>,
+    ) -> Outcome {
+        if self.api_tokens.values().any(|known| known.name == *name) {
+            return Err(Rejection::Exists {
+                kind: "token".into(),
+                name: name.as_str().into(),
+            });
+        }
+        if self.api_tokens.len() >= MAX_TOKENS {
+            return Err(Rejection::Invalid {
+                why: format!("there are {MAX_TOKENS} API tokens already"),
+            });
+        }
+        self.api_tokens.insert(
+            *token,
+            ApiToken {
+                name: name.clone(),
+                access,
+                expires,
+                created: entry.at,
+            },
+        );
+        done(entry)
+    }
+
+    pub(super) fn delete_api_token(&mut self, entry: Entry, name: &Name) -> Outcome {
+        let hash = self
+            .api_tokens
+            .iter()
+            .find(|(_, known)| known.name == *name)
+            .map(|(hash, _)| *hash);
+        self.api_tokens
+            .remove(&hash.ok_or_else(|| not_found("token", name))?);
+        done(entry)
+    }
+}

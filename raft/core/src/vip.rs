@@ -1,0 +1,147 @@
+//! VIPs: what the operator asks for; and allocations: the durable fact that an address belongs to one.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::block::Family;
+use crate::codec::{wire_enum, wire_struct};
+use crate::event::Cause;
+use crate::id::{Epoch, NodeId, Revision};
+use crate::name::{Labels, Name};
+use crate::time::Millis;
+
+/// Which families a VIP wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Families {
+    /// One IPv4 address.
+    Ipv4,
+    /// One IPv6 address.
+    Ipv6,
+    /// One of each if pools offer both, else one.
+    #[default]
+    PreferDual,
+    /// One of each or nothing.
+    RequireDual,
+}
+
+wire_enum!(Families { 0 => Ipv4, 1 => Ipv6, 2 => PreferDual, 3 => RequireDual });
+
+impl Families {
+    /// The families to try, in order.
+    #[must_use]
+    pub fn wanted(self) -> &'static [Family] {
+        match self {
+            Self::Ipv4 => &[Family::V4],
+            Self::Ipv6 => &[Family::V6],
+            Self::PreferDual | Self::RequireDual => &Family::ALL,
+        }
+    }
+}
+
+/// How the holder serves the VIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The address is put on the holder's interface; programs on the holder serve it.
+    #[default]
+    Local,
+}
+
+wire_enum!(Mode { 0 => Local });
+
+/// What the operator asks of a VIP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VipSpec {
+    /// The pool to take addresses from; any that auto-assigns when absent.
+    pub pool: Option<Name>,
+    /// The very addresses wanted; when empty, the next free ones of `families`.
+    pub addresses: Vec<IpAddr>,
+    /// Which families, when no address is named.
+    pub families: Families,
+    /// How the holder serves it.
+    pub mode: Mode,
+    /// Announce on the interface of this name, even where no subnet of it contains the address.
+    pub interface: Option<String>,
+}
+
+wire_struct!(VipSpec {
+    pool,
+    addresses,
+    families,
+    mode,
+    interface
+});
+
+/// A VIP as the cluster holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// Its name.
+    pub name: Name,
+    /// Its labels.
+    pub labels: Labels,
+    /// What was asked.
+    pub spec: VipSpec,
+    /// Its addresses; each has an [`Allocation`].
+    pub addresses: Vec<IpAddr>,
+    /// When it was made.
+    pub created: Millis,
+    /// How many times its spec changed, from 1.
+    pub generation: u64,
+    /// The entry that last changed it.
+    pub revision: Revision,
+}
+
+wire_struct!(Vip {
+    name,
+    labels,
+    spec,
+    addresses,
+    created,
+    generation,
+    revision
+});
+
+/// The fact that an address belongs to a VIP, and who holds it.
+///
+/// ```text
+///             place                    vacate                       released, node down
+///   no holder ─────> held by n, epoch e ─────> held by n, vacating ────────────────────> next holder or none
+/// ```
+/// A holder is only ever replaced after it released the address or its lease was withdrawn: an address whose
+/// holder may still be announcing stays allocated, even when its VIP is gone (`freeing`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// The VIP it belongs to.
+    pub vip: Name,
+    /// The pool it came from.
+    pub pool: Name,
+    /// When it was allocated.
+    pub since: Millis,
+    /// Explicit interface of the VIP, see [`VipSpec::interface`].
+    pub interface: Option<String>,
+    /// Who may announce it.
+    pub holder: Option<NodeId>,
+    /// The entry that made the holder (or took the last one away): the fencing token.
+    pub epoch: Epoch,
+    /// When that was.
+    pub held_since: Millis,
+    /// Why the holder is asked to release it, if it is.
+    pub vacating: Option<Cause>,
+    /// Where the operator wants it next, while it is vacating.
+    pub next: Option<NodeId>,
+    /// Its VIP no longer wants it: it is freed as soon as no holder is left.
+    pub freeing: bool,
+}
+
+wire_struct!(Allocation {
+    vip,
+    pool,
+    since,
+    interface,
+    holder,
+    epoch,
+    held_since,
+    vacating,
+    next,
+    freeing
+});
