@@ -1,0 +1,16 @@
+//! The client's view: it asks without pause, and the longest time without an answer is the outage.
+
+mod gap;
+mod http;
+mod responder;
+mod udp;
+
+pub use gap::{Gap, longest_gap};
+pub use http::{Browser, Pages};
+pub use responder::Responder;
+pub use udp::{Probe, Reply};
+
+/// Port of the UDP responder on every server.
+pub const UDP_PORT: u16 = 7777;
+/// Port of the HTTP responder on every server.
+pub const HTTP_PORT: u16 = 80;

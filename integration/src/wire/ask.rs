@@ -1,0 +1,61 @@
+//! Asks on the wire who has an address, all the time, so that the tap hears who would answer at each
+//! moment, also while every neighbour table is fresh.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::speak::{Line, solicitation, who_has};
+use crate::lab::Host;
+
+/// A thread on the observer that broadcasts who-has (IPv4) and multicasts solicitations (IPv6).
+///
+/// It asks from a host of its own, so that no answer to it touches the client's neighbour table.
+#[derive(Debug)]
+pub struct Asker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Asker {
+    /// Asks from `host` for each of `addresses`, each `period`.
+    pub fn start(host: &Host, addresses: &[IpAddr], period: Duration) -> Result<Self> {
+        let line = Line::open(host)?;
+        let questions: Vec<Vec<u8>> = addresses
+            .iter()
+            .map(|address| match *address {
+                IpAddr::V4(wanted) => who_has(host.mac(), host.v4(), wanted),
+                IpAddr::V6(wanted) => solicitation(host.mac(), host.v6(), wanted),
+            })
+            .collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let own = Arc::clone(&stop);
+        let thread = thread::Builder::new().name("asker".into()).spawn(move || {
+            while !own.load(Ordering::Relaxed) {
+                for question in &questions {
+                    // A cable that is out at the moment is no reason to stop asking.
+                    let _ = line.send(question);
+                }
+                thread::sleep(period);
+            }
+        })?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was already printed.
+            let _ = thread.join();
+        }
+    }
+}

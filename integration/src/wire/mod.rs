@@ -1,0 +1,13 @@
+//! The judge: what is said about an address on the wire, by whom, and whether ever two said it.
+
+mod ask;
+mod frame;
+mod speak;
+mod tap;
+mod verdict;
+
+pub use ask::Asker;
+pub use frame::{Claim, How};
+pub use speak::announce;
+pub use tap::Tap;
+pub use verdict::{Answer, Reign, Verdict, judge, reigns};
