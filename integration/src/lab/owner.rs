@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, Once, PoisonError, Weak};
+use std::sync::{Mutex, Once, PoisonError, Weak, mpsc};
+use std::{process, thread};
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, umount2};
@@ -19,7 +20,7 @@ static LIVE: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
 /// A fresh name, `vipdlab-<pid>-<k>`; no other lab of this machine has it.
 pub(super) fn fresh_name() -> String {
     let k = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!("{PREFIX}-{}-{k}", std::process::id())
+    format!("{PREFIX}-{}-{k}", process::id())
 }
 
 /// The folder of the lab `name`.
@@ -33,7 +34,7 @@ pub(super) fn claim_folder(name: &str) -> Result<PathBuf> {
     let folder = folder(name);
     fs::create_dir(&folder)
         .with_context(|| format!("cannot make the lab folder {}", folder.display()))?;
-    let me = started(std::process::id()).context("cannot read my own start time from /proc")?;
+    let me = started(process::id()).context("cannot read my own start time from /proc")?;
     fs::write(folder.join("owner"), me)?;
     Ok(folder)
 }
@@ -42,12 +43,15 @@ pub(super) fn claim_folder(name: &str) -> Result<PathBuf> {
 pub(super) fn remember(lab: Weak<Inner>) {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| {
+        let (ready, watching) = mpsc::channel();
+        let watch = move || watch_signals(&ready);
         // Without the watcher a Ctrl-C leaves the lab to the next start, which removes it.
-        if let Err(e) = std::thread::Builder::new()
+        match thread::Builder::new()
             .name("lab-signals".into())
-            .spawn(watch_signals)
+            .spawn(watch)
         {
-            eprintln!("warning: no thread to clean up on Ctrl-C: {e}");
+            Ok(_) => drop(watching.recv()),
+            Err(e) => eprintln!("warning: no thread to clean up on Ctrl-C: {e}"),
         }
     });
     let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +59,8 @@ pub(super) fn remember(lab: Weak<Inner>) {
     live.push(lab);
 }
 
-fn watch_signals() {
+/// Waits for SIGINT or SIGTERM, removes every lab and ends the process. Says `ready` once it listens.
+fn watch_signals(ready: &mpsc::Sender<()>) {
     use tokio::signal::unix::{SignalKind, signal};
 
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -70,6 +75,8 @@ fn watch_signals() {
             signal(SignalKind::interrupt()).ok()?,
             signal(SignalKind::terminate()).ok()?,
         );
+        // The other side waits for this one message.
+        let _ = ready.send(());
         tokio::select! {
             _ = interrupt.recv() => Some(130),
             _ = terminate.recv() => Some(143),
@@ -77,11 +84,12 @@ fn watch_signals() {
     });
     let Some(code) = code else { return };
     eprintln!("\nremoving the lab …");
-    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Not holding the list: another thread may be dropping its lab, and this one must not wait for it.
+    let live: Vec<_> = LIVE.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for lab in live.iter().filter_map(Weak::upgrade) {
         lab.tear_down();
     }
-    std::process::exit(code);
+    process::exit(code);
 }
 
 /// Removes what labs of dead owners left behind: processes, namespaces, mounts, folders.
@@ -177,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_pid_that_is_not_the_one_that_made_the_lab_does_not_own_it() {
-        assert!(started(std::process::id()).is_some());
+        assert!(started(process::id()).is_some());
         assert!(started(u32::MAX).is_none());
         assert!(!owner_alive(&format!("{PREFIX}-{}-0", u32::MAX)));
     }
