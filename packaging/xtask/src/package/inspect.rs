@@ -1,0 +1,167 @@
+//! Looks into the finished packages: every file at its place, the scripts and dependencies right, no linter error.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::sh;
+
+/// Every file that both packages must hold.
+const FILES: &[&str] = &[
+    "/usr/bin/vipd",
+    "/usr/bin/vipctl",
+    "/etc/vipd/vipd.toml.sample",
+    "/usr/lib/systemd/system/vipd.service",
+    "/usr/lib/sysusers.d/vipd.conf",
+    "/usr/lib/tmpfiles.d/vipd.conf",
+    "/usr/share/bash-completion/completions/vipctl",
+    "/usr/share/fish/vendor_completions.d/vipctl.fish",
+    "/usr/share/man/man1/vipctl.1.gz",
+    "/usr/share/man/man5/vipd.toml.5.gz",
+    "/usr/share/man/man8/vipd.8.gz",
+];
+
+/// No package ships a live configuration: installing must never start a half-configured node.
+const LIVE_CONFIG: &str = "/etc/vipd/vipd.toml";
+
+/// Checks a deb's files, fields and scripts, and asks lintian.
+pub(crate) fn deb(deb: &Path) -> Result<()> {
+    let list = sh::output(sh::command("dpkg-deb").arg("--contents").arg(deb))?;
+    let files: Vec<String> = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .map(|path| {
+            path.trim_start_matches('.')
+                .trim_end_matches('/')
+                .to_owned()
+        })
+        .collect();
+    holds(&files, FILES.iter().copied())?;
+    let fields = sh::output(sh::command("dpkg-deb").arg("--field").arg(deb))?;
+    for wanted in [
+        "Package: vipd",
+        "Depends: ",
+        "libc6 (>= 2.34)",
+        "Section: net",
+        "Maintainer: ",
+    ] {
+        if !fields.contains(wanted) {
+            bail!(
+                "{} lacks `{wanted}` in its control fields:\n{fields}",
+                deb.display()
+            );
+        }
+    }
+    let postinst = sh::output(
+        sh::command("dpkg-deb")
+            .arg("--info")
+            .arg(deb)
+            .arg("postinst"),
+    )?;
+    for wanted in ["systemd-sysusers", "vipd.conf", "deb-systemd-helper"] {
+        if !postinst.contains(wanted) {
+            bail!(
+                "the postinst script of {} does not call {wanted}:\n{postinst}",
+                deb.display()
+            );
+        }
+    }
+    sh::run(
+        sh::command("lintian")
+            .args(["--allow-root", "--fail-on", "error"])
+            .arg(deb),
+    )
+}
+
+/// Checks an rpm's files and scriptlets.
+pub(crate) fn rpm(rpm: &Path) -> Result<()> {
+    let query = |what: &str| {
+        sh::output(
+            sh::command("rpm")
+                .args(["--query", "--package", what])
+                .arg(rpm),
+        )
+    };
+    let files: Vec<String> = query("--list")?.lines().map(str::to_owned).collect();
+    holds(&files, FILES.iter().copied())?;
+    let scripts = query("--scripts")?;
+    for wanted in [
+        "systemd-sysusers",
+        "systemd-tmpfiles",
+        "daemon-reload",
+        "try-restart",
+    ] {
+        if !scripts.contains(wanted) {
+            bail!(
+                "the scriptlets of {} do not call {wanted}:\n{scripts}",
+                rpm.display()
+            );
+        }
+    }
+    let config = query("--configfiles")?;
+    if !config.contains("/etc/vipd/vipd.toml.sample") {
+        bail!(
+            "{} does not mark its sample configuration as a configuration file",
+            rpm.display()
+        );
+    }
+    sh::output(
+        sh::command("rpm")
+            .args(["--checksig", "--nosignature"])
+            .arg(rpm),
+    )
+    .map(drop)
+}
+
+/// Fails with every file that is missing, or with the one that must not be there.
+fn holds<'a>(files: &[String], wanted: impl Iterator<Item = &'a str>) -> Result<()> {
+    let missing: Vec<&str> = wanted
+        .filter(|want| !files.iter().any(|file| file == want))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "the package lacks {}; it has\n{}",
+            missing.join(", "),
+            files.join("\n")
+        );
+    }
+    if files.iter().any(|file| file == LIVE_CONFIG) {
+        bail!("the package ships {LIVE_CONFIG}, which only `vipd init` and `vipd join` may write");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<String> {
+        FILES.iter().map(|file| (*file).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_complete_package_passes() {
+        holds(&all(), FILES.iter().copied()).unwrap();
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let files = all().split_off(1);
+        let error = holds(&files, FILES.iter().copied())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("lacks /usr/bin/vipd;"), "{error}");
+    }
+
+    #[test]
+    fn a_live_configuration_is_refused() {
+        let mut files = all();
+        files.push(LIVE_CONFIG.to_owned());
+        assert!(
+            holds(&files, FILES.iter().copied())
+                .unwrap_err()
+                .to_string()
+                .contains("only `vipd init`")
+        );
+    }
+}
