@@ -26,9 +26,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bench;
+pub mod cluster;
 pub mod lab;
 pub mod probe;
 mod stamp;
 pub mod wire;
 
+pub use bench::{Bench, Turn};
 pub use stamp::Stamp;

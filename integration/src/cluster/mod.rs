@@ -1,0 +1,215 @@
+//! Real `vipd` daemons on the hosts of a lab, set up as a newcomer does it: `init`, `join`, `run`,
+//! and everything else through `vipctl`.
+
+mod api;
+mod binaries;
+mod config;
+mod history;
+mod node;
+
+use std::net::IpAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+pub use api::{AddressState, Api};
+pub use binaries::Binaries;
+pub use history::History;
+pub use node::{Node, Ticket};
+
+use crate::lab::{Host, Lab};
+
+/// How long anything that is not a measured failover may take, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cluster of daemons, one on each server of a lab.
+#[derive(Debug)]
+pub struct Cluster {
+    lab: Lab,
+    binaries: Binaries,
+}
+
+impl Cluster {
+    /// `vipd init` on the first server, `vipd join` on the others, responders on all.
+    pub fn start(lab: Lab, binaries: Binaries) -> Result<Self> {
+        let cluster = Self { lab, binaries };
+        let mut servers = cluster.lab.servers();
+        let first = servers
+            .next()
+            .context("a cluster needs at least one server")?;
+        first.serve()?;
+        let mut ticket = Some(cluster.node(first.name()).init()?);
+        cluster.node(first.name()).run()?;
+        for server in servers {
+            server.serve()?;
+            let node = cluster.node(server.name());
+            // The token that `init` printed is good for one node; the next ones ask for their own.
+            let ticket = match ticket.take() {
+                Some(printed) => printed,
+                None => cluster.node(first.name()).join_ticket()?,
+            };
+            node.join(&ticket)?;
+            node.run()?;
+        }
+        cluster.wait_for_voters(cluster.lab.servers().count())?;
+        Ok(cluster)
+    }
+
+    /// The lab it runs in.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The daemon on the server `name`.
+    pub fn node(&self, name: &str) -> Node<'_> {
+        Node::new(self.lab.host(name), &self.binaries)
+    }
+
+    /// The programs it runs.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// The daemons of all servers.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        self.lab
+            .servers()
+            .map(|host| Node::new(host, &self.binaries))
+    }
+
+    /// Runs `vipctl` on the first server whose daemon answers; its output, or its error as it reads.
+    pub fn vipctl(&self, args: &[&str]) -> Result<String> {
+        self.any_node()?.vipctl(args)
+    }
+
+    /// Makes the pool and the VIP that most stories need; the addresses it was given.
+    pub fn dual_stack_vip(&self, name: &str) -> Result<Vec<IpAddr>> {
+        self.vipctl(&[
+            "pool",
+            "create",
+            "web",
+            "--block",
+            "10.77.0.100-10.77.0.119",
+            "--block",
+            "fd77::100-fd77::11f",
+        ])?;
+        self.vipctl(&[
+            "vip",
+            "create",
+            name,
+            "--pool",
+            "web",
+            "--families",
+            "require_dual",
+        ])?;
+        let states = wait("the VIP has two addresses and a holder", PATIENCE, || {
+            let states = self.addresses()?;
+            let held = states
+                .iter()
+                .filter(|s| s.vip == name && s.holder.is_some())
+                .count();
+            Ok((held == 2).then_some(states))
+        })?;
+        Ok(states
+            .into_iter()
+            .filter(|s| s.vip == name)
+            .map(|s| s.address)
+            .collect())
+    }
+
+    /// Every address and its holder, as the best informed of the daemons that answer sees it.
+    pub fn addresses(&self) -> Result<Vec<AddressState>> {
+        let mut views: Vec<Vec<AddressState>> = self
+            .nodes()
+            .filter_map(|n| n.api().addresses().ok())
+            .collect();
+        views.sort_by_key(|view| view.iter().map(|s| s.epoch).max());
+        views
+            .pop()
+            .ok_or_else(|| anyhow!("no daemon answers on its API"))
+    }
+
+    /// The host that holds `address`.
+    pub fn holder(&self, address: IpAddr) -> Result<&Host> {
+        let states = self.addresses()?;
+        let state = states.iter().find(|s| s.address == address);
+        let name = state
+            .and_then(|s| s.holder.as_deref())
+            .ok_or_else(|| anyhow!("nobody holds {address}"))?;
+        Ok(self.lab.host(name))
+    }
+
+    /// Waits until all of `addresses` have one and the same holder that `wanted` likes; its host.
+    pub fn wait_for_holder(
+        &self,
+        addresses: &[IpAddr],
+        what: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<&Host> {
+        let name = wait(what, PATIENCE, || {
+            let states = self.addresses()?;
+            let mut holders: Vec<_> = states
+                .into_iter()
+                .filter(|s| addresses.contains(&s.address))
+                .map(|s| s.holder)
+                .collect();
+            holders.dedup();
+            Ok(match &holders[..] {
+                [Some(one)] if wanted(one) => Some(one.clone()),
+                _ => None,
+            })
+        })?;
+        Ok(self.lab.host(&name))
+    }
+
+    /// Waits until `count` members vote, all are up, and there is a leader.
+    pub fn wait_for_voters(&self, count: usize) -> Result<()> {
+        wait(
+            &format!("{count} voters, all up, with a leader"),
+            PATIENCE,
+            || {
+                let cluster = self
+                    .any_node()?
+                    .api()
+                    .get("/v1/cluster?consistency=local")?;
+                let members = cluster["members"].as_array().map_or(&[][..], Vec::as_slice);
+                let ready = members
+                    .iter()
+                    .filter(|m| m["voting"] == true && m["up"] == true)
+                    .count();
+                Ok(
+                    (ready == count && members.len() == count && cluster["leader"].is_string())
+                        .then_some(()),
+                )
+            },
+        )
+    }
+
+    fn any_node(&self) -> Result<Node<'_>> {
+        let answering = self.nodes().find(|node| node.api().get("/healthz").is_ok());
+        answering.ok_or_else(|| anyhow!("no daemon answers on its API"))
+    }
+}
+
+/// Asks again and again until `look` finds something, at most `bound`. What went wrong last is the
+/// reason of the failure.
+pub fn wait<R>(
+    what: &str,
+    bound: Duration,
+    mut look: impl FnMut() -> Result<Option<R>>,
+) -> Result<R> {
+    let until = Instant::now() + bound;
+    loop {
+        let last = match look() {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => None,
+            Err(e) => Some(e),
+        };
+        if Instant::now() > until {
+            return Err(last.unwrap_or_else(|| anyhow!("not so yet")))
+                .with_context(|| format!("waited {bound:?} in vain until: {what}"));
+        }
+        sleep(Duration::from_millis(20));
+    }
+}

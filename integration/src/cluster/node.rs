@@ -1,0 +1,253 @@
+//! One daemon on one host.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Api, Binaries, PATIENCE, config, wait};
+use crate::lab::Host;
+
+/// The name under which a host knows its daemon.
+const DAEMON: &str = "vipd";
+
+/// What `vipd join` needs: an address and a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// `IP:PORT` of a member.
+    pub address: String,
+    /// The token.
+    pub token: String,
+}
+
+/// A server of the lab seen as a node of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'a> {
+    host: &'a Host,
+    binaries: &'a Binaries,
+}
+
+impl<'a> Node<'a> {
+    /// The node on `host`, which need not be set up yet.
+    pub fn new(host: &'a Host, binaries: &'a Binaries) -> Self {
+        Self { host, binaries }
+    }
+
+    /// The host it runs on.
+    pub fn host(&self) -> &'a Host {
+        self.host
+    }
+
+    /// Its config file.
+    pub fn config(&self) -> PathBuf {
+        self.host.disk().join("vipd.toml")
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.host.disk().join("data")
+    }
+
+    /// Its API socket.
+    pub fn socket(&self) -> PathBuf {
+        self.host.runtime().join("api.sock")
+    }
+
+    /// Its API.
+    pub fn api(&self) -> Api {
+        Api::new(&self.socket())
+    }
+
+    /// Where peers reach it.
+    pub fn peer(&self) -> String {
+        format!("{}:7400", self.host.v4())
+    }
+
+    /// `vipd init` with whatever comes of it.
+    pub fn try_init(&self) -> Result<Output> {
+        self.set_up(&["init"])
+    }
+
+    /// `vipd init`; the ticket for the next node, as read from what it prints.
+    pub fn init(&self) -> Result<Ticket> {
+        let said = succeed("vipd init", &self.try_init()?)?;
+        self.adapt()?;
+        ticket(&said).with_context(|| format!("`vipd init` printed no join command, but:\n{said}"))
+    }
+
+    /// `vipd join`.
+    pub fn join(&self, ticket: &Ticket) -> Result<()> {
+        succeed("vipd join", &self.try_join(ticket)?)?;
+        self.adapt()
+    }
+
+    /// `vipd join` with whatever comes of it.
+    pub fn try_join(&self, ticket: &Ticket) -> Result<Output> {
+        self.set_up(&["join", &ticket.address, &ticket.token])
+    }
+
+    /// A ticket for one more node, asked of this running one.
+    pub fn join_ticket(&self) -> Result<Ticket> {
+        let said = self.vipctl(&["cluster", "token"])?;
+        ticket(&said).with_context(|| {
+            format!("`vipctl cluster token` printed no join command, but:\n{said}")
+        })
+    }
+
+    /// Starts the daemon and waits until its API answers.
+    pub fn run(&self) -> Result<()> {
+        let config = self.config();
+        self.host.spawn(
+            DAEMON,
+            Command::new(&self.binaries.vipd)
+                .args(["run", "--config"])
+                .arg(config),
+        )?;
+        wait(
+            &format!("vipd on {} answers on its API", self.host.name()),
+            PATIENCE,
+            || {
+                if !self.host.process(DAEMON, |p| Ok(p.alive()))? {
+                    bail!("vipd ended; its log ends with:\n{}", self.log_tail(20));
+                }
+                self.api().get("/healthz").map(Some)
+            },
+        )?;
+        Ok(())
+    }
+
+    /// `kill -9`. What it put into the kernel stays.
+    pub fn kill9(&self) -> Result<()> {
+        self.host.kill9(DAEMON)
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&self) -> Result<()> {
+        self.host.freeze(DAEMON)
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) -> Result<()> {
+        self.host.thaw(DAEMON)
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&self, bound: Duration) -> Result<()> {
+        let status = self.host.terminate(DAEMON, bound)?;
+        if !status.success() {
+            bail!(
+                "vipd on {} ended with {status} after SIGTERM:\n{}",
+                self.host.name(),
+                self.log_tail(20)
+            );
+        }
+        Ok(())
+    }
+
+    /// The last lines of the daemon's log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        self.host
+            .process(DAEMON, |p| Ok(p.tail(lines)))
+            .unwrap_or_default()
+    }
+
+    /// Runs `vipd` on the host with whatever comes of it.
+    pub fn vipd(&self, args: &[&str]) -> Result<Output> {
+        self.host.run(Command::new(&self.binaries.vipd).args(args))
+    }
+
+    /// Runs `vipctl` against this daemon; what it printed, or its error as it reads.
+    pub fn vipctl(&self, args: &[&str]) -> Result<String> {
+        succeed(
+            &format!("vipctl {}", args.join(" ")),
+            &self.try_vipctl(args)?,
+        )
+    }
+
+    /// Runs `vipctl` against this daemon with whatever comes of it.
+    pub fn try_vipctl(&self, args: &[&str]) -> Result<Output> {
+        let server = format!("unix:{}", self.socket().display());
+        self.host.run(
+            Command::new(&self.binaries.vipctl)
+                .args(["--server", &server])
+                .args(args),
+        )
+    }
+
+    /// Changes one key of its config; it takes effect with the next [`Node::run`].
+    pub fn configure(&self, section: &str, key: &str, value: impl Into<toml::Value>) -> Result<()> {
+        config::put(&self.config(), section, key, value.into())
+    }
+
+    fn set_up(&self, verb: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.binaries.vipd);
+        command
+            .args(verb)
+            .arg("--config")
+            .arg(self.config())
+            .arg("--data-dir")
+            .arg(self.data());
+        command
+            .args(["--name", self.host.name()])
+            .args(["--listen", &self.peer()]);
+        self.host.run(command.args(["--api", &self.api_address()]))
+    }
+
+    fn api_address(&self) -> String {
+        format!("{}:7480", self.host.v4())
+    }
+
+    fn adapt(&self) -> Result<()> {
+        let (config, socket) = (self.config(), self.socket());
+        config::adapt(
+            &config,
+            &socket,
+            &self.api_address(),
+            self.host.pins(),
+            self.host.interface(),
+        )
+    }
+}
+
+/// Standard output of a command that had to succeed.
+fn succeed(what: &str, done: &Output) -> Result<String> {
+    if !done.status.success() {
+        bail!(
+            "`{what}` failed: {}",
+            String::from_utf8_lossy(&done.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Finds `vipd join <address> <token>` in what a command printed.
+fn ticket(said: &str) -> Option<Ticket> {
+    let words: Vec<&str> = said
+        .split_whitespace()
+        .filter(|&word| word != "\\")
+        .collect();
+    let found = words
+        .windows(4)
+        .find(|w| w[0].ends_with("vipd") && w[1] == "join")?;
+    Some(Ticket {
+        address: found[2].to_owned(),
+        token: found[3].to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_join_command_is_read_as_a_person_would() {
+        let printed = "Set up.\nOn the next node, as root:\n\n  sudo vipd join 10.77.0.1:7400 \\\n    abc.def --name n2\n";
+        let expected = Ticket {
+            address: "10.77.0.1:7400".into(),
+            token: "abc.def".into(),
+        };
+        assert_eq!(ticket(printed), Some(expected));
+        assert_eq!(ticket("vipd join"), None);
+    }
+}
