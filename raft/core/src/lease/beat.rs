@@ -9,7 +9,7 @@ use crate::id::{Epoch, NodeId};
 /// "I am alive, under this epoch": from every node to every voter, each [`super::Timing::beat`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// Counts the sender's beats; grows across restarts too, so that an old datagram is told from a new one.
+    /// Counts the sender's beats. A voter takes only growing numbers, so a recorded beat is worth nothing.
     pub seq: u64,
     /// The sender's lease; `None` while it has none.
     pub epoch: Option<Epoch>,
@@ -30,9 +30,14 @@ pub enum Verdict {
     Supported,
     /// It has fenced that epoch and will never support it again: get a new one.
     Fenced,
+    /// It has taken a beat of this number already, so this one may be a recording: number the next ones higher.
+    Behind {
+        /// That number.
+        newest: u64,
+    },
 }
 
-wire_enum!(Verdict { 0 => Supported, 1 => Fenced });
+wire_enum!(Verdict { 0 => Supported, 1 => Fenced, 2 => Behind { newest } });
 
 /// The answer to a beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

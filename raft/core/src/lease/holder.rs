@@ -25,14 +25,15 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// A node without a lease. `first_seq` must be above every number that this node ever used.
+    /// A node without a lease. It numbers its beats from 1; voters that knew it before its restart tell it
+    /// where to go on.
     #[must_use]
-    pub fn new(timing: Timing, first_seq: u64) -> Self {
+    pub fn new(timing: Timing) -> Self {
         Self {
             timing,
             epoch: None,
             voters: VoterSets { sets: Vec::new() },
-            next_seq: first_seq.max(1),
+            next_seq: 1,
             sent: [(0, Instant(0)); REMEMBERED],
             supported: BTreeMap::new(),
         }
@@ -79,6 +80,10 @@ impl Holder {
         }
         match ack.verdict {
             Verdict::Fenced => true,
+            Verdict::Behind { newest } => {
+                self.next_seq = self.next_seq.max(newest.saturating_add(1));
+                false
+            }
             Verdict::Supported => {
                 let (seq, at) = self.sent[(ack.seq % REMEMBERED as u64) as usize];
                 if seq == ack.seq {

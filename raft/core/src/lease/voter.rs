@@ -21,6 +21,8 @@ pub struct Voter {
     promises: BTreeMap<NodeId, Instant>,
     /// Epochs up to this one are never supported again.
     fences: BTreeMap<NodeId, Fence>,
+    /// The highest beat number taken from each node.
+    newest: BTreeMap<NodeId, u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,7 @@ impl Voter {
             leases: BTreeMap::new(),
             promises: BTreeMap::new(),
             fences,
+            newest: BTreeMap::new(),
         }
     }
 
@@ -75,8 +78,13 @@ impl Voter {
             .retain(|node, until| *until > now || self.leases.contains_key(node));
     }
 
-    /// Answers a beat received at `now`; see [`Verdict`].
-    pub fn on_beat(&mut self, now: Instant, from: NodeId, epoch: Epoch) -> Verdict {
+    /// Answers the beat numbered `seq`, received at `now`; see [`Verdict`].
+    pub fn on_beat(&mut self, now: Instant, from: NodeId, epoch: Epoch, seq: u64) -> Verdict {
+        let newest = self.newest.entry(from).or_default();
+        if seq <= *newest {
+            return Verdict::Behind { newest: *newest };
+        }
+        *newest = seq;
         if self
             .fences
             .get(&from)
