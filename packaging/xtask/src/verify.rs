@@ -1,6 +1,6 @@
 //! `cargo xtask verify`: everything that can be judged without running vipd. Changes no file of the tree.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::stage::Stages;
@@ -85,13 +85,15 @@ pub(crate) const MANIFESTS: &[&str] = &["Cargo.toml", "datapath/ebpf/Cargo.toml"
 
 fn deny() -> Result<()> {
     let deny = DENY.ensure()?;
+    let config = repo::root().join("deny.toml");
     for manifest in MANIFESTS {
-        sh::run(
-            sh::command(&deny)
-                .args(["--manifest-path", manifest, "--locked", "check", "--config"])
-                .arg(repo::root().join("deny.toml"))
-                .args(["--hide-inclusion-graph", "licenses", "bans", "sources"]),
-        )?;
+        let mut check = sh::command(&deny);
+        check
+            .args(["--manifest-path", manifest, "--config"])
+            .arg(&config);
+        check.args(["--locked", "check", "--hide-inclusion-graph"]);
+        sh::run(check.args(["licenses", "bans", "sources"]))
+            .with_context(|| format!("a dependency of {manifest} breaks a rule of deny.toml"))?;
     }
     Ok(())
 }
