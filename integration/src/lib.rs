@@ -28,6 +28,7 @@
 
 mod bench;
 pub mod cluster;
+pub mod demo;
 pub mod lab;
 pub mod probe;
 mod stamp;

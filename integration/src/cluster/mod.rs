@@ -23,6 +23,9 @@ use crate::lab::{Host, Lab};
 /// How long anything that is not a measured failover may take, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a daemon may take to answer when another one could be asked: it may be frozen.
+const GLANCE: Duration = Duration::from_millis(250);
+
 /// A cluster of daemons, one on each server of a lab.
 #[derive(Debug)]
 pub struct Cluster {
@@ -34,26 +37,33 @@ impl Cluster {
     /// `vipd init` on the first server, `vipd join` on the others, responders on all.
     pub fn start(lab: Lab, binaries: Binaries) -> Result<Self> {
         let cluster = Self { lab, binaries };
-        let mut servers = cluster.lab.servers();
-        let first = servers
+        for server in cluster.lab.servers() {
+            server.serve()?;
+        }
+        if let Err(e) = cluster.set_up() {
+            cluster.lab.print_logs();
+            return Err(e.context("cannot set up the cluster"));
+        }
+        Ok(cluster)
+    }
+
+    fn set_up(&self) -> Result<()> {
+        let mut nodes = self.nodes();
+        let first = nodes
             .next()
             .context("a cluster needs at least one server")?;
-        first.serve()?;
-        let mut ticket = Some(cluster.node(first.name()).init()?);
-        cluster.node(first.name()).run()?;
-        for server in servers {
-            server.serve()?;
-            let node = cluster.node(server.name());
+        let mut printed = Some(first.init()?);
+        first.run()?;
+        for node in nodes {
             // The token that `init` printed is good for one node; the next ones ask for their own.
-            let ticket = match ticket.take() {
-                Some(printed) => printed,
-                None => cluster.node(first.name()).join_ticket()?,
+            let ticket = match printed.take() {
+                Some(ticket) => ticket,
+                None => first.join_ticket()?,
             };
             node.join(&ticket)?;
             node.run()?;
         }
-        cluster.wait_for_voters(cluster.lab.servers().count())?;
-        Ok(cluster)
+        self.wait_for_voters(self.lab.servers().count())
     }
 
     /// The lab it runs in.
@@ -187,7 +197,9 @@ impl Cluster {
     }
 
     fn any_node(&self) -> Result<Node<'_>> {
-        let answering = self.nodes().find(|node| node.api().get("/healthz").is_ok());
+        let answering = self
+            .nodes()
+            .find(|node| node.api().within(GLANCE).get("/healthz").is_ok());
         answering.ok_or_else(|| anyhow!("no daemon answers on its API"))
     }
 }

@@ -144,6 +144,11 @@ impl Lab {
         &self.inner.switch
     }
 
+    /// Prints the end of every process's log to standard error, for whoever looks into a failure.
+    pub fn print_logs(&self) {
+        self.inner.print_logs();
+    }
+
     pub(super) fn inner(&self) -> &Inner {
         &self.inner
     }
