@@ -1,0 +1,164 @@
+//! The daemon's end of the beat thread.
+
+use std::fmt;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use vipd_core::id::{Epoch, NodeId};
+use vipd_core::lease::Timing;
+
+use super::link::Link;
+use super::thread::Beating;
+use super::{BeatStats, Event, Gate, View};
+
+/// How to beat.
+#[derive(Clone, Copy, Debug)]
+pub struct BeatSettings {
+    /// This node.
+    pub me: NodeId,
+    /// Where to receive, UDP.
+    pub listen: SocketAddr,
+    /// The lengths of the protocol.
+    pub timing: Timing,
+    /// The secret half of this node's beat key.
+    pub secret: [u8; 32],
+}
+
+/// Why the beat thread does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum BeatError {
+    /// The UDP port is not to be had.
+    #[error(
+        "cannot receive beats on UDP {listen}: {error}; choose another cluster.listen, or stop what uses it"
+    )]
+    Bind {
+        /// The address.
+        listen: SocketAddr,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// The system refused something else.
+    #[error("cannot start the beat thread: {0}")]
+    Start(#[source] std::io::Error),
+}
+
+pub(super) enum Told {
+    View(Box<View>),
+    FenceOnDisk(NodeId, Epoch),
+    Stop,
+}
+
+/// What reaches the thread.
+pub(super) struct Ears {
+    pub(super) told: Receiver<Told>,
+    pub(super) bell: Arc<EventFd>,
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) stats: Arc<BeatStats>,
+}
+
+/// The running beat thread. Dropping it stops the beats, and with them the lease.
+pub struct Beats {
+    told: Sender<Told>,
+    bell: Arc<EventFd>,
+    stats: Arc<BeatStats>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Beats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Beats")
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts beating. `fences` are those on this node's disk.
+///
+/// # Errors
+/// [`BeatError`].
+pub fn start(
+    settings: BeatSettings,
+    fences: Vec<(NodeId, Epoch)>,
+    gate: Box<dyn Gate>,
+) -> Result<(Beats, UnboundedReceiver<Event>), BeatError> {
+    let bind = |error| BeatError::Bind {
+        listen: settings.listen,
+        error,
+    };
+    let socket = UdpSocket::bind(settings.listen).map_err(bind)?;
+    socket.set_nonblocking(true).map_err(bind)?;
+    let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+    let bell = Arc::new(EventFd::from_flags(flags).map_err(|e| BeatError::Start(e.into()))?);
+    let (told, hears) = mpsc::channel();
+    let (events, received) = unbounded_channel();
+    let stats = Arc::new(BeatStats::default());
+    let ears = Ears {
+        told: hears,
+        bell: bell.clone(),
+        events,
+        stats: stats.clone(),
+    };
+    let link = Link::new(settings.me, socket, settings.secret);
+    let thread = std::thread::Builder::new()
+        .name("vipd-beat".into())
+        .spawn(move || Beating::new(settings, fences, gate, link, ears).run())
+        .map_err(BeatError::Start)?;
+    Ok((
+        Beats {
+            told,
+            bell,
+            stats,
+            thread: Some(thread),
+        },
+        received,
+    ))
+}
+
+impl Beats {
+    /// Tells the thread what the cluster looks like now.
+    pub fn set_view(&self, view: View) {
+        self.tell(Told::View(Box::new(view)));
+    }
+
+    /// Tells the thread that a fence is on the disk.
+    pub fn fence_on_disk(&self, node: NodeId, epoch: Epoch) {
+        self.tell(Told::FenceOnDisk(node, epoch));
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn stats(&self) -> Arc<BeatStats> {
+        self.stats.clone()
+    }
+
+    fn tell(&self, what: Told) {
+        // A thread that is gone has already fenced this node: its deadline runs out by itself.
+        if self.told.send(what).is_ok() {
+            let _full_means_rung = self.bell.write(1);
+        }
+    }
+}
+
+impl Drop for Beats {
+    fn drop(&mut self) {
+        self.tell(Told::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl Ears {
+    pub(super) fn silence_bell(&self) {
+        let _nothing_rung = self.bell.read();
+    }
+
+    pub(super) fn bell_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}

@@ -1,0 +1,254 @@
+//! Sealed datagrams: one socket, one key for each pair of nodes.
+//!
+//! ```text
+//!   8 bytes sender | 24 bytes nonce | XChaCha20-Poly1305(payload), sender and receiver as associated data
+//! ```
+//! The key of a pair is derived by HKDF-SHA256 from X25519 of their static keys, of which the log holds the
+//! public halves. So beats flow before any connection stands, and a node that is removed is no longer heard.
+//! A nonce is 16 random bytes of this process and a counter: never used twice with a key, whatever the clock.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use chacha20poly1305::aead::AeadInPlace;
+use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use vipd_core::codec::Wire;
+use vipd_core::id::NodeId;
+use vipd_core::lease::Datagram;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+const SENDER: usize = 8;
+const NONCE: usize = 24;
+const TAG: usize = 16;
+const HEAD: usize = SENDER + NONCE;
+/// More than any beat; a datagram is never fragmented on an Ethernet.
+const MAX: usize = 1400;
+
+struct Peer {
+    address: SocketAddr,
+    public: [u8; 32],
+    key: XChaCha20Poly1305,
+}
+
+/// The socket and the keys.
+pub(super) struct Link {
+    me: NodeId,
+    socket: UdpSocket,
+    secret: StaticSecret,
+    peers: BTreeMap<NodeId, Peer>,
+    process: [u8; 16],
+    sealed: u64,
+}
+
+/// What a read of the socket gave.
+pub(super) enum Read {
+    /// A datagram from a member.
+    From(NodeId, Datagram),
+    /// One that is not.
+    Rejected,
+    /// Nothing is there.
+    Empty,
+}
+
+impl Link {
+    pub(super) fn new(me: NodeId, socket: UdpSocket, secret: [u8; 32]) -> Self {
+        let (secret, process) = (StaticSecret::from(secret), rand::random());
+        Self {
+            me,
+            socket,
+            secret,
+            peers: BTreeMap::new(),
+            process,
+            sealed: 0,
+        }
+    }
+
+    pub(super) fn socket_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Follows the members; a key is derived only for a new public key.
+    pub(super) fn set_peers(&mut self, members: &BTreeMap<NodeId, (SocketAddr, [u8; 32])>) {
+        self.peers.retain(|id, peer| {
+            members
+                .get(id)
+                .is_some_and(|(_, public)| *public == peer.public)
+        });
+        for (id, (address, public)) in members.iter().filter(|(id, _)| **id != self.me) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.address = *address;
+                continue;
+            }
+            let shared = self.secret.diffie_hellman(&PublicKey::from(*public));
+            let mut key = [0; 32];
+            Hkdf::<Sha256>::new(Some(b"vipd beat v1"), shared.as_bytes())
+                .expand(&[], &mut key)
+                .expect("32 bytes is a valid HKDF-SHA256 length");
+            let key = XChaCha20Poly1305::new(&key.into());
+            self.peers.insert(
+                *id,
+                Peer {
+                    address: *address,
+                    public: *public,
+                    key,
+                },
+            );
+        }
+    }
+
+    /// Seals and sends; a datagram that cannot be sent is lost, as any may be.
+    pub(super) fn send(&mut self, to: NodeId, datagram: &Datagram) -> bool {
+        let Some(peer) = self.peers.get(&to) else {
+            return false;
+        };
+        let payload = datagram.to_bytes();
+        let mut buffer = [0u8; MAX];
+        let end = HEAD + payload.len();
+        if end + TAG > MAX {
+            return false;
+        }
+        self.sealed += 1;
+        let mut nonce = [0; NONCE];
+        nonce[..16].copy_from_slice(&self.process);
+        nonce[16..].copy_from_slice(&self.sealed.to_be_bytes());
+        buffer[..SENDER].copy_from_slice(&self.me.0.to_be_bytes());
+        buffer[SENDER..HEAD].copy_from_slice(&nonce);
+        buffer[HEAD..end].copy_from_slice(&payload);
+        let pair = pair(self.me, to);
+        let Ok(tag) = peer.key.encrypt_in_place_detached(
+            XNonce::from_slice(&nonce),
+            &pair,
+            &mut buffer[HEAD..end],
+        ) else {
+            return false;
+        };
+        buffer[end..end + TAG].copy_from_slice(&tag);
+        self.socket
+            .send_to(&buffer[..end + TAG], peer.address)
+            .is_ok()
+    }
+
+    /// Takes one datagram off the socket.
+    pub(super) fn receive(&mut self) -> Read {
+        let mut buffer = [0u8; MAX];
+        let n = match self.socket.recv_from(&mut buffer) {
+            Ok((n, _)) => n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Read::Empty,
+            // An ICMP error of an earlier send: some peer is gone, which its silence says as well.
+            Err(_) => return Read::Rejected,
+        };
+        self.open(&mut buffer[..n])
+            .map_or(Read::Rejected, |(from, datagram)| {
+                Read::From(from, datagram)
+            })
+    }
+
+    fn open(&self, datagram: &mut [u8]) -> Option<(NodeId, Datagram)> {
+        if datagram.len() < HEAD + TAG {
+            return None;
+        }
+        let (head, rest) = datagram.split_at_mut(HEAD);
+        let (payload, tag) = rest.split_at_mut(rest.len() - TAG);
+        let from = NodeId(u64::from_be_bytes(head[..SENDER].try_into().ok()?));
+        let peer = self.peers.get(&from)?;
+        let (nonce, tag) = (XNonce::from_slice(&head[SENDER..]), Tag::from_slice(tag));
+        peer.key
+            .decrypt_in_place_detached(nonce, &pair(from, self.me), payload, tag)
+            .ok()?;
+        Some((from, Datagram::from_bytes(payload).ok()?))
+    }
+}
+
+/// Who says it to whom: what A sent to B opens neither as from B nor at C.
+fn pair(from: NodeId, to: NodeId) -> [u8; 16] {
+    let mut pair = [0; 16];
+    pair[..8].copy_from_slice(&from.0.to_be_bytes());
+    pair[8..].copy_from_slice(&to.0.to_be_bytes());
+    pair
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vipd_core::id::Epoch;
+    use vipd_core::lease::{Ack, Verdict};
+
+    fn links() -> (Link, Link) {
+        let bind = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let (a, b) = (bind(), bind());
+        let (at_a, at_b) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+        let public = |secret: [u8; 32]| PublicKey::from(&StaticSecret::from(secret)).to_bytes();
+        let members = BTreeMap::from([
+            (NodeId(1), (at_a, public([1; 32]))),
+            (NodeId(2), (at_b, public([2; 32]))),
+        ]);
+        let mut links = (
+            Link::new(NodeId(1), a, [1; 32]),
+            Link::new(NodeId(2), b, [2; 32]),
+        );
+        links.0.set_peers(&members);
+        links.1.set_peers(&members);
+        links
+    }
+
+    fn ack() -> Datagram {
+        Datagram::Ack {
+            ack: Ack {
+                seq: 3,
+                epoch: Epoch(9),
+                verdict: Verdict::Supported,
+            },
+        }
+    }
+
+    fn raw(link: &Link) -> Vec<u8> {
+        let mut buffer = [0; MAX];
+        for _ in 0..1000 {
+            if let Ok((n, _)) = link.socket.recv_from(&mut buffer) {
+                return buffer[..n].to_vec();
+            }
+            std::thread::yield_now();
+        }
+        panic!("nothing arrived");
+    }
+
+    #[test]
+    fn a_member_s_datagram_opens_and_one_changed_in_any_byte_does_not() {
+        let (mut a, b) = links();
+        assert!(a.send(NodeId(2), &ack()));
+        let sealed = raw(&b);
+        assert_eq!(b.open(&mut sealed.clone()), Some((NodeId(1), ack())));
+        for i in 0..sealed.len() {
+            let mut forged = sealed.clone();
+            forged[i] ^= 1;
+            assert_eq!(b.open(&mut forged), None, "byte {i}");
+            assert_eq!(b.open(&mut sealed[..i].to_vec()), None, "cut at {i}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_sent_back_to_its_sender_does_not_open() {
+        let (mut a, b) = links();
+        a.send(NodeId(2), &ack());
+        let mut reflected = raw(&b);
+        reflected[..SENDER].copy_from_slice(&2u64.to_be_bytes());
+        assert_eq!(a.open(&mut reflected), None);
+    }
+
+    #[test]
+    fn a_removed_member_is_no_longer_heard() {
+        let (mut a, mut b) = links();
+        a.send(NodeId(2), &ack());
+        let mut sealed = raw(&b);
+        b.set_peers(&BTreeMap::new());
+        assert_eq!(b.open(&mut sealed), None);
+    }
+}
