@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
@@ -21,6 +23,8 @@ use vipd_core::id::NodeId;
 use vipd_core::lease::Datagram;
 use x25519_dalek::{PublicKey, StaticSecret};
 
+use super::{Peer, now};
+
 const SENDER: usize = 8;
 const NONCE: usize = 24;
 const TAG: usize = 16;
@@ -28,10 +32,11 @@ const HEAD: usize = SENDER + NONCE;
 /// More than any beat; a datagram is never fragmented on an Ethernet.
 const MAX: usize = 1400;
 
-struct Peer {
+struct Member {
     address: SocketAddr,
     public: [u8; 32],
     key: XChaCha20Poly1305,
+    heard: Arc<AtomicU64>,
 }
 
 /// The socket and the keys.
@@ -39,7 +44,7 @@ pub(super) struct Link {
     me: NodeId,
     socket: UdpSocket,
     secret: StaticSecret,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: BTreeMap<NodeId, Member>,
     process: [u8; 16],
     sealed: u64,
 }
@@ -72,29 +77,31 @@ impl Link {
     }
 
     /// Follows the members; a key is derived only for a new public key.
-    pub(super) fn set_peers(&mut self, members: &BTreeMap<NodeId, (SocketAddr, [u8; 32])>) {
+    pub(super) fn set_peers(&mut self, members: &BTreeMap<NodeId, Peer>) {
         self.peers.retain(|id, peer| {
             members
                 .get(id)
-                .is_some_and(|(_, public)| *public == peer.public)
+                .is_some_and(|member| member.key == peer.public)
         });
-        for (id, (address, public)) in members.iter().filter(|(id, _)| **id != self.me) {
+        for (id, member) in members.iter().filter(|(id, _)| **id != self.me) {
             if let Some(peer) = self.peers.get_mut(id) {
-                peer.address = *address;
+                peer.address = member.address;
                 continue;
             }
-            let shared = self.secret.diffie_hellman(&PublicKey::from(*public));
+            let shared = self.secret.diffie_hellman(&PublicKey::from(member.key));
             let mut key = [0; 32];
             Hkdf::<Sha256>::new(Some(b"vipd beat v1"), shared.as_bytes())
                 .expand(&[], &mut key)
                 .expect("32 bytes is a valid HKDF-SHA256 length");
             let key = XChaCha20Poly1305::new(&key.into());
+            let (address, public, heard) = (member.address, member.key, member.heard.clone());
             self.peers.insert(
                 *id,
-                Peer {
-                    address: *address,
-                    public: *public,
+                Member {
+                    address,
+                    public,
                     key,
+                    heard,
                 },
             );
         }
@@ -159,6 +166,7 @@ impl Link {
         peer.key
             .decrypt_in_place_detached(nonce, &pair(from, self.me), payload, tag)
             .ok()?;
+        peer.heard.store(now().0, Ordering::Relaxed);
         Some((from, Datagram::from_bytes(payload).ok()?))
     }
 }
@@ -186,9 +194,14 @@ mod tests {
         let (a, b) = (bind(), bind());
         let (at_a, at_b) = (a.local_addr().unwrap(), b.local_addr().unwrap());
         let public = |secret: [u8; 32]| PublicKey::from(&StaticSecret::from(secret)).to_bytes();
+        let member = |address, secret| Peer {
+            address,
+            key: public(secret),
+            heard: Arc::default(),
+        };
         let members = BTreeMap::from([
-            (NodeId(1), (at_a, public([1; 32]))),
-            (NodeId(2), (at_b, public([2; 32]))),
+            (NodeId(1), member(at_a, [1; 32])),
+            (NodeId(2), member(at_b, [2; 32])),
         ]);
         let mut links = (
             Link::new(NodeId(1), a, [1; 32]),

@@ -18,6 +18,8 @@ mod thread;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use vipd_core::id::{Epoch, NodeId};
 use vipd_core::node::VoterSets;
@@ -41,11 +43,30 @@ pub struct View {
     pub voters: Option<VoterSets>,
     /// Whether this node votes.
     pub votes: bool,
-    /// Where the members are, with the public keys of their beats.
-    pub peers: BTreeMap<NodeId, (SocketAddr, [u8; 32])>,
+    /// The members.
+    pub peers: BTreeMap<NodeId, Peer>,
     /// The leases that are running by the log.
     pub leases: Vec<(NodeId, Epoch)>,
 }
+
+/// A member, as the thread sees it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where its beats go.
+    pub address: SocketAddr,
+    /// The public half of its beat key.
+    pub key: [u8; 32],
+    /// When it was last heard (`CLOCK_BOOTTIME` nanoseconds), for the daemon to read; 0 if never.
+    pub heard: Arc<AtomicU64>,
+}
+
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        (self.address, self.key) == (other.address, other.key)
+    }
+}
+
+impl Eq for Peer {}
 
 /// What the thread has found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
