@@ -1,0 +1,225 @@
+//! The two programs on the interfaces: attached by tcx links that are pinned, so that they outlive
+//! the daemon and a new daemon replaces the programs without a gap; by clsact where the kernel has
+//! no tcx (before Linux 6.6).
+
+use std::{collections::BTreeMap, io, mem, path::PathBuf};
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::{
+            self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle,
+        },
+    },
+};
+use vipd_datapath_common::program;
+
+use super::pins::Pins;
+use crate::DatapathError;
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attach {
+    /// tcx, and clsact if the kernel has none.
+    #[default]
+    Auto,
+    /// clsact, whatever the kernel has.
+    Clsact,
+}
+
+const DIRECTIONS: [(&str, &str, TcAttachType); 2] = [
+    ("egress", program::EGRESS, TcAttachType::Egress),
+    ("ingress", program::INGRESS, TcAttachType::Ingress),
+];
+/// Marks an interface whose programs sit in clsact: those filters have no pins of their own.
+const CLSACT: &str = "clsact";
+/// First in line, with a handle nobody else would choose ("vi", "pd").
+const FILTER: (u16, TcHandle) = (1, TcHandle::new(0x7669, 0x7064));
+
+pub(crate) struct Links {
+    pins: Pins,
+    attach: Attach,
+    /// By index: the name is for messages, and for aya.
+    attached: BTreeMap<u32, String>,
+}
+
+/// Loads one program into the kernel.
+fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, DatapathError> {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(DatapathError::Incomplete { what: name })
+}
+
+impl Links {
+    pub(crate) fn new(ebpf: &mut Ebpf, pins: Pins, attach: Attach) -> Result<Self, DatapathError> {
+        for (_, name, _) in DIRECTIONS {
+            classifier(ebpf, name)?
+                .load()
+                .map_err(|source| DatapathError::Program {
+                    program: name,
+                    source: Box::new(source),
+                })?;
+        }
+        Ok(Self {
+            pins,
+            attach,
+            attached: BTreeMap::new(),
+        })
+    }
+
+    /// The names of the interfaces that have the programs.
+    pub(crate) fn attached(&self) -> &BTreeMap<u32, String> {
+        &self.attached
+    }
+
+    /// Attaches both programs, or takes over the links that an earlier daemon pinned.
+    pub(crate) fn attach(
+        &mut self,
+        ebpf: &mut Ebpf,
+        ifindex: u32,
+        interface: &str,
+    ) -> Result<(), DatapathError> {
+        for (kind, name, direction) in DIRECTIONS {
+            let program = classifier(ebpf, name)?;
+            let pin = self.pins.link(kind, ifindex);
+            let result = match self.attach {
+                Attach::Clsact => clsact(program, &self.pins, ifindex, interface, direction),
+                Attach::Auto => match tcx(program, pin, interface, direction) {
+                    Err(error) if lacks_tcx(&error) => {
+                        clsact(program, &self.pins, ifindex, interface, direction)
+                    }
+                    other => other,
+                },
+            };
+            result.map_err(|source| DatapathError::Attach {
+                program: name,
+                interface: interface.to_owned(),
+                source: Box::new(source),
+            })?;
+        }
+        self.attached.insert(ifindex, interface.to_owned());
+        Ok(())
+    }
+
+    /// Takes the programs off every interface that `keep` does not name, also off those on which
+    /// an earlier daemon had put them.
+    pub(crate) fn retain(&mut self, keep: &dyn Fn(u32) -> bool) -> Result<(), DatapathError> {
+        let mut errors = Vec::new();
+        for (kind, _, _) in DIRECTIONS {
+            for ifindex in self.pins.links(kind)? {
+                if !keep(ifindex) {
+                    // A link without a pin and without a descriptor is detached.
+                    errors.extend(Pins::remove(&self.pins.link(kind, ifindex)).err());
+                }
+            }
+        }
+        for ifindex in self.pins.links(CLSACT)? {
+            if !keep(ifindex) {
+                detach_clsact(ifindex);
+                errors.extend(Pins::remove(&self.pins.link(CLSACT, ifindex)).err());
+            }
+        }
+        self.attached.retain(|ifindex, _| keep(*ifindex));
+        DatapathError::all(errors)
+    }
+}
+
+/// A pinned link gets the new program atomically. A link whose interface has gone is dead for
+/// good: its pin is replaced.
+fn tcx(
+    program: &mut SchedClassifier,
+    pin: PathBuf,
+    interface: &str,
+    direction: TcAttachType,
+) -> Result<(), ProgramError> {
+    if let Ok(pinned) = PinnedLink::from_pin(&pin) {
+        let updated = SchedClassifierLink::try_from(FdLink::from(pinned))
+            .map_err(other)
+            .and_then(|link| program.attach_to_link(link));
+        match updated {
+            Ok(id) => return release(program, id),
+            Err(error) => {
+                tracing::debug!(%error, pin = %pin.display(), "replacing a dead link");
+                std::fs::remove_file(&pin)?;
+            }
+        }
+    }
+    // Before the programs of others, which might end the chain before the fence.
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(interface, direction, order)?;
+    let link = FdLink::try_from(program.take_link(id)?).map_err(other)?;
+    link.pin(&pin).map(drop).map_err(other)
+}
+
+/// aya's program error has no place for errors of links and pins.
+fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ProgramError {
+    io::Error::other(error).into()
+}
+
+/// Forgets the link without detaching it: the pin holds it.
+fn release(program: &mut SchedClassifier, id: SchedClassifierLinkId) -> Result<(), ProgramError> {
+    program.take_link(id).map(drop)
+}
+
+/// Before Linux 6.6 the kernel does not know the attach type.
+fn lacks_tcx(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error)
+        if error.call == "bpf_mprog_attach"
+            && error.io_error.raw_os_error() == Some(nix::libc::EINVAL))
+}
+
+fn clsact(
+    program: &mut SchedClassifier,
+    pins: &Pins,
+    ifindex: u32,
+    interface: &str,
+    direction: TcAttachType,
+) -> Result<(), ProgramError> {
+    // It fails when it is there already, which no error tells apart; then attaching works.
+    let added = tc::qdisc_add_clsact(interface);
+    let (priority, handle) = FILTER;
+    let options = || {
+        TcAttachOptions::Netlink(NlOptions {
+            priority,
+            handle,
+            classid: None,
+        })
+    };
+    // Replacing fails when there is nothing to replace.
+    let link = SchedClassifierLink::attached(interface, direction, priority, handle, None)?;
+    let id = match program.attach_to_link(link) {
+        Ok(id) => id,
+        Err(_) => program
+            .attach_with_options(interface, direction, options())
+            .map_err(|error| match added {
+                Err(qdisc) => qdisc.into(),
+                Ok(()) => error,
+            })?,
+    };
+    // The filter stays when this process ends.
+    mem::forget(program.take_link(id)?);
+    let pin = pins.link(CLSACT, ifindex);
+    if !pin.exists() {
+        program.pin(&pin).map_err(other)?;
+    }
+    Ok(())
+}
+
+fn detach_clsact(ifindex: u32) {
+    // The interface may be gone, and its filters with it.
+    let Ok(name) = nix::net::if_::if_indextoname(ifindex) else {
+        return;
+    };
+    let (priority, handle) = FILTER;
+    for (_, _, direction) in DIRECTIONS {
+        let name = name.to_string_lossy();
+        if let Ok(link) = SchedClassifierLink::attached(&name, direction, priority, handle, None) {
+            drop(link); // detaches
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The maps ADDRESSES and COUNTERS, typed, in the words of the daemon.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
+    util::nr_cpus,
+};
+use vipd_datapath_common::{Address, AddressKey, Counter, Counters, name};
+
+use crate::DatapathError;
+
+pub(crate) struct Maps {
+    addresses: HashMap<MapData, AddressKey, Address>,
+    counters: PerCpuHashMap<MapData, AddressKey, Counters>,
+    cpus: usize,
+}
+
+/// Takes a map out of the object.
+pub(crate) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DatapathError> {
+    ebpf.take_map(name)
+        .ok_or(DatapathError::Incomplete { what: name })
+}
+
+fn failed(
+    map: &'static str,
+    doing: &'static str,
+    address: Option<IpAddr>,
+) -> impl Fn(MapError) -> DatapathError {
+    move |source| DatapathError::Map {
+        doing: address.map_or_else(|| doing.to_owned(), |address| format!("{doing} {address}")),
+        map,
+        source,
+    }
+}
+
+impl Maps {
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Ok(Self {
+            addresses: take(ebpf, name::ADDRESSES)?.try_into().map_err(failed(
+                name::ADDRESSES,
+                "use it",
+                None,
+            ))?,
+            counters: take(ebpf, name::COUNTERS)?.try_into().map_err(failed(
+                name::COUNTERS,
+                "use it",
+                None,
+            ))?,
+            cpus: nr_cpus()
+                .map_err(|(path, source)| DatapathError::system(format!("read {path}"), source))?,
+        })
+    }
+
+    /// All managed addresses.
+    pub(crate) fn addresses(&self) -> Result<BTreeMap<IpAddr, Address>, DatapathError> {
+        self.addresses
+            .iter()
+            .map(|item| item.map(|(key, entry)| (IpAddr::from(key), entry)))
+            .collect::<Result<_, _>>()
+            .map_err(failed(name::ADDRESSES, "list the addresses", None))
+    }
+
+    /// Writes an entry: one map write, and the first time one more for its counters.
+    pub(crate) fn write(
+        &mut self,
+        address: IpAddr,
+        entry: Address,
+        new: bool,
+    ) -> Result<(), DatapathError> {
+        let key = AddressKey::from(address);
+        self.addresses.insert(key, entry, 0).map_err(failed(
+            name::ADDRESSES,
+            "write",
+            Some(address),
+        ))?;
+        if new {
+            self.make_counters(key)
+                .map_err(failed(name::COUNTERS, "write", Some(address)))?;
+        }
+        Ok(())
+    }
+
+    fn make_counters(&mut self, key: AddressKey) -> Result<(), MapError> {
+        /// BPF_NOEXIST: counters that are there go on counting.
+        const NOEXIST: u64 = 1;
+        let zero = PerCpuValues::try_from(vec![Counters::default(); self.cpus])?;
+        match self.counters.insert(key, zero, NOEXIST) {
+            Err(MapError::SyscallError(error)) if is(&error.io_error, nix::libc::EEXIST) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Forgets an address and its counters.
+    pub(crate) fn forget(&mut self, address: IpAddr) -> Result<(), DatapathError> {
+        let key = AddressKey::from(address);
+        missing_is_fine(self.addresses.remove(&key)).map_err(failed(
+            name::ADDRESSES,
+            "remove",
+            Some(address),
+        ))?;
+        missing_is_fine(self.counters.remove(&key)).map_err(failed(
+            name::COUNTERS,
+            "remove",
+            Some(address),
+        ))
+    }
+
+    /// The counters of an address, summed over all CPUs.
+    pub(crate) fn counters(
+        &self,
+        address: IpAddr,
+    ) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
+        let mut sum = Counters::default();
+        match self.counters.get(&AddressKey::from(address), 0) {
+            Ok(values) => values.iter().for_each(|cpu| sum.add(cpu)),
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(failed(name::COUNTERS, "read", Some(address))(error)),
+        }
+        Ok(Counter::ALL
+            .map(|counter| (counter.name(), sum.get(counter)))
+            .into())
+    }
+}
+
+fn missing_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if is(&error.io_error, nix::libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+fn is(error: &std::io::Error, errno: i32) -> bool {
+    error.raw_os_error() == Some(errno)
+}

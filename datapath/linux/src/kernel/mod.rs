@@ -1,0 +1,258 @@
+//! The real datapath: eBPF maps and programs, rtnetlink, a packet socket.
+
+mod capability;
+mod gate;
+mod links;
+mod maps;
+mod object;
+mod observe;
+mod pins;
+mod steps;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use aya::Ebpf;
+use vipd_datapath_common::{flags, name};
+
+pub use gate::boottime_ns;
+pub use links::Attach;
+
+use self::{gate::Deadline, links::Links, maps::Maps, pins::Pins};
+use crate::{
+    Datapath, DatapathError, Gate, Interface, NodeGate, Observed, Wanted,
+    announce::Announcer,
+    netlink::{self, Netlink},
+    plan::{Actual, plan},
+};
+
+/// How to open the datapath.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Parent folder of the pins. Daemons in different network namespaces of one machine need one
+    /// each: the pins carry interface indexes, which mean something in one namespace only.
+    pub pin_dir: PathBuf,
+    /// How programs are attached.
+    pub attach: Attach,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pin_dir: crate::DEFAULT_PIN_DIR.into(),
+            attach: Attach::Auto,
+        }
+    }
+}
+
+/// The datapath of this host, or rather of the network namespace of the thread that opened it.
+///
+/// Dropping it changes nothing in the kernel: programs, entries and addresses stay, fenced by the
+/// deadline alone, until the next daemon takes them over. [`Datapath::remove`] is the way out.
+pub struct Kernel {
+    ebpf: Ebpf,
+    maps: Maps,
+    gate: Deadline,
+    links: Links,
+    pins: Pins,
+    netlink: Netlink,
+    announcer: Announcer,
+    /// The last known state.
+    actual: Actual,
+    interfaces: Vec<Interface>,
+    /// Everything else of [`Datapath::apply`] has been done once.
+    applied: bool,
+}
+
+impl Kernel {
+    /// Loads the datapath with its pins under `pin_dir`, or takes over what is pinned there.
+    /// Within a tokio runtime.
+    ///
+    /// # Errors
+    /// With what is missing and how to give it: a capability, a BPF file system, a kernel that can.
+    pub async fn open(pin_dir: impl AsRef<Path>) -> Result<Self, DatapathError> {
+        Self::open_with(Options {
+            pin_dir: pin_dir.as_ref().to_owned(),
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// As [`Kernel::open`], with all options.
+    ///
+    /// # Errors
+    /// As [`Kernel::open`].
+    pub async fn open_with(options: Options) -> Result<Self, DatapathError> {
+        capability::check()?;
+        let pins = Pins::open(&options.pin_dir)?;
+        let mut ebpf = object::load(&pins)?;
+        let gate = Deadline::new(&maps::take(&mut ebpf, name::GATE)?)?;
+        let maps = Maps::take(&mut ebpf)?;
+        let conflicts = maps::take(&mut ebpf, name::CONFLICTS)?
+            .try_into()
+            .map_err(|source| DatapathError::Map {
+                doing: "use it".to_owned(),
+                map: name::CONFLICTS,
+                source,
+            })?;
+        let links = Links::new(&mut ebpf, pins.clone(), options.attach)?;
+        let mut kernel = Self {
+            ebpf,
+            maps,
+            gate,
+            links,
+            pins,
+            netlink: Netlink::open()?,
+            announcer: Announcer::spawn(conflicts)?,
+            actual: Actual::default(),
+            interfaces: Vec::new(),
+            applied: false,
+        };
+        kernel.read_back().await?;
+        Ok(kernel)
+    }
+
+    /// Reads the kernel's state; announces again on interfaces that have come up.
+    async fn read_back(&mut self) -> Result<(), DatapathError> {
+        let snapshot = self.netlink.snapshot().await?;
+        let entries = self.maps.addresses()?;
+        let mut interfaces = snapshot.interfaces;
+        let mut present = std::collections::BTreeMap::<_, Vec<_>>::new();
+        for (address, prefix, at) in snapshot.addresses {
+            let managed = entries.contains_key(&address);
+            if managed || at.ours {
+                present.entry(address).or_default().push(at);
+            }
+            let ours = at.ours || self.is_added(&entries, address, at.ifindex);
+            let interface = interfaces.iter_mut().find(|i| i.index == at.ifindex);
+            if let (Some(interface), false) = (interface, ours) {
+                interface.prefixes.push((address, prefix));
+            }
+        }
+        let was_down = |index| self.interfaces.iter().any(|i| i.index == index && !i.up);
+        let back: BTreeSet<u32> = interfaces
+            .iter()
+            .filter(|i| i.up && was_down(i.index))
+            .map(|i| i.index)
+            .collect();
+        self.actual = Actual {
+            links: netlink::links(&interfaces),
+            entries,
+            present,
+        };
+        self.interfaces = interfaces;
+        self.announce_on(&back);
+        Ok(())
+    }
+
+    /// Attaches the programs wherever they are missing.
+    fn attach(&mut self, wanted: &Wanted) -> Vec<DatapathError> {
+        let mut errors = Vec::new();
+        for name in interfaces_of(wanted) {
+            let Some(link) = self.actual.links.get(name) else {
+                if wanted.interfaces.contains(name) {
+                    errors.push(no_interface(name));
+                }
+                continue;
+            };
+            if !self.links.attached().contains_key(&link.index) {
+                errors.extend(self.links.attach(&mut self.ebpf, link.index, name).err());
+            }
+        }
+        errors
+    }
+
+    /// One round: attach, plan, do.
+    async fn round(&mut self, wanted: &Wanted) -> Vec<DatapathError> {
+        let plan = plan(wanted, &self.actual);
+        let mut errors = self.run(plan.shut).await;
+        errors.extend(self.attach(wanted));
+        errors.extend(self.run(plan.open).await);
+        errors.extend(self.run(plan.tidy).await);
+        for (address, interface) in plan.homeless {
+            errors.push(no_interface(&interface).of(address));
+        }
+        errors
+    }
+
+    /// No entry is open that is not wanted so: only then may the lease be prolonged.
+    fn nothing_stays_open_by_mistake(&self, wanted: &Wanted) -> bool {
+        self.actual.entries.iter().all(|(address, entry)| {
+            let wanted = wanted.addresses.get(address);
+            !entry.has(flags::OPEN) || wanted.is_some_and(|wanted| wanted.gate == Gate::Open)
+        })
+    }
+
+    /// Takes the programs off interfaces that no longer need them.
+    fn detach(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
+        let index = |name| self.actual.links.get(name).map(|link| link.index);
+        let keep: BTreeSet<u32> = interfaces_of(wanted).filter_map(index).collect();
+        self.links.retain(&|ifindex| keep.contains(&ifindex))
+    }
+}
+
+fn interfaces_of(wanted: &Wanted) -> impl Iterator<Item = &str> {
+    let carrying = wanted.addresses.values().map(|address| &address.interface);
+    let names: BTreeSet<&str> = wanted
+        .interfaces
+        .iter()
+        .chain(carrying)
+        .map(String::as_str)
+        .collect();
+    names.into_iter()
+}
+
+fn no_interface(name: &str) -> DatapathError {
+    DatapathError::Interface {
+        interface: name.to_owned(),
+        reason: "does not exist here or is not Ethernet: see `ip link`",
+    }
+}
+
+impl Datapath for Kernel {
+    async fn interfaces(&mut self) -> Result<Vec<Interface>, DatapathError> {
+        self.read_back().await?;
+        Ok(self.interfaces.clone())
+    }
+
+    async fn apply(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
+        // Against the last known state: quick. What fails here the audit meets again.
+        if self.applied {
+            for error in self.round(wanted).await {
+                tracing::debug!(%error, "the quick path failed, the audit will tell");
+            }
+        }
+        self.read_back().await?;
+        let mut errors = self.round(wanted).await;
+        errors.extend(self.detach(wanted).err());
+        if errors.is_empty() && !self.applied {
+            errors.extend(self.pins.remove_other_schemas().err());
+        }
+        if self.nothing_stays_open_by_mistake(wanted) {
+            self.gate.arm();
+        }
+        self.applied = true;
+        DatapathError::all(errors)
+    }
+
+    fn node_gate(&mut self) -> Result<Box<dyn NodeGate>, DatapathError> {
+        Ok(Box::new(self.gate.clone()))
+    }
+
+    async fn observe(&mut self) -> Result<Observed, DatapathError> {
+        self.read_back().await?;
+        self.observed()
+    }
+
+    async fn remove(mut self) -> Result<(), DatapathError> {
+        self.gate.shut();
+        let mut errors = Vec::new();
+        errors.extend(self.read_back().await.err());
+        errors.extend(self.round(&Wanted::default()).await);
+        errors.extend(self.links.retain(&|_| false).err());
+        errors.extend(self.pins.remove_all().err());
+        DatapathError::all(errors)
+    }
+}

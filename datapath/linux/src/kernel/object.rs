@@ -1,0 +1,76 @@
+//! The eBPF object: the one checked in, or a fresh one for tests.
+
+use std::{borrow::Cow, env, fs, path::PathBuf};
+
+use aya::{Ebpf, EbpfLoader, maps::MapInfo};
+use vipd_datapath_common::{MAPS, MapKind, MapSpec};
+
+use super::pins::Pins;
+use crate::DatapathError;
+
+/// Built from `datapath/ebpf` by `cargo xtask ebpf`.
+static EMBEDDED: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf/vipd.bpf.o"));
+
+/// Names a file to load instead of the embedded object: CI tests a freshly built one by it.
+const VARIABLE: &str = "VIPD_EBPF_OBJECT";
+
+pub(crate) fn bytes() -> Result<Cow<'static, [u8]>, DatapathError> {
+    let Some(path) = env::var_os(VARIABLE).map(PathBuf::from) else {
+        return Ok(Cow::Borrowed(EMBEDDED));
+    };
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Cow::Owned(bytes)),
+        Err(source) => Err(DatapathError::Object { path, source }),
+    }
+}
+
+/// Loads the object; its maps are those pinned by an earlier daemon, or become pinned.
+pub(crate) fn load(pins: &Pins) -> Result<Ebpf, DatapathError> {
+    let mut loader = EbpfLoader::new();
+    for map in MAPS {
+        check_layout(pins, &map)?;
+        loader.map_pin_path(map.name, pins.map(map.pin));
+    }
+    loader
+        .load(&bytes()?)
+        .map_err(|source| DatapathError::Load {
+            source: Box::new(source),
+        })
+}
+
+/// aya takes a pinned map as it is. So a map of another shape is refused here.
+fn check_layout(pins: &Pins, spec: &MapSpec) -> Result<(), DatapathError> {
+    let path = pins.map(spec.pin);
+    if !path.exists() {
+        return Ok(());
+    }
+    let failed = |source| DatapathError::Map {
+        doing: "read the shape".to_owned(),
+        map: spec.name,
+        source,
+    };
+    let info = MapInfo::from_pin(&path).map_err(failed)?;
+    let kind = info.map_type().map_err(failed)? as u32;
+    let mut shape = vec![
+        ("type", kind, spec.kind as u32),
+        ("key size", info.key_size(), spec.key_size),
+        ("value size", info.value_size(), spec.value_size),
+        ("flags", info.map_flags(), spec.flags),
+    ];
+    // A ring buffer is rounded up to whole pages.
+    if spec.kind != MapKind::RingBuf {
+        shape.push(("size", info.max_entries(), spec.max_entries));
+    }
+    for (what, found, expected) in shape {
+        if found != expected {
+            return Err(DatapathError::Layout {
+                path,
+                what,
+                found,
+                expected,
+            });
+        }
+    }
+    Ok(())
+}

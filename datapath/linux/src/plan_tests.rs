@@ -1,0 +1,213 @@
+use super::*;
+
+const LAN: Link = Link {
+    index: 2,
+    mac: [2, 0, 0, 0, 0, 2],
+    router: false,
+};
+const OTHER: Link = Link {
+    index: 3,
+    mac: [2, 0, 0, 0, 0, 3],
+    router: false,
+};
+
+fn vip() -> IpAddr {
+    "10.0.0.7".parse().unwrap()
+}
+
+fn links() -> BTreeMap<String, Link> {
+    [("lan".to_owned(), LAN), ("other".to_owned(), OTHER)].into()
+}
+
+fn wanted(interface: &str, gate: Gate, epoch: u64) -> Wanted {
+    let address = WantedAddress {
+        interface: interface.to_owned(),
+        gate,
+        epoch,
+    };
+    Wanted {
+        addresses: [(vip(), address)].into(),
+        interfaces: Default::default(),
+    }
+}
+
+fn entry(epoch: u64, link: &Link, flags: u32) -> Address {
+    Address {
+        epoch,
+        ifindex: link.index,
+        flags,
+        mac: link.mac,
+        reserved: [0; 2],
+    }
+}
+
+/// Does the steps on a model of the kernel and checks the invariants after each.
+fn run(actual: &mut Actual, plan: &Plan) -> Vec<Step> {
+    let groups = plan.shut.iter().chain(&plan.open).chain(&plan.tidy);
+    let mut done = Vec::new();
+    for (address, step) in groups.flat_map(|(a, steps)| steps.iter().map(move |s| (a, s))) {
+        let present = actual.present.entry(*address).or_default();
+        match step {
+            Step::Silence | Step::Announce { .. } => {}
+            Step::Write(entry) => {
+                actual.entries.insert(*address, *entry);
+            }
+            Step::Forget => {
+                assert!(present.iter().all(|at| !at.ours), "forgotten but there");
+                actual.entries.remove(address);
+            }
+            Step::Add { ifindex } => {
+                let entry = actual.entries[address];
+                assert!(entry.has(flags::LOCAL | flags::ADDED), "added unrecorded");
+                assert_eq!(entry.ifindex, *ifindex);
+                present.push(Presence {
+                    ifindex: *ifindex,
+                    ours: true,
+                });
+            }
+            Step::Delete { ifindex } => present.retain(|at| at.ifindex != *ifindex),
+        }
+        if let Some(entry) = actual.entries.get(address) {
+            let there = actual.present[address].iter().any(|at| at.ours);
+            assert!(!there || entry.has(flags::LOCAL), "there but not fenced");
+        }
+        done.push(step.clone());
+    }
+    actual.present.retain(|_, at| !at.is_empty());
+    done
+}
+
+/// Plans, runs, and checks that nothing is left to do.
+fn settle(actual: &mut Actual, wanted: &Wanted) -> Vec<Step> {
+    let done = run(actual, &plan(wanted, actual));
+    assert_eq!(plan(wanted, actual), Plan::default(), "not settled");
+    done
+}
+
+fn empty() -> Actual {
+    Actual {
+        links: links(),
+        ..Actual::default()
+    }
+}
+
+#[test]
+fn a_claim_adds_the_address_behind_a_shut_gate_then_opens_then_announces() {
+    let mut actual = empty();
+    let done = settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    let all = flags::LOCAL | flags::ADDED;
+    assert_eq!(
+        done,
+        [
+            Step::Write(entry(5, &LAN, all)),
+            Step::Add { ifindex: 2 },
+            Step::Write(entry(5, &LAN, all | flags::OPEN)),
+            Step::Announce {
+                ifindex: 2,
+                mac: LAN.mac,
+                router: false
+            },
+        ]
+    );
+}
+
+#[test]
+fn a_loss_shuts_the_gate_before_anything_else() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    let done = settle(&mut actual, &wanted("lan", Gate::Shut, 5));
+    let all = flags::LOCAL | flags::ADDED;
+    assert_eq!(
+        done,
+        [
+            Step::Silence,
+            Step::Write(entry(5, &LAN, all)),
+            Step::Delete { ifindex: 2 },
+            Step::Write(entry(5, &LAN, 0)),
+        ]
+    );
+}
+
+#[test]
+fn a_withdrawn_address_is_deleted_before_its_entry_is_forgotten() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    let done = settle(&mut actual, &Wanted::default());
+    assert_eq!(done[2..], [Step::Delete { ifindex: 2 }, Step::Forget]);
+    assert_eq!(actual, empty());
+}
+
+#[test]
+fn a_new_epoch_or_mac_is_announced_without_a_pause() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    let done = settle(&mut actual, &wanted("lan", Gate::Open, 6));
+    assert!(matches!(done[..], [Step::Write(_), Step::Announce { .. }]));
+    actual.links.get_mut("lan").unwrap().mac = [9; 6];
+    let done = settle(&mut actual, &wanted("lan", Gate::Open, 6));
+    assert!(matches!(done[..], [Step::Write(_), Step::Announce { .. }]));
+}
+
+#[test]
+fn an_address_moves_to_another_interface_by_way_of_a_shut_gate() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    let done = settle(&mut actual, &wanted("other", Gate::Open, 6));
+    assert!(matches!(done[0], Step::Silence));
+    assert!(matches!(done[1], Step::Write(e) if !e.has(flags::OPEN)));
+    assert_eq!(done[2], Step::Delete { ifindex: 2 });
+}
+
+#[test]
+fn an_address_deleted_by_somebody_comes_back_while_it_stays_open() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    actual.present.clear();
+    let done = settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    assert_eq!(done, [Step::Add { ifindex: 2 }]);
+}
+
+#[test]
+fn an_address_that_somebody_else_added_is_fenced_but_never_deleted() {
+    let mut actual = empty();
+    let theirs = Presence {
+        ifindex: 2,
+        ours: false,
+    };
+    actual.present.insert(vip(), vec![theirs]);
+    settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    let done = settle(&mut actual, &wanted("lan", Gate::Shut, 5));
+    assert!(!done.iter().any(|step| matches!(step, Step::Delete { .. })));
+    assert!(actual.entries[&vip()].has(flags::LOCAL));
+    assert_eq!(actual.present[&vip()], [theirs]);
+}
+
+#[test]
+fn an_address_is_shut_when_its_interface_is_gone() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    actual.links.remove("lan");
+    let plan = plan(&wanted("lan", Gate::Open, 5), &actual);
+    assert_eq!(plan.homeless, [(vip(), "lan".to_owned())]);
+    run(&mut actual, &plan);
+    assert!(actual.entries.is_empty());
+}
+
+#[test]
+fn a_standby_is_prepared_without_touching_an_interface() {
+    let mut actual = empty();
+    let done = settle(&mut actual, &wanted("lan", Gate::Shut, 5));
+    assert_eq!(done, [Step::Write(entry(5, &LAN, 0))]);
+}
+
+#[test]
+fn what_a_lost_map_no_longer_records_is_still_taken_away() {
+    let mut actual = empty();
+    let ours = Presence {
+        ifindex: 2,
+        ours: true,
+    };
+    actual.present.insert(vip(), vec![ours]);
+    let done = settle(&mut actual, &Wanted::default());
+    assert_eq!(done, [Step::Delete { ifindex: 2 }]);
+}

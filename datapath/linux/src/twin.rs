@@ -1,0 +1,192 @@
+//! A datapath in memory, for tests of the daemon.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    Conflict, Datapath, DatapathError, Gate, Interface, NodeGate, Observed, ObservedAddress,
+    Wanted, boottime_ns,
+};
+
+/// Does what [`crate::Kernel`] does, without a kernel.
+pub struct Twin(TwinHandle);
+
+/// Looks into a [`Twin`], and makes things happen to it. Clones share it.
+#[derive(Clone, Default)]
+pub struct TwinHandle(Arc<Mutex<Inside>>);
+
+#[derive(Default)]
+struct Inside {
+    interfaces: Vec<Interface>,
+    wanted: Wanted,
+    history: Vec<Wanted>,
+    deadline_ns: u64,
+    armed: bool,
+    failure: Option<DatapathError>,
+    conflicts: Vec<Conflict>,
+    removed: bool,
+}
+
+impl Twin {
+    /// A host with these interfaces.
+    #[must_use]
+    pub fn new(interfaces: Vec<Interface>) -> (Self, TwinHandle) {
+        let handle = TwinHandle::default();
+        handle.set_interfaces(interfaces);
+        (Self(handle.clone()), handle)
+    }
+}
+
+impl TwinHandle {
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The host has these interfaces from now on.
+    pub fn set_interfaces(&self, interfaces: Vec<Interface>) {
+        self.inside().interfaces = interfaces;
+    }
+
+    /// The next `apply` fails with this and changes nothing.
+    pub fn fail_next_apply(&self, error: DatapathError) {
+        self.inside().failure = Some(error);
+    }
+
+    /// Somebody else claims an address.
+    pub fn conflict(&self, conflict: Conflict) {
+        self.inside().conflicts.push(conflict);
+    }
+
+    /// The state that is applied.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        self.inside().wanted.clone()
+    }
+
+    /// All states that were applied, without those equal to the one before.
+    #[must_use]
+    pub fn history(&self) -> Vec<Wanted> {
+        self.inside().history.clone()
+    }
+
+    /// The node's deadline (CLOCK_BOOTTIME ns).
+    #[must_use]
+    pub fn deadline_ns(&self) -> u64 {
+        self.inside().deadline_ns
+    }
+
+    /// Whether the address is answered for at this instant.
+    #[must_use]
+    pub fn answers(&self, address: IpAddr) -> bool {
+        self.inside().answers(address, boottime_ns())
+    }
+
+    /// Whether `remove` was called.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.inside().removed
+    }
+}
+
+impl Inside {
+    fn interface(&self, name: &str) -> Result<(), DatapathError> {
+        if self.interfaces.iter().any(|found| found.name == name) {
+            return Ok(());
+        }
+        Err(DatapathError::Interface {
+            interface: name.to_owned(),
+            reason: "does not exist here",
+        })
+    }
+
+    fn answers(&self, address: IpAddr, now: u64) -> bool {
+        now < self.deadline_ns
+            && self.wanted.addresses.get(&address).is_some_and(|wanted| {
+                wanted.gate == Gate::Open && self.interface(&wanted.interface).is_ok()
+            })
+    }
+
+    fn apply(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        self.armed = true;
+        if self.wanted != *wanted {
+            self.wanted = wanted.clone();
+            self.history.push(wanted.clone());
+        }
+        let mut errors = Vec::new();
+        for interface in &wanted.interfaces {
+            errors.extend(self.interface(interface).err());
+        }
+        for (address, entry) in &wanted.addresses {
+            let found = self.interface(&entry.interface);
+            errors.extend(found.map_err(|error| error.of(*address)).err());
+        }
+        DatapathError::all(errors)
+    }
+
+    fn observe(&mut self) -> Observed {
+        let now_ns = boottime_ns();
+        let observed = |(address, wanted): (&IpAddr, &crate::WantedAddress)| {
+            let address_observed = ObservedAddress {
+                interface: wanted.interface.clone(),
+                gate: wanted.gate,
+                epoch: wanted.epoch,
+                present: wanted.gate == Gate::Open && self.interface(&wanted.interface).is_ok(),
+                foreign: false,
+                answering: self.answers(*address, now_ns),
+                counters: BTreeMap::new(),
+            };
+            (*address, address_observed)
+        };
+        Observed {
+            now_ns,
+            deadline_ns: self.deadline_ns,
+            addresses: self.wanted.addresses.iter().map(observed).collect(),
+            interfaces: self.wanted.interfaces.clone(),
+            conflicts: std::mem::take(&mut self.conflicts),
+        }
+    }
+}
+
+impl NodeGate for TwinHandle {
+    fn set_deadline(&mut self, boottime_ns: u64) {
+        let mut inside = self.inside();
+        if inside.armed {
+            inside.deadline_ns = boottime_ns;
+        }
+    }
+}
+
+impl Datapath for Twin {
+    async fn interfaces(&mut self) -> Result<Vec<Interface>, DatapathError> {
+        Ok(self.0.inside().interfaces.clone())
+    }
+
+    async fn apply(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
+        self.0.inside().apply(wanted)
+    }
+
+    fn node_gate(&mut self) -> Result<Box<dyn NodeGate>, DatapathError> {
+        Ok(Box::new(self.0.clone()))
+    }
+
+    async fn observe(&mut self) -> Result<Observed, DatapathError> {
+        Ok(self.0.inside().observe())
+    }
+
+    async fn remove(self) -> Result<(), DatapathError> {
+        let mut inside = self.0.inside();
+        *inside = Inside {
+            interfaces: std::mem::take(&mut inside.interfaces),
+            history: std::mem::take(&mut inside.history),
+            removed: true,
+            ..Inside::default()
+        };
+        Ok(())
+    }
+}
