@@ -1,4 +1,4 @@
-//! Installs the deb where it will live: a small Debian, booted by a real systemd in a container of its own.
+//! Installs the packages where they will live: a small Debian, booted by a real systemd in a container of its own.
 //!
 //! The container has its own network, mounts and processes; nothing of this machine is touched. What is claimed
 //! about the package stands in `lifecycle.sh`, one sentence a line.
@@ -44,8 +44,8 @@ const RELEASE: &str = "bookworm";
 /// Longest life of the container, in seconds.
 const LIMIT: &str = "120";
 
-/// Lives through installation, upgrade from `old` to `new`, removal and purge.
-pub(crate) fn test(old: &Path, new: &Path) -> Result<()> {
+/// Lives through installation, upgrade from `old` to `new`, removal and purge; then through the life of the `rpm`.
+pub(crate) fn test(old: &Path, new: &Path, rpm: &Path) -> Result<()> {
     sh::require_root("booting a container", "cargo xtask package --test")?;
     apt::ensure("the package test", needs::BOOT)?;
     let tar = rootfs()?;
@@ -65,7 +65,7 @@ pub(crate) fn test(old: &Path, new: &Path) -> Result<()> {
     std::os::unix::fs::symlink("../lifecycle.service", wants.join("lifecycle.service"))
         .with_context(|| format!("cannot link into {}", wants.display()))?;
     write(&out.join("lifecycle.sh"), LIFECYCLE)?;
-    for (from, name) in [(old, "old.deb"), (new, "new.deb")] {
+    for (from, name) in [(old, "old.deb"), (new, "new.deb"), (rpm, "vipd.rpm")] {
         fs::copy(from, out.join(name))
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
@@ -120,7 +120,7 @@ fn rootfs() -> Result<PathBuf> {
     let tar = repo::target().join(format!("rootfs-{RELEASE}.tar"));
     if !tar.exists() {
         let part = tar.with_extension("part.tar");
-        let include = "--include=systemd,systemd-sysv,dbus,udev,iproute2,procps";
+        let include = "--include=systemd,systemd-sysv,dbus,udev,iproute2,procps,rpm";
         let mut make = sh::command("mmdebstrap");
         make.args(["--variant=minbase", include, RELEASE])
             .arg(&part);

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Runs inside a small Debian with a real systemd: the life of the deb from installation to purge.
+# Runs inside a small Debian with a real systemd: the lives of the deb and the rpm, from installation to removal.
 # Every line it prints is a sentence that was true; the first one that is not ends it.
-# /out holds old.deb and new.deb; /out/verdict says "ok" if the end was reached.
+# /out holds old.deb, new.deb and vipd.rpm; /out/verdict says "ok" if the end was reached.
 set -u
 export DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin
 VIP=192.0.2.100
 
 fail() {
     echo "not ok - $1"
-    systemctl --no-pager --full status vipd 2>&1 | head -20
+    systemctl --no-pager --full --lines=0 status vipd 2>&1
     journalctl --no-pager -u vipd -n 60 -o cat 2>&1
     exit 1
 }
@@ -34,47 +34,61 @@ within() { # within SECONDS "sentence" command...: a condition with a bound, ask
     done
     echo "ok - $sentence"
 }
-holds() { ip -o addr show dev eth0 | grep -qw "$VIP"; }
+holds() { ip -o addr show dev eth0 | grep -qwF "$VIP"; }
 silent() { ! holds; }
 pid() { systemctl show -P MainPID vipd; }
 runs_as_vipd() { [ "$(stat -c %U "/proc/$(pid)")" = vipd ]; }
+runs_anew() { systemctl is-active vipd && [ "$(pid)" != "$before" ]; }
+nothing_pinned() { ! ls /sys/fs/bpf/vipd/* 2>/dev/null | grep -q .; }
+
+first_node() {
+    isnt "nothing runs before there is a configuration" systemctl is-active vipd
+    is "init makes the first node" vipd init --config /etc/vipd/vipd.toml --data-dir /var/lib/vipd \
+        --name n1 --listen 192.0.2.1:7400
+    is "the daemon starts" systemctl start vipd
+    is "it runs as its own user" runs_as_vipd
+    is "vipctl reaches it without being told where" vipctl status
+    is "a pool is made" vipctl pool create web --block 192.0.2.100-192.0.2.110
+    is "a VIP is made" vipctl vip create www --pool web
+    within 10 "the address is on the interface" holds
+}
 
 # What a real machine has before any package: a BPF file system, and a network card on a subnet.
 mountpoint -q /sys/fs/bpf || mount -t bpf -o mode=0700 bpf /sys/fs/bpf || fail "the container has a BPF file system"
-ip link add eth0 type veth peer name peer0 && ip link set peer0 up && ip link set eth0 up || fail "the container has a network card"
-ip addr add 192.0.2.1/24 dev eth0
+ip link add eth0 type veth peer name peer0 && ip link set peer0 up && ip link set eth0 up &&
+    ip addr add 192.0.2.1/24 dev eth0 || fail "the container has a network card"
 
-is "the package installs" dpkg -i /out/old.deb
+is "the deb installs" dpkg -i /out/old.deb
 is "the daemon has a user of its own" id vipd
 is "the unit is enabled" systemctl is-enabled vipd
-isnt "nothing runs before there is a configuration" systemctl is-active vipd
 is "the sample configuration passes its own check" vipd check --config /etc/vipd/vipd.toml.sample
-
-is "init makes the first node" vipd init --config /etc/vipd/vipd.toml --data-dir /var/lib/vipd --name n1 --listen 192.0.2.1:7400
-is "the daemon starts" systemctl start vipd
-is "it runs as its own user" runs_as_vipd
-is "vipctl reaches it without being told where" vipctl status
-is "a pool is made" vipctl pool create web --block 192.0.2.100-192.0.2.110
-is "a VIP is made" vipctl vip create www --pool web
-within 10 "the address is on the interface" holds
+first_node
 
 before=$(pid)
 is "the daemon is killed" kill -9 "$before"
-within 10 "systemd starts it again" sh -c "systemctl is-active vipd && [ \"\$(systemctl show -P MainPID vipd)\" != $before ]"
+within 10 "systemd starts it again" runs_anew
 within 10 "the address is on the interface again" holds
 
 before=$(pid)
-is "a newer package installs over it" dpkg -i /out/new.deb
-within 10 "the new daemon runs" sh -c "systemctl is-active vipd && [ \"\$(systemctl show -P MainPID vipd)\" != $before ]"
+is "a newer deb installs over it" dpkg -i /out/new.deb
+within 10 "the new daemon runs" runs_anew
 within 10 "the address came back with it" holds
 is "the configuration was left alone" test -s /etc/vipd/vipd.toml
 
-is "the package is removed" dpkg -r vipd
+is "the deb is removed" dpkg -r vipd
 within 5 "the address is gone from the interface" silent
-is "no program stays in the kernel" sh -c '! ls /sys/fs/bpf/vipd/* 2>/dev/null | grep -q .'
+is "no program stays in the kernel" nothing_pinned
 is "the node's data is kept" test -d /var/lib/vipd
-is "the package is purged" dpkg -P vipd
-isnt "data is gone" test -e /var/lib/vipd
-isnt "configuration is gone" test -e /etc/vipd
+is "the deb is purged" dpkg -P vipd
+isnt "its data is gone" test -e /var/lib/vipd
+isnt "its configuration is gone" test -e /etc/vipd
+
+# The rpm's scriptlets and files, under an rpm of Debian's: its dependencies are not to be found in that world.
+is "the rpm installs" rpm --install --nodeps /out/vipd.rpm
+first_node
+is "the rpm is removed" rpm --erase --nodeps vipd
+within 5 "the address is gone from the interface" silent
+is "no program stays in the kernel" nothing_pinned
+isnt "the programs are gone" test -e /usr/bin/vipd
 
 echo ok >/out/verdict

@@ -19,7 +19,7 @@ use crate::{apt, needs, repo, sh};
 /// How far to go.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Also install the deb in a small Debian that boots a real systemd; run, upgrade, remove and purge it there.
+    /// Also install them in a small Debian that boots a real systemd; run, upgrade, remove and purge there.
     #[arg(long)]
     test: bool,
     /// Package the release programs that are in target/ already.
@@ -42,9 +42,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         stages.run("inspect the deb", || inspect::deb(&packages.deb));
         stages.run("inspect the rpm", || inspect::rpm(&packages.rpm));
         if options.test {
-            stages.run("install, run, upgrade, remove, purge the deb", || {
-                boot::test(&packages.deb, &build_deb(2)?)
-            });
+            stages.run(
+                "install, run, upgrade and remove them under a real systemd",
+                || boot::test(&packages.deb, &build_deb(2)?, &packages.rpm),
+            );
         }
         println!("\n{}\n{}", packages.deb.display(), packages.rpm.display());
     }
