@@ -79,6 +79,6 @@ pub struct Interface {
     pub name: String,
     /// Whether it is up and has a carrier.
     pub up: bool,
-    /// Its subnets, for example `192.0.2.0/24`.
+    /// Its own addresses there with their prefix length, for example `192.0.2.7/24`.
     pub prefixes: Vec<String>,
 }

@@ -1,0 +1,129 @@
+//! What the API needs of the daemon.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use vipd_core::command::{Command, Outcome};
+use vipd_core::id::NodeId;
+use vipd_core::node::Role;
+use vipd_core::state::State;
+use vipd_core::time::Millis;
+
+/// The node behind the API. One real implementation is the daemon's; the tests have one in memory.
+pub trait Control: Send + Sync + 'static {
+    /// Has the cluster apply `command`, wherever the leader is, and says what came of it.
+    ///
+    /// An error means that nobody knows yet whether it will be applied, unless the error says otherwise.
+    fn propose(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Outcome, ControlError>> + Send;
+
+    /// Waits until this node has applied everything that was committed anywhere when it was called.
+    fn linearize(&self) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Looks at this node's state. Keep it short: it may hold a lock that applying waits for.
+    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R;
+
+    /// The index that this node has applied, as it grows.
+    fn applied(&self) -> watch::Receiver<u64>;
+
+    /// What only this node knows.
+    fn local(&self) -> LocalStatus;
+
+    /// Gives a vote to a node that has joined without one.
+    fn add_member(&self, node: NodeId) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Takes a node's vote, if it has one, and then forgets the node.
+    fn remove_member(&self, node: NodeId) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Writes a snapshot now; the index it reaches up to.
+    fn snapshot(&self) -> impl Future<Output = Result<u64, ControlError>> + Send;
+
+    /// Makes a join token valid.
+    fn join_token(
+        &self,
+        role: Role,
+        ttl: Duration,
+        uses: u32,
+    ) -> impl Future<Output = Result<JoinTicket, ControlError>> + Send;
+}
+
+/// A token for joining, as it is shown once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinTicket {
+    /// The token.
+    pub token: String,
+    /// The command to run on the node that shall join.
+    pub command: String,
+    /// Until when it is good.
+    pub expires: Millis,
+}
+
+/// What only this node knows, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalStatus {
+    /// Its number.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The version of vipd it runs.
+    pub version: String,
+    /// The leader it knows.
+    pub leader: Option<NodeId>,
+    /// Its Raft term.
+    pub term: u64,
+    /// The log index that it knows to be committed.
+    pub committed: u64,
+    /// Whether a majority of the voters is reached, as far as it knows.
+    pub quorum_ok: bool,
+    /// Time left on its own lease; `None` when it has none.
+    pub lease_remaining: Option<Duration>,
+    /// What its datapath does for each address on it.
+    pub addresses: BTreeMap<IpAddr, LocalAddress>,
+    /// How long ago it heard a beat of each other node.
+    pub last_seen: BTreeMap<NodeId, Duration>,
+    /// The worst lateness of its beat thread lately.
+    pub beat_lateness: Option<Duration>,
+    /// What is wrong with its datapath, if anything.
+    pub datapath_fault: Option<String>,
+}
+
+/// What this node's datapath does for one address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The interface it is on.
+    pub interface: String,
+    /// Whether the gate is open and the lease runs: who asks is answered.
+    pub answering: bool,
+    /// Counters of the kernel side by name, for example `arp_answered`.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// Why the daemon could not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// No majority of the voters is reached. Nothing was changed.
+    #[error("no leader is known: a majority of the voters is out of reach")]
+    NoLeader,
+    /// Not decided in time.
+    #[error("no decision within {0:?}: whether it will be carried out is not known yet")]
+    TimedOut(Duration),
+    /// The daemon is shutting down. Nothing was changed.
+    #[error("this node is shutting down")]
+    Stopping,
+    /// The cluster's state forbids it. Nothing was changed.
+    #[error(transparent)]
+    Rejected(#[from] vipd_core::rejection::Rejection),
+    /// Anything else, with the next step.
+    #[error("{what}")]
+    Failed {
+        /// What failed on what.
+        what: String,
+        /// What to do about it.
+        next: String,
+    },
+}

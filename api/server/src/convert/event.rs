@@ -1,0 +1,66 @@
+//! Events, with nodes by name.
+
+use vipd_api_types as wire;
+use vipd_core::event::{Event, What};
+use vipd_core::id::NodeId;
+use vipd_core::state::State;
+
+use super::node_name;
+use crate::clock::rfc3339;
+
+/// One event.
+pub(crate) fn to_wire(state: &State, event: &Event) -> wire::Event {
+    let (kind, object) = subject(&event.what);
+    wire::Event {
+        seq: event.seq,
+        revision: event.revision.0,
+        at: rfc3339(event.at),
+        kind,
+        object,
+        message: message(state, &event.what),
+    }
+}
+
+fn subject(what: &What) -> (wire::EventKind, String) {
+    use wire::EventKind::{Allocation, Holder, Membership, Node, Object};
+    match what {
+        What::PoolPut { pool } | What::PoolDeleted { pool } => (Object, format!("pool/{pool}")),
+        What::VipPut { vip } | What::VipDeleted { vip } => (Object, format!("vip/{vip}")),
+        What::Allocated { vip, .. } | What::Freed { vip, .. } => (Allocation, format!("vip/{vip}")),
+        What::HolderChanged { vip, .. } => (Holder, format!("vip/{vip}")),
+        What::NodeUp { name, .. }
+        | What::NodeDown { name, .. }
+        | What::NodeRetiring { name, .. }
+        | What::NodeDrained { name, .. } => (Node, format!("node/{name}")),
+        What::NodeJoined { name, .. } | What::NodeRemoved { name, .. } => {
+            (Membership, format!("node/{name}"))
+        }
+        What::VotersChanged { .. } => (Membership, "cluster".to_owned()),
+    }
+}
+
+fn message(state: &State, what: &What) -> String {
+    match what {
+        What::HolderChanged {
+            address,
+            vip: _,
+            from,
+            to,
+            epoch,
+            cause,
+        } => {
+            let name = |id: &Option<NodeId>| {
+                id.map_or_else(|| "nobody".to_owned(), |id| node_name(state, id))
+            };
+            match from {
+                Some(_) => format!(
+                    "{address}: {} -> {}, epoch {epoch} ({cause})",
+                    name(from),
+                    name(to)
+                ),
+                None => format!("{address}: {}, epoch {epoch} ({cause})", name(to)),
+            }
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Pools.
+
+use vipd_api_types as wire;
+use vipd_core::block::{Block, Family};
+use vipd_core::pool::{Pool, PoolSpec};
+use vipd_core::state::State;
+
+use crate::problem::Refusal;
+
+/// What a user says about a pool.
+pub(crate) fn spec_from_wire(spec: &wire::PoolSpec) -> Result<PoolSpec, Refusal> {
+    Ok(PoolSpec {
+        blocks: spec
+            .blocks
+            .iter()
+            .map(block_from_wire)
+            .collect::<Result<_, _>>()?,
+        allow_first_last: spec.allow_first_last,
+        disabled: spec.disabled,
+        auto_assign: spec.auto_assign,
+        priority: spec.priority,
+    })
+}
+
+fn block_from_wire(block: &wire::Block) -> Result<Block, Refusal> {
+    let ambiguous = match (&block.cidr, &block.start, &block.stop) {
+        (None, None, None) => {
+            Some("is empty: give cidr, or start and stop, or start alone".to_owned())
+        }
+        (Some(cidr), Some(other), _) | (Some(cidr), None, Some(other)) => Some(format!(
+            "has both cidr {cidr} and {other}: give one or the other"
+        )),
+        (None, None, Some(stop)) => Some(format!("has stop {stop} but no start: add it")),
+        (Some(cidr), None, None) if !cidr.contains('/') => Some(format!(
+            "has cidr {cidr:?} without a prefix length: write {cidr}/32, /24 or the like, or use start"
+        )),
+        (Some(_), None, None) | (None, Some(_), _) => None,
+    };
+    match ambiguous {
+        Some(why) => Err(Refusal::invalid(format!("a block {why}"))),
+        None => Block::parse(&block.to_short()).map_err(Refusal::invalid),
+    }
+}
+
+fn block_to_wire(block: &Block) -> wire::Block {
+    match block {
+        Block::Cidr(net) => wire::Block {
+            cidr: Some(net.to_string()),
+            ..wire::Block::default()
+        },
+        Block::Range { start, stop } => wire::Block {
+            start: Some(start.to_string()),
+            stop: (start != stop).then(|| stop.to_string()),
+            cidr: None,
+        },
+    }
+}
+
+/// A pool and how full it is.
+pub(crate) fn to_wire(state: &State, pool: &Pool) -> wire::Pool {
+    wire::Pool {
+        name: pool.name.to_string(),
+        labels: pool.labels.clone(),
+        generation: pool.generation,
+        revision: pool.revision.0,
+        spec: wire::PoolSpec {
+            blocks: pool.spec.blocks.iter().map(block_to_wire).collect(),
+            allow_first_last: pool.spec.allow_first_last,
+            disabled: pool.spec.disabled,
+            auto_assign: pool.spec.auto_assign,
+            priority: pool.spec.priority,
+        },
+        status: wire::PoolStatus {
+            // Overlapping writes are refused, so no pool of this version can be in conflict.
+            conflicting: false,
+            families: wire::FamilyCounts {
+                ipv4: count(state, pool, Family::V4),
+                ipv6: count(state, pool, Family::V6),
+            },
+            conditions: Vec::new(),
+        },
+    }
+}
+
+fn count(state: &State, pool: &Pool, family: Family) -> Option<wire::Count> {
+    if pool
+        .spec
+        .blocks
+        .iter()
+        .all(|block| block.family() != family)
+    {
+        return None;
+    }
+    let usage = state.usage(pool, family);
+    Some(wire::Count {
+        total: usage.total.unwrap_or(u128::MAX),
+        used: usage.used,
+        available: usage.available.unwrap_or(u128::MAX),
+    })
+}

@@ -1,0 +1,170 @@
+//! VIPs and their addresses.
+
+use std::net::IpAddr;
+
+use vipd_api_types as wire;
+use vipd_core::event::Cause;
+use vipd_core::state::State;
+use vipd_core::vip::{Allocation, Families, Mode, Vip, VipSpec};
+
+use super::{known_name, node_name};
+use crate::clock::rfc3339;
+use crate::control::LocalStatus;
+use crate::problem::Refusal;
+
+/// What a user says about a VIP.
+pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
+    Ok(VipSpec {
+        pool: spec
+            .pool
+            .as_deref()
+            .map(|pool| known_name("pool", pool))
+            .transpose()?,
+        addresses: spec
+            .addresses
+            .iter()
+            .map(|text| address(text))
+            .collect::<Result<_, _>>()?,
+        families: match spec.families {
+            wire::Families::Ipv4 => Families::Ipv4,
+            wire::Families::Ipv6 => Families::Ipv6,
+            wire::Families::PreferDual => Families::PreferDual,
+            wire::Families::RequireDual => Families::RequireDual,
+        },
+        mode: match spec.mode {
+            wire::Mode::Local => Mode::Local,
+        },
+        interface: spec.interface.clone(),
+    })
+}
+
+fn address(text: &str) -> Result<IpAddr, Refusal> {
+    text.parse().map_err(|_| {
+        Refusal::invalid(format!(
+            "{text:?} is not an IP address such as 10.0.0.10 or fd00::10"
+        ))
+    })
+}
+
+/// A VIP, and what this node knows of its addresses.
+pub(crate) fn to_wire(state: &State, local: &LocalStatus, vip: &Vip) -> wire::Vip {
+    wire::Vip {
+        name: vip.name.to_string(),
+        labels: vip.labels.clone(),
+        generation: vip.generation,
+        revision: vip.revision.0,
+        spec: wire::VipSpec {
+            pool: vip.spec.pool.as_ref().map(ToString::to_string),
+            addresses: vip.spec.addresses.iter().map(ToString::to_string).collect(),
+            families: match vip.spec.families {
+                Families::Ipv4 => wire::Families::Ipv4,
+                Families::Ipv6 => wire::Families::Ipv6,
+                Families::PreferDual => wire::Families::PreferDual,
+                Families::RequireDual => wire::Families::RequireDual,
+            },
+            mode: match vip.spec.mode {
+                Mode::Local => wire::Mode::Local,
+            },
+            interface: vip.spec.interface.clone(),
+        },
+        status: wire::VipStatus {
+            addresses: vip
+                .addresses
+                .iter()
+                .filter_map(|address| {
+                    Some(address_to_wire(
+                        state,
+                        local,
+                        *address,
+                        state.allocations().get(address)?,
+                    ))
+                })
+                .collect(),
+            conditions: Vec::new(),
+        },
+    }
+}
+
+fn address_to_wire(
+    state: &State,
+    local: &LocalStatus,
+    address: IpAddr,
+    of: &Allocation,
+) -> wire::VipAddress {
+    let holder = of.holder.and_then(|id| state.node(id));
+    let here = of.holder == Some(local.node);
+    let interface = holder.and_then(|node| node.interface_for(address, of.interface.as_deref()));
+    wire::VipAddress {
+        address,
+        pool: of.pool.to_string(),
+        holder: of.holder.map(|id| node_name(state, id)),
+        runner_up: state.runner_up(address).map(|id| node_name(state, id)),
+        epoch: of.epoch.0,
+        since: of.holder.is_some().then(|| rfc3339(of.held_since)),
+        interface: interface.map(str::to_owned),
+        answering: here.then(|| {
+            local
+                .addresses
+                .get(&address)
+                .is_some_and(|found| found.answering)
+        }),
+        conditions: conditions(state, address, of),
+    }
+}
+
+fn conditions(state: &State, address: IpAddr, of: &Allocation) -> Vec<wire::Condition> {
+    let mut conditions = Vec::new();
+    let held = |reason: &str, message: String| wire::Condition {
+        kind: "held".to_owned(),
+        status: false,
+        reason: reason.to_owned(),
+        message,
+        since: None,
+    };
+    match of.holder {
+        None => conditions.push(held("no_candidate", nobody(state, address, of))),
+        Some(id)
+            if state
+                .node(id)
+                .is_none_or(|node| node.lease != vipd_core::node::Lease::Up) =>
+        {
+            conditions.push(held(
+                "holder_down",
+                format!(
+                    "{} is down, and nobody else can take it",
+                    node_name(state, id)
+                ),
+            ))
+        }
+        Some(_) => {}
+    }
+    if let Some(cause) = of.vacating {
+        let reason = match cause {
+            Cause::Placed => "placed",
+            Cause::NodeDown => "node_down",
+            Cause::Drained => "drained",
+            Cause::Moved => "moved",
+            Cause::Ineligible => "ineligible",
+            Cause::Freed => "freed",
+        };
+        let message = format!("its holder is letting go of it: {cause}");
+        conditions.push(wire::Condition {
+            kind: "settled".into(),
+            status: false,
+            reason: reason.into(),
+            message,
+            since: None,
+        });
+    }
+    conditions
+}
+
+/// Why no node holds an address.
+fn nobody(state: &State, address: IpAddr, of: &Allocation) -> String {
+    let willing = state.nodes().values().filter(|node| node.accepts()).count();
+    match &of.interface {
+        _ if willing == 0 => "no node is up and willing to hold addresses".to_owned(),
+        Some(interface) => format!("no node that is up has an interface {interface} that is up"),
+        None => format!("no node that is up has an interface in a subnet that contains {address}"),
+    }
+}

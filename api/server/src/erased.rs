@@ -1,0 +1,118 @@
+//! [`Control`] behind one pointer, so that the routes are compiled once and know no type parameter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use vipd_core::command::{Command, Outcome};
+use vipd_core::id::NodeId;
+use vipd_core::node::Role;
+use vipd_core::state::State;
+
+use crate::control::{Control, ControlError, JoinTicket, LocalStatus};
+use crate::metrics::Counters;
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
+
+trait Erased: Send + Sync {
+    fn propose(&self, command: Command) -> Answer<'_, Outcome>;
+    fn linearize(&self) -> Answer<'_, ()>;
+    fn look(&self, look: &mut dyn FnMut(&State));
+    fn applied(&self) -> watch::Receiver<u64>;
+    fn local(&self) -> LocalStatus;
+    fn add_member(&self, node: NodeId) -> Answer<'_, ()>;
+    fn remove_member(&self, node: NodeId) -> Answer<'_, ()>;
+    fn snapshot(&self) -> Answer<'_, u64>;
+    fn join_token(&self, role: Role, ttl: Duration, uses: u32) -> Answer<'_, JoinTicket>;
+}
+
+impl<C: Control> Erased for C {
+    fn propose(&self, command: Command) -> Answer<'_, Outcome> {
+        Box::pin(Control::propose(self, command))
+    }
+    fn linearize(&self) -> Answer<'_, ()> {
+        Box::pin(Control::linearize(self))
+    }
+    fn look(&self, look: &mut dyn FnMut(&State)) {
+        self.read(look);
+    }
+    fn applied(&self) -> watch::Receiver<u64> {
+        Control::applied(self)
+    }
+    fn local(&self) -> LocalStatus {
+        Control::local(self)
+    }
+    fn add_member(&self, node: NodeId) -> Answer<'_, ()> {
+        Box::pin(Control::add_member(self, node))
+    }
+    fn remove_member(&self, node: NodeId) -> Answer<'_, ()> {
+        Box::pin(Control::remove_member(self, node))
+    }
+    fn snapshot(&self) -> Answer<'_, u64> {
+        Box::pin(Control::snapshot(self))
+    }
+    fn join_token(&self, role: Role, ttl: Duration, uses: u32) -> Answer<'_, JoinTicket> {
+        Box::pin(Control::join_token(self, role, ttl, uses))
+    }
+}
+
+/// The daemon as the routes see it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Daemon {
+    control: Arc<dyn Erased>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Daemon {
+    pub(crate) fn new<C: Control>(control: Arc<C>) -> Self {
+        Self {
+            control,
+            counters: Arc::default(),
+        }
+    }
+
+    pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, ControlError> {
+        self.control.propose(command).await
+    }
+
+    pub(crate) async fn linearize(&self) -> Result<(), ControlError> {
+        self.control.linearize().await
+    }
+
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        let (mut look, mut seen) = (Some(look), None);
+        self.control
+            .look(&mut |state| seen = look.take().map(|look| look(state)));
+        seen.expect("Control::read calls what it is given, once")
+    }
+
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.control.applied()
+    }
+
+    pub(crate) fn local(&self) -> LocalStatus {
+        self.control.local()
+    }
+
+    pub(crate) async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {
+        self.control.add_member(node).await
+    }
+
+    pub(crate) async fn remove_member(&self, node: NodeId) -> Result<(), ControlError> {
+        self.control.remove_member(node).await
+    }
+
+    pub(crate) async fn snapshot(&self) -> Result<u64, ControlError> {
+        self.control.snapshot().await
+    }
+
+    pub(crate) async fn join_token(
+        &self,
+        role: Role,
+        ttl: Duration,
+        uses: u32,
+    ) -> Result<JoinTicket, ControlError> {
+        self.control.join_token(role, ttl, uses).await
+    }
+}

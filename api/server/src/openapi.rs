@@ -1,0 +1,47 @@
+//! The OpenAPI document, made of the routes and the wire types themselves.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use utoipa::OpenApi;
+use vipd_api_types::{DryRun, Node, Pool, Problem, Vip};
+
+use crate::routes;
+
+/// What no route tells.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "vipd",
+        description = "Virtual IPs that never have two owners. Objects are { name, labels, generation, revision, spec, \
+            status }. Any node answers any request: writes reach the leader, reads are as current as the last write \
+            unless ?consistency=local. Errors are application/problem+json with a stable reason and the next step. \
+            A write with ?dry_run=true changes nothing and answers with a DryRun.",
+    ),
+    components(schemas(Problem, DryRun<Pool>, DryRun<Vip>, DryRun<Node>)),
+    tags(
+        (name = "pools", description = "Addresses to hand out"),
+        (name = "vips", description = "Virtual IPs"),
+        (name = "nodes", description = "Nodes and what they can announce"),
+        (name = "cluster", description = "Members, leader, quorum"),
+        (name = "tokens", description = "Access over TLS"),
+        (name = "health", description = "For load balancers and monitoring"),
+    ),
+)]
+pub(crate) struct Base;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let (_, api) = routes::all().split_for_parts();
+    serde_json::to_value(api).unwrap_or(Value::Null)
+});
+
+/// The OpenAPI document of this API.
+#[must_use]
+pub fn document() -> &'static Value {
+    &DOCUMENT
+}
+
+/// The schema of one type.
+pub(crate) fn schema(name: &str) -> Option<&'static Value> {
+    DOCUMENT.get("components")?.get("schemas")?.get(name)
+}

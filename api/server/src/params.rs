@@ -1,0 +1,129 @@
+//! Query parameters and conditional headers.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::HeaderMap;
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use utoipa::{IntoParams, ToSchema};
+use vipd_core::command::Expect;
+use vipd_core::id::Revision;
+
+use crate::erased::Daemon;
+use crate::problem::Refusal;
+
+/// Query parameters; one that is not known is refused rather than ignored.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(cause) => Err(Refusal::bad_request(
+                "bad_query",
+                format!("query of {}: {}", parts.uri.path(), cause.body_text()),
+                "the parameters of each path are in /v1/openapi.json",
+            )),
+        }
+    }
+}
+
+/// How current an answer must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Consistency {
+    /// As current as the last committed write; needs a quorum.
+    #[default]
+    Linearizable,
+    /// What the asked node knows.
+    Local,
+}
+
+/// Parameters of a read.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ReadParams {
+    /// How current the answer must be.
+    #[serde(default)]
+    #[param(inline)]
+    pub(crate) consistency: Consistency,
+}
+
+impl ReadParams {
+    /// Waits until the node's state is as current as asked.
+    pub(crate) async fn ready(self, daemon: &Daemon) -> Result<(), Refusal> {
+        match self.consistency {
+            Consistency::Linearizable => Ok(daemon.linearize().await?),
+            Consistency::Local => Ok(()),
+        }
+    }
+}
+
+/// Which events.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventParams {
+    /// How current the answer must be.
+    #[serde(default)]
+    #[param(inline)]
+    pub(crate) consistency: Consistency,
+    /// Go on with events as they happen, as server-sent events (`text/event-stream`, one `Event` each).
+    #[serde(default, deserialize_with = "flag")]
+    pub(crate) watch: bool,
+    /// Only events with a greater `seq`. A watch without it begins with the next event.
+    pub(crate) after: Option<u64>,
+}
+
+/// Parameters of a write.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WriteParams {
+    /// Change nothing, answer what would be (`DryRun`).
+    #[serde(default, deserialize_with = "flag")]
+    pub(crate) dry_run: bool,
+}
+
+/// Reads `true`, `1`, `false`, `0`.
+pub(crate) fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
+    match String::deserialize(input)?.as_str() {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => Err(serde::de::Error::custom(format!(
+            "{other:?} is neither true nor false"
+        ))),
+    }
+}
+
+/// What the `If-Match` and `If-None-Match` headers expect of the object.
+pub(crate) fn expect(headers: &HeaderMap) -> Result<Expect, Refusal> {
+    let bad = |name: &str, value: &str| {
+        Refusal::bad_request(
+            "bad_condition",
+            format!("{name}: {value} is not a revision"),
+            "send If-Match: \"REVISION\" as the object has it, or If-None-Match: *",
+        )
+    };
+    if let Some(value) = headers.get(IF_MATCH) {
+        let text = value.to_str().unwrap_or("?");
+        return match text.trim().trim_matches('"').parse() {
+            Ok(revision) => Ok(Expect::At {
+                revision: Revision(revision),
+            }),
+            Err(_) => Err(bad("If-Match", text)),
+        };
+    }
+    match headers
+        .get(IF_NONE_MATCH)
+        .map(|value| value.to_str().unwrap_or("?").trim())
+    {
+        None => Ok(Expect::Any),
+        Some("*") => Ok(Expect::Absent),
+        Some(other) => Err(bad("If-None-Match", other)),
+    }
+}

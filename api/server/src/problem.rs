@@ -1,0 +1,162 @@
+//! Errors at the edge: each becomes a problem document here and nowhere else.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use vipd_api_types::{PROBLEM_JSON, Problem};
+use vipd_core::rejection::Rejection;
+
+use crate::control::ControlError;
+
+/// A [`Problem`] as an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal(pub(crate) Box<Problem>);
+
+impl Refusal {
+    pub(crate) fn new(
+        status: StatusCode,
+        reason: &str,
+        title: &str,
+        detail: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Problem {
+            reason: reason.to_owned(),
+            status: status.as_u16(),
+            title: title.to_owned(),
+            detail: detail.into(),
+            next: next.into(),
+        }))
+    }
+
+    /// The request makes no sense.
+    pub(crate) fn bad_request(
+        reason: &str,
+        detail: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            reason,
+            "The request is malformed",
+            detail,
+            next,
+        )
+    }
+
+    /// The request is well-formed, but a value in it is not.
+    pub(crate) fn invalid(detail: impl ToString) -> Self {
+        Rejection::Invalid {
+            why: detail.to_string(),
+        }
+        .into()
+    }
+
+    /// There is no such object.
+    pub(crate) fn not_found(kind: &str, name: &str) -> Self {
+        Rejection::NotFound {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+        }
+        .into()
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        let (status, title) = match &rejection {
+            Rejection::NotFound { .. } => (StatusCode::NOT_FOUND, "There is no such object"),
+            Rejection::Exists { .. } | Rejection::AlreadyBootstrapped => {
+                (StatusCode::CONFLICT, "It exists already")
+            }
+            Rejection::Stale { .. } => (
+                StatusCode::PRECONDITION_FAILED,
+                "Somebody else has changed it",
+            ),
+            Rejection::Invalid { .. }
+            | Rejection::NotInAnyPool { .. }
+            | Rejection::Reserved { .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "A value is not acceptable",
+            ),
+            Rejection::Overlap { .. } | Rejection::AlreadyAllocated { .. } => {
+                (StatusCode::CONFLICT, "The addresses are taken")
+            }
+            Rejection::InUse { .. } | Rejection::NodeBusy { .. } => {
+                (StatusCode::CONFLICT, "It is in use")
+            }
+            Rejection::PoolDisabled { .. }
+            | Rejection::NoPool { .. }
+            | Rejection::OutOfIps { .. } => (StatusCode::CONFLICT, "No address can be given"),
+            Rejection::CannotHold { .. } => (StatusCode::CONFLICT, "The node cannot hold it"),
+            Rejection::TokenUnknown | Rejection::TokenExpired | Rejection::TokenUsedUp => {
+                (StatusCode::FORBIDDEN, "The join token is not good")
+            }
+            Rejection::StaleLease { .. } => (StatusCode::CONFLICT, "The lease is over"),
+        };
+        Self::new(
+            status,
+            rejection.reason(),
+            title,
+            rejection.to_string(),
+            rejection.next_step(),
+        )
+    }
+}
+
+impl From<ControlError> for Refusal {
+    fn from(error: ControlError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ControlError::Rejected(rejection) => rejection.into(),
+            ControlError::NoLeader => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_quorum",
+                "The cluster cannot decide",
+                detail,
+                "bring voters back; what this node knows is still readable: vipctl status, vipctl --local vip list",
+            ),
+            ControlError::TimedOut(_) => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timed_out",
+                "The cluster did not decide in time",
+                detail,
+                "read it again before repeating; see vipctl status for the quorum",
+            ),
+            ControlError::Stopping => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "stopping",
+                "The node is shutting down",
+                detail,
+                "ask another node",
+            ),
+            ControlError::Failed { next, .. } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "failed",
+                "The node could not do it",
+                detail,
+                next,
+            ),
+        }
+    }
+}
+
+/// The reason of an answer that was refused, for the metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Reason(pub(crate) String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&*self.0).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static("Bearer"),
+            );
+        }
+        response.extensions_mut().insert(Reason(self.0.reason));
+        response
+    }
+}

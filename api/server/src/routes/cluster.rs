@@ -1,0 +1,119 @@
+//! `/v1/cluster`: always as this node sees it, so that it answers without a quorum too.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use vipd_api_types::{AddMember, Cluster, JoinToken, JoinTokenRequest, Problem, Snapshot};
+use vipd_core::id::NodeId;
+
+use crate::clock::rfc3339;
+use crate::convert::node::role_from_wire;
+use crate::convert::{self, known_name};
+use crate::erased::Daemon;
+use crate::params::{Params, ReadParams};
+use crate::problem::Refusal;
+use crate::strict::Strict;
+
+/// The longest life of a join token.
+const MAX_TTL: u64 = 366 * 24 * 3600;
+
+/// Leader, quorum and members, as this node sees them.
+#[utoipa::path(get, path = "/v1/cluster", tag = "cluster", operation_id = "get_cluster", params(ReadParams),
+    responses((status = 200, body = Cluster), (status = "default", body = Problem)))]
+pub(super) async fn get(
+    State(daemon): State<Daemon>,
+    Params(_): Params<ReadParams>,
+) -> Json<Cluster> {
+    Json(seen(&daemon))
+}
+
+/// Give a vote to a node that has joined without one.
+#[utoipa::path(post, path = "/v1/cluster/members", tag = "cluster", operation_id = "add_member",
+    request_body = AddMember, responses((status = 200, body = Cluster), (status = "default", body = Problem)))]
+pub(super) async fn add_member(
+    State(daemon): State<Daemon>,
+    Params(NoParams {}): Params<NoParams>,
+    Strict(body): Strict<AddMember>,
+) -> Result<Json<Cluster>, Refusal> {
+    let node = id(&daemon, &body.name)?;
+    daemon.add_member(node).await?;
+    Ok(Json(seen(&daemon)))
+}
+
+/// Remove a node for good: its vote, then its record. Its number is never used again.
+#[utoipa::path(delete, path = "/v1/cluster/members/{name}", tag = "cluster", operation_id = "remove_member",
+    params(("name" = String, Path)), responses((status = 200, body = Cluster), (status = "default", body = Problem)))]
+pub(super) async fn remove_member(
+    State(daemon): State<Daemon>,
+    Path(name): Path<String>,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Json<Cluster>, Refusal> {
+    let node = id(&daemon, &name)?;
+    daemon.remove_member(node).await?;
+    Ok(Json(seen(&daemon)))
+}
+
+/// Have this node write a snapshot of its state now.
+#[utoipa::path(post, path = "/v1/cluster/snapshot", tag = "cluster", operation_id = "snapshot",
+    responses((status = 200, body = Snapshot), (status = "default", body = Problem)))]
+pub(super) async fn snapshot(
+    State(daemon): State<Daemon>,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Json<Snapshot>, Refusal> {
+    Ok(Json(Snapshot {
+        index: daemon.snapshot().await?,
+    }))
+}
+
+/// Make a token for `vipd join`. It is shown once.
+#[utoipa::path(post, path = "/v1/cluster/tokens", tag = "cluster", operation_id = "create_join_token",
+    request_body = JoinTokenRequest,
+    responses((status = 201, body = JoinToken), (status = "default", body = Problem)))]
+pub(super) async fn join_token(
+    State(daemon): State<Daemon>,
+    Params(NoParams {}): Params<NoParams>,
+    Strict(body): Strict<JoinTokenRequest>,
+) -> Result<(StatusCode, Json<JoinToken>), Refusal> {
+    if body.ttl_seconds == 0 || body.ttl_seconds > MAX_TTL {
+        return Err(Refusal::invalid(format!(
+            "ttl_seconds {} is not 1 to {MAX_TTL} (a year)",
+            body.ttl_seconds
+        )));
+    }
+    if body.uses == 0 {
+        return Err(Refusal::invalid(
+            "uses 0 would make a token that nobody can use",
+        ));
+    }
+    let ttl = Duration::from_secs(body.ttl_seconds);
+    let ticket = daemon
+        .join_token(role_from_wire(body.role), ttl, body.uses)
+        .await?;
+    let (token, command, expires) = (ticket.token, ticket.command, rfc3339(ticket.expires));
+    Ok((
+        StatusCode::CREATED,
+        Json(JoinToken {
+            token,
+            command,
+            expires,
+        }),
+    ))
+}
+
+/// No query parameter, so that a `dry_run` of what has none is refused, never carried out.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoParams {}
+
+fn seen(daemon: &Daemon) -> Cluster {
+    let local = daemon.local();
+    daemon.read(|state| convert::cluster::to_wire(state, &local))
+}
+
+fn id(daemon: &Daemon, name: &str) -> Result<NodeId, Refusal> {
+    let known = known_name("node", name)?;
+    let id = daemon.read(|state| state.node_named(&known).map(|node| node.id));
+    id.ok_or_else(|| Refusal::not_found("node", name))
+}

@@ -1,0 +1,177 @@
+//! The routes, grouped by what a token must allow: the group is the check, so no route can forget it.
+
+mod cluster;
+mod events;
+mod health;
+mod nodes;
+mod pools;
+mod tokens;
+mod vips;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, extract::State};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use vipd_core::token::Access;
+
+use crate::access;
+use crate::control::Control;
+use crate::erased::Daemon;
+use crate::openapi;
+use crate::problem::{Reason, Refusal};
+
+/// The most bytes of a body.
+const BODY_LIMIT: usize = 1024 * 1024;
+/// The longest that one request may take until its answer begins; a stream may go on.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The API of one node, ready to be served on any number of listeners. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// Everything.
+    pub(crate) full: Router,
+    /// What needs no token: metrics and health, for a listener of their own.
+    pub(crate) monitoring: Router,
+}
+
+impl Api {
+    /// The API of the node behind `control`.
+    #[must_use]
+    pub fn new<C: Control>(control: Arc<C>) -> Self {
+        let daemon = Daemon::new(control);
+        let (reads, _) = reads().split_for_parts();
+        let (writes, _) = writes().split_for_parts();
+        let (admin, _) = admin().split_for_parts();
+        let (open, _) = open().split_for_parts();
+        let guarded = |router: Router<Daemon>, needed: Access| {
+            let check = move |state, request, next| access::require(needed, state, request, next);
+            router.route_layer(middleware::from_fn_with_state(daemon.clone(), check))
+        };
+        let full = open
+            .clone()
+            .merge(guarded(reads, Access::Read))
+            .merge(guarded(writes, Access::Write))
+            .merge(guarded(admin, Access::Admin))
+            .route("/v1/openapi.json", get(async || Json(openapi::document())));
+        let (metrics, _) = OpenApiRouter::new()
+            .routes(routes!(health::metrics))
+            .split_for_parts();
+        Self {
+            full: finish(full, &daemon),
+            monitoring: finish(open.merge(metrics), &daemon),
+        }
+    }
+}
+
+fn finish(router: Router<Daemon>, daemon: &Daemon) -> Router {
+    router
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(daemon.clone(), watch_over))
+        .with_state(daemon.clone())
+}
+
+/// Every route, for the OpenAPI document.
+pub(crate) fn all() -> OpenApiRouter<Daemon> {
+    OpenApiRouter::with_openapi(openapi::Base::openapi())
+        .merge(open())
+        .merge(reads())
+        .merge(writes())
+        .merge(admin())
+}
+
+fn open() -> OpenApiRouter<Daemon> {
+    OpenApiRouter::new()
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+}
+
+fn reads() -> OpenApiRouter<Daemon> {
+    OpenApiRouter::new()
+        .routes(routes!(pools::list))
+        .routes(routes!(pools::get))
+        .routes(routes!(vips::list))
+        .routes(routes!(vips::get))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get))
+        .routes(routes!(cluster::get))
+        .routes(routes!(events::list))
+        .routes(routes!(health::metrics))
+}
+
+fn writes() -> OpenApiRouter<Daemon> {
+    OpenApiRouter::new()
+        .routes(routes!(pools::create))
+        .routes(routes!(pools::put, pools::delete))
+        .routes(routes!(vips::create))
+        .routes(routes!(vips::put, vips::delete))
+        .routes(routes!(vips::move_to))
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::undrain))
+}
+
+fn admin() -> OpenApiRouter<Daemon> {
+    OpenApiRouter::new()
+        .routes(routes!(cluster::add_member))
+        .routes(routes!(cluster::remove_member))
+        .routes(routes!(cluster::snapshot))
+        .routes(routes!(cluster::join_token))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::delete))
+}
+
+/// Bounds the time of a request and counts how it ended.
+async fn watch_over(State(daemon): State<Daemon>, request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let answered = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
+    let response = answered.unwrap_or_else(|_| {
+        let seconds = ANSWER_WITHIN.as_secs();
+        Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "timed_out",
+            "The node did not finish in time",
+            format!(
+                "{method} {path} took longer than {seconds} s; a write may still be carried out"
+            ),
+            "read it again before repeating; see vipctl status for the quorum",
+        )
+        .into_response()
+    });
+    let reason = response
+        .extensions()
+        .get::<Reason>()
+        .map(|reason| reason.0.as_str());
+    tracing::debug!(%method, path, status = response.status().as_u16(), reason, "request");
+    daemon.counters.count(&method, response.status(), reason);
+    response
+}
+
+async fn no_such_path(uri: Uri) -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        "There is no such path",
+        format!("{} is no path of this API", uri.path()),
+        "the paths are in /v1/openapi.json",
+    )
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "no_such_method",
+        "The path does not take that method",
+        format!("{} does not take {method}", uri.path()),
+        "the methods of each path are in /v1/openapi.json",
+    )
+}

@@ -1,0 +1,155 @@
+//! Listeners and connections. A slow or silent client costs one connection of its own listener, for a bounded
+//! time: handshake, request head, answer and every write have an end.
+
+mod listen;
+mod patience;
+mod tls;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Origin;
+use crate::routes::Api;
+use patience::Patient;
+
+pub use listen::{ListenError, bind_tcp, bind_unix};
+pub use tls::tls_config;
+
+/// Connections that one listener keeps at a time; further ones wait in the kernel's backlog.
+const CONNECTIONS: usize = 512;
+/// The longest until a request's head is complete, also on an idle connection.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// The longest TLS handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// The longest that a client may refuse to read.
+const WRITE_WITHIN: Duration = Duration::from_secs(20);
+/// The longest that requests in flight may take when the node stops.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+/// Pause after a failed accept (out of descriptors), which would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Api {
+    /// Serves everything on a unix socket until `stop`. Whoever may open the socket may do everything.
+    pub async fn serve_unix(&self, listener: UnixListener, stop: CancellationToken) {
+        let accept = async || listener.accept().await.map(|(stream, _)| stream);
+        let open = async |stream| Ok::<_, io::Error>(stream);
+        serve(accept, open, self.coming(Origin::Unix), stop).await;
+    }
+
+    /// Serves everything over TLS until `stop`; a bearer token decides what is allowed.
+    pub async fn serve_tls(
+        &self,
+        listener: TcpListener,
+        config: Arc<ServerConfig>,
+        stop: CancellationToken,
+    ) {
+        let tls = TlsAcceptor::from(config);
+        let open = move |stream| {
+            let handshake = tls.accept(stream);
+            async { tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await? }
+        };
+        serve(
+            async || accept_tcp(&listener).await,
+            open,
+            self.coming(Origin::Tls),
+            stop,
+        )
+        .await;
+    }
+
+    /// Serves `/metrics`, `/healthz` and `/readyz`, and nothing else, over plain HTTP until `stop`.
+    pub async fn serve_metrics(&self, listener: TcpListener, stop: CancellationToken) {
+        let open = async |stream| Ok::<_, io::Error>(stream);
+        serve(
+            async || accept_tcp(&listener).await,
+            open,
+            self.monitoring.clone(),
+            stop,
+        )
+        .await;
+    }
+
+    /// Everything, each request marked with where it came from.
+    fn coming(&self, origin: Origin) -> Router {
+        self.full.clone().layer(Extension(origin))
+    }
+}
+
+async fn accept_tcp(listener: &TcpListener) -> io::Result<tokio::net::TcpStream> {
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Accepts until `stop`, then lets requests in flight end.
+async fn serve<S, T, O>(
+    accept: impl AsyncFn() -> io::Result<S>,
+    open: impl Fn(S) -> O,
+    router: Router,
+    stop: CancellationToken,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    O: Future<Output = io::Result<T>> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            break;
+        };
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok(stream) => open(stream),
+            Err(error) => {
+                tracing::warn!(%error, "API: cannot accept a connection; raise LimitNOFILE if descriptors ran out");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (router, watcher) = (router.clone(), graceful.watcher());
+        connections.spawn(async move {
+            let _permit = permit;
+            match stream.await {
+                Ok(stream) => connection(stream, router, watcher).await,
+                Err(error) => tracing::debug!(%error, "API: handshake failed"),
+            }
+        });
+    }
+    // Streams of events have no end of their own: what is left after this is cut off with the set.
+    let _cut_off = tokio::time::timeout(DRAIN_WITHIN, graceful.shutdown()).await;
+}
+
+async fn connection<T>(stream: T, router: Router, watcher: Watcher)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, WRITE_WITHIN)),
+            TowerToHyperService::new(router),
+        );
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "API: connection ended");
+    }
+}

@@ -1,0 +1,195 @@
+//! Bodies that users write: JSON, and no field that is not known.
+//!
+//! The wire types read over unknown fields (an older client must understand a newer daemon), so the fields are
+//! held against the OpenAPI document, which is made of the same types. That also yields the known names for
+//! the message, whatever the nesting.
+
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::openapi;
+use crate::problem::Refusal;
+
+/// What an object carries when it was read, and what is ignored when it is written back.
+const READ_ONLY: [&str; 3] = ["status", "generation", "revision"];
+
+/// A JSON body held to the schema of `T`.
+pub(crate) struct Strict<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + ToSchema> FromRequest<S> for Strict<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let body = Bytes::from_request(request, state).await.map_err(|cause| {
+            Refusal::bad_request(
+                "bad_body",
+                format!("the body could not be read: {cause}"),
+                "send at most 1 MiB of JSON",
+            )
+        })?;
+        parse(&body).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, Refusal> {
+    let bad = |why: String| {
+        Refusal::bad_request(
+            "bad_body",
+            why,
+            format!("send a {} as in /v1/openapi.json", T::name()),
+        )
+    };
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|cause| bad(format!("the body is not JSON: {cause}")))?;
+    if let Some(unknown) = unknown_field(&value, &T::name()) {
+        return Err(Refusal::bad_request(
+            "unknown_field",
+            unknown.to_string(),
+            "correct or remove the field",
+        ));
+    }
+    let mut input = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut input).map_err(|cause| {
+        let (path, why) = (cause.path().to_string(), cause.inner().to_string());
+        let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+        bad(if path == "." {
+            why
+        } else {
+            format!("{path}: {why}")
+        })
+    })
+}
+
+/// A field that the schema does not have.
+#[derive(Debug, PartialEq, Eq)]
+struct Unknown {
+    path: String,
+    known: Vec<String>,
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "unknown field {}; known here: {}",
+            self.path,
+            self.known.join(", ")
+        )
+    }
+}
+
+fn unknown_field(value: &Value, schema: &str) -> Option<Unknown> {
+    let schema = openapi::schema(schema)?;
+    let Value::Object(fields) = value else {
+        return None;
+    };
+    let own: serde_json::Map<String, Value> = fields
+        .iter()
+        .filter(|(name, _)| !READ_ONLY.contains(&name.as_str()))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
+    walk(&Value::Object(own), schema, "")
+}
+
+fn walk(value: &Value, schema: &Value, path: &str) -> Option<Unknown> {
+    let schema = resolve(schema);
+    match value {
+        Value::Object(fields) => {
+            // A schema without properties is a map: its keys are the user's own.
+            let properties = schema.get("properties")?.as_object()?;
+            fields.iter().find_map(|(name, value)| {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                match properties.get(name) {
+                    Some(schema) => walk(value, schema, &path),
+                    None => Some(Unknown {
+                        path,
+                        known: properties.keys().cloned().collect(),
+                    }),
+                }
+            })
+        }
+        Value::Array(items) => {
+            let schema = schema.get("items")?;
+            items
+                .iter()
+                .enumerate()
+                .find_map(|(i, item)| walk(item, schema, &format!("{path}[{i}]")))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+/// Follows `$ref`, and the one alternative of an optional field that is not null.
+fn resolve(schema: &Value) -> &Value {
+    if let Some(name) = schema
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|path| path.rsplit('/').next())
+    {
+        return openapi::schema(name).map_or(schema, resolve);
+    }
+    let alternatives = schema.get("oneOf").and_then(Value::as_array);
+    let meant = alternatives.and_then(|all| {
+        all.iter()
+            .find(|one| one.get("type").is_none_or(|kind| kind != "null"))
+    });
+    meant.map_or(schema, resolve)
+}
+
+#[cfg(test)]
+mod tests {
+    use vipd_api_types::{PoolWrite, VipWrite};
+
+    use super::parse;
+
+    #[test]
+    fn an_unknown_field_is_named_with_those_that_are_known() {
+        for (body, said) in [
+            (
+                r#"{"spec":{"blocks":[{"cdir":"10.0.0.0/24"}]}}"#,
+                "spec.blocks[0].cdir; known here: cidr, start, stop",
+            ),
+            (
+                r#"{"spec":{"blocks":[]},"colour":1}"#,
+                "unknown field colour; known here: name, labels, spec",
+            ),
+        ] {
+            let refusal = parse::<PoolWrite>(body.as_bytes()).unwrap_err().0;
+            assert_eq!(refusal.reason, "unknown_field");
+            assert!(refusal.detail.contains(said), "{}", refusal.detail);
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_its_place() {
+        let refusal = parse::<VipWrite>(br#"{"spec":{"families":"both"}}"#)
+            .unwrap_err()
+            .0;
+        assert!(
+            refusal
+                .detail
+                .starts_with("spec.families: unknown variant `both`"),
+            "{}",
+            refusal.detail
+        );
+        let refusal = parse::<VipWrite>(b"{").unwrap_err().0;
+        assert!(
+            refusal.detail.starts_with("the body is not JSON"),
+            "{}",
+            refusal.detail
+        );
+    }
+
+    #[test]
+    fn what_was_read_can_be_written_back_and_labels_are_free() {
+        let body = br#"{"name":"a","labels":{"any":"thing"},"generation":1,"revision":2,"status":{"x":1},"spec":{}}"#;
+        assert_eq!(parse::<VipWrite>(body).unwrap().labels["any"], "thing");
+    }
+}
