@@ -88,6 +88,8 @@ impl Kernel {
         capability::check()?;
         let pins = Pins::open(&options.pin_dir)?;
         let mut ebpf = object::load(&pins)?;
+        // Loads the programs; after that the maps may be taken out.
+        let links = Links::new(&mut ebpf, pins.clone(), options.attach)?;
         let gate = Deadline::new(&maps::take(&mut ebpf, name::GATE)?)?;
         let maps = Maps::take(&mut ebpf)?;
         let conflicts = maps::take(&mut ebpf, name::CONFLICTS)?
@@ -97,7 +99,6 @@ impl Kernel {
                 map: name::CONFLICTS,
                 source,
             })?;
-        let links = Links::new(&mut ebpf, pins.clone(), options.attach)?;
         let mut kernel = Self {
             ebpf,
             maps,
