@@ -79,7 +79,7 @@ pub(crate) fn ensure(task: &str, needs: &[Need]) -> Result<()> {
         &format!("installing {list} for {task}"),
         &format!("apt-get install {list}"),
     )?;
-    println!("    {task} lacks {lacking}: installing Debian packages {list}");
+    println!("    {task}: {lacking} not found, installing from Debian: {list}");
     // Old or absent package lists are the usual reason for a failure, so a second try follows an update.
     if install(&packages).is_err() {
         sh::quiet("apt-get update", apt().arg("update"))

@@ -18,15 +18,7 @@ pub(crate) fn run(keep: bool) -> Result<()> {
         "==> demo: building vipd and vipctl (release; some minutes the first time, nothing later)"
     );
     let started = Instant::now();
-    sh::run(sh::cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "vipd",
-        "-p",
-        "vipctl",
-    ]))?;
+    sh::run(&mut sh::cargo("build --release -p vipd -p vipctl"))?;
     println!(
         "==> demo: built in {:.0} s; three hosts and a client are next",
         started.elapsed().as_secs_f32()

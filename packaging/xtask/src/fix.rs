@@ -10,19 +10,13 @@ use crate::verify::MANIFESTS;
 pub(crate) fn run() -> Result<()> {
     let mut stages = Stages::new("fix");
     stages.run("clippy", || {
-        sh::run(sh::cargo().args([
-            "clippy",
-            "--fix",
-            "--allow-dirty",
-            "--allow-staged",
-            "--workspace",
-            "--all-targets",
-        ]))
+        let line = "clippy --fix --allow-dirty --allow-staged --workspace --all-targets";
+        sh::run(&mut sh::cargo(line))
     });
     stages.run("fmt", || {
-        MANIFESTS.iter().try_for_each(|manifest| {
-            sh::run(sh::cargo().args(["fmt", "--all", "--manifest-path", manifest]))
-        })
+        MANIFESTS
+            .iter()
+            .try_for_each(|manifest| sh::run(sh::cargo("fmt --all --manifest-path").arg(manifest)))
     });
     stages.finish()
 }

@@ -24,9 +24,19 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// The cargo that runs us, so that the toolchain stays the same.
-pub(crate) fn cargo() -> Command {
-    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+/// The cargo that runs us, so that the toolchain stays the same; `line` is split at white space.
+///
+/// Where nobody is there to commit a changed lock file, a stale one is an error.
+pub(crate) fn cargo(line: &str) -> Command {
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut words = line.split_whitespace();
+    let verb = words.next().unwrap_or_default();
+    cargo.arg(verb);
+    if matches!(verb, "build" | "test" | "clippy" | "doc") && std::env::var_os("CI").is_some() {
+        cargo.arg("--locked");
+    }
+    cargo.args(words);
+    cargo
 }
 
 /// Runs a command whose output the reader should see as it comes.

@@ -52,21 +52,10 @@ impl Tool {
             self.name, self.version
         );
         println!("    {title}");
-        let mut install = sh::cargo();
-        install.args([
-            "install",
-            self.name,
-            "--version",
-            self.version,
-            "--locked",
-            "--debug",
-            "--force",
-            "--root",
-        ]);
-        install
-            .arg(repo::tools())
-            .args(self.options)
-            .env("CARGO_PROFILE_DEV_DEBUG", "0");
+        let mut install = sh::cargo("install --locked --debug --force");
+        install.args([self.name, "--version", self.version, "--root"]);
+        install.arg(repo::tools()).args(self.options);
+        install.env("CARGO_PROFILE_DEV_DEBUG", "0");
         sh::quiet(&title, &mut install)?;
         std::fs::write(&stamp, wanted)?;
         Ok(program)

@@ -42,20 +42,13 @@ fn one(check: Check) -> Result<()> {
     match check {
         Check::Fmt => fmt(),
         Check::Shape => shape::check(&repo::root()),
-        Check::Clippy => sh::run(sh::cargo().args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ])),
-        Check::Doc => sh::run(
-            sh::cargo()
-                .args(["doc", "--workspace", "--no-deps", "--locked"])
-                .env("RUSTDOCFLAGS", "-D warnings"),
-        ),
+        Check::Clippy => sh::run(&mut sh::cargo(
+            "clippy --workspace --all-targets -- -D warnings",
+        )),
+        Check::Doc => {
+            let mut doc = sh::cargo("doc --workspace --no-deps");
+            sh::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+        }
         Check::Deny => deny(),
         Check::Ebpf => ebpf::check(),
     }
@@ -64,9 +57,8 @@ fn one(check: Check) -> Result<()> {
 fn fmt() -> Result<()> {
     let mut failed = Vec::new();
     for manifest in MANIFESTS {
-        if sh::run(sh::cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]))
-            .is_err()
-        {
+        let mut fmt = sh::cargo("fmt --all --check --manifest-path");
+        if sh::run(fmt.arg(manifest)).is_err() {
             failed.push(*manifest);
         }
     }

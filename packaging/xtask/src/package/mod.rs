@@ -56,15 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn make(stages: &mut Stages, options: &Options) -> Option<Packages> {
     if !options.no_build {
         stages.run("build vipd and vipctl (release)", || {
-            sh::run(sh::cargo().args([
-                "build",
-                "--release",
-                "--locked",
-                "-p",
-                "vipd",
-                "-p",
-                "vipctl",
-            ]))
+            sh::run(&mut sh::cargo("build --release -p vipd -p vipctl"))
         })?;
     }
     stages.run(

@@ -103,8 +103,7 @@ fn cargo(verb: &str, options: &Options, object: Option<&Path>) -> Command {
 }
 
 fn cargo_in(verb: &str, packages: &[String], object: Option<&Path>) -> Command {
-    let mut cargo = sh::cargo();
-    cargo.args([verb, "--locked"]);
+    let mut cargo = sh::cargo(verb);
     if packages.is_empty() {
         cargo.arg("--workspace");
     }
