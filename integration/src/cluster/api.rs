@@ -65,8 +65,17 @@ impl Api {
 
     /// `GET path`; anything but a success is an error with the answer's body.
     pub fn get(&self, path: &str) -> Result<Value> {
-        let asked = || format!("GET {path} on {}", self.socket.display());
-        let answer = self.exchange(path).with_context(asked)?;
+        self.exchange("GET", path, "")
+    }
+
+    /// `POST path` with a JSON body; fails as [`Api::get`] does.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.exchange("POST", path, &body.to_string())
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &str) -> Result<Value> {
+        let asked = || format!("{method} {path} on {}", self.socket.display());
+        let answer = self.talk(method, path, body).with_context(asked)?;
         let (head, body) = answer.split_once("\r\n\r\n").with_context(asked)?;
         let status = head.split(' ').nth(1).unwrap_or_default();
         if !status.starts_with('2') {
@@ -79,12 +88,16 @@ impl Api {
         Ok(serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
     }
 
-    fn exchange(&self, path: &str) -> Result<String> {
+    fn talk(&self, method: &str, path: &str, body: &str) -> Result<String> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(self.patience))?;
         stream.set_write_timeout(Some(self.patience))?;
-        // HTTP/1.0: the body comes in one piece and ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        // HTTP/1.0: the answer comes in one piece and ends with the connection.
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use nix::mount::{MsFlags, mount};
 
 use super::netns::{self, NetNs};
 use super::process::Process;
@@ -185,6 +186,19 @@ impl Host {
         state.serves = true;
         state.responder = Some(Responder::start(&ns, &self.name)?);
         Ok(())
+    }
+
+    /// Puts a new, empty disk of `megabytes` in place of the host's: one that can be filled up.
+    pub fn small_disk(&self, megabytes: u32) -> Result<()> {
+        let (disk, size) = (self.disk(), format!("size={megabytes}m"));
+        mount(
+            Some("disk"),
+            &disk,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(size.as_str()),
+        )
+        .with_context(|| format!("cannot mount a small disk on {}", disk.display()))
     }
 
     /// The power is cut. To the others it looks exactly so: the link goes first, nobody says goodbye.

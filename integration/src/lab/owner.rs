@@ -124,8 +124,10 @@ pub(super) fn remove_all(name: &str) -> Result<()> {
         }
     }
     let folder = folder(name);
-    // Not mounted is fine: the lab died before it got so far.
-    let _ = umount2(&folder.join("bpf"), MntFlags::MNT_DETACH);
+    for mounted in mounts_under(&folder) {
+        umount2(&mounted, MntFlags::MNT_DETACH)
+            .unwrap_or_else(|e| failed.push(format!("{}: {e}", mounted.display())));
+    }
     if folder.exists() {
         fs::remove_dir_all(&folder)
             .unwrap_or_else(|e| failed.push(format!("{}: {e}", folder.display())));
@@ -134,6 +136,19 @@ pub(super) fn remove_all(name: &str) -> Result<()> {
         bail!("could not remove all of lab {name}: {}", failed.join("; "));
     }
     Ok(())
+}
+
+/// What is mounted below `folder`, innermost first.
+fn mounts_under(folder: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .map(PathBuf::from);
+    let mut mine: Vec<PathBuf> = points.filter(|point| point.starts_with(folder)).collect();
+    mine.sort();
+    mine.reverse();
+    mine
 }
 
 fn owner_alive(lab: &str) -> bool {

@@ -1,0 +1,135 @@
+//! What was agreed survives: daemons that are killed come back to the same pools, VIPs and members.
+#![allow(clippy::unwrap_used)]
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vipd_integration::Bench;
+use vipd_integration::cluster::{PATIENCE, wait};
+
+/// Everything that must be the same after a restart, as the API shows it.
+fn agreed(bench: &Bench) -> anyhow::Result<Value> {
+    let api = bench.cluster().node("n1").api();
+    let list = |path: &str, keys: &[&str]| -> anyhow::Result<Value> {
+        let answer = api.get(path)?;
+        let items = answer["items"].as_array().cloned().unwrap_or_default();
+        let kept = items.iter().map(|item| {
+            keys.iter()
+                .map(|&key| (key.to_owned(), item[key].clone()))
+                .collect()
+        });
+        Ok(Value::Array(kept.collect()))
+    };
+    let members = api.get("/v1/cluster")?["members"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let members: Vec<_> = members
+        .iter()
+        .map(|m| json!([m["name"], m["id"], m["role"], m["voting"]]))
+        .collect();
+    let mut holders: Vec<_> = api
+        .addresses()?
+        .into_iter()
+        .map(|s| (s.address, s.holder, s.epoch))
+        .collect();
+    holders.sort();
+    Ok(json!({
+        "pools": list("/v1/pools", &["name", "labels", "spec", "generation", "revision"])?,
+        "vips": list("/v1/vips", &["name", "labels", "spec", "generation", "revision"])?,
+        "members": members,
+        "holders": format!("{holders:?}"),
+    }))
+}
+
+#[test]
+fn all_three_daemons_killed_at_once_come_back_to_what_was_agreed() {
+    let bench = Bench::start().unwrap();
+    bench
+        .cluster()
+        .vipctl(&[
+            "vip",
+            "create",
+            "second",
+            "--pool",
+            "web",
+            "--families",
+            "ipv4",
+        ])
+        .unwrap();
+    bench
+        .cluster()
+        .vipctl(&[
+            "pool",
+            "create",
+            "other",
+            "--block",
+            "10.77.0.150-10.77.0.159",
+        ])
+        .unwrap();
+    wait("all addresses have holders", PATIENCE, || {
+        let states = bench.cluster().addresses()?;
+        Ok((states.len() == 3 && states.iter().all(|s| s.holder.is_some())).then_some(()))
+    })
+    .unwrap();
+    let before = agreed(&bench).unwrap();
+
+    for node in bench.cluster().nodes() {
+        node.kill9().unwrap();
+    }
+    // Long enough for every lease to have run out: the whole cluster is dark.
+    sleep(Duration::from_secs(1));
+    for node in bench.cluster().nodes() {
+        node.run().unwrap();
+    }
+    bench.cluster().wait_for_voters(3).unwrap();
+    bench
+        .wait_for_one_holder("the client is served again", |_| true)
+        .unwrap();
+    let after = agreed(&bench).unwrap();
+    for what in ["pools", "vips", "members", "holders"] {
+        assert_eq!(after[what], before[what], "{what}");
+    }
+    bench.ensure_never_two().unwrap();
+}
+
+#[test]
+fn the_vip_stays_while_the_other_daemons_restart() {
+    let bench = Bench::start().unwrap();
+    let holder = bench
+        .wait_for_one_holder("a holder", |_| true)
+        .unwrap()
+        .name();
+    let epochs: Vec<_> = bench
+        .addresses()
+        .iter()
+        .map(|&a| bench.history().epochs(a))
+        .collect();
+    // The other two lose their daemons one after the other: no reason for the VIP to move.
+    for node in bench
+        .cluster()
+        .nodes()
+        .filter(|node| node.host().name() != holder)
+    {
+        node.kill9().unwrap();
+        node.run().unwrap();
+        bench.cluster().wait_for_voters(3).unwrap();
+    }
+    sleep(Duration::from_secs(1));
+    assert_eq!(
+        bench
+            .wait_for_one_holder("a holder", |_| true)
+            .unwrap()
+            .name(),
+        holder
+    );
+    for (&address, before) in bench.addresses().iter().zip(&epochs) {
+        assert_eq!(
+            &bench.history().epochs(address),
+            before,
+            "{address} moved needlessly"
+        );
+    }
+    bench.ensure_never_two().unwrap();
+}
