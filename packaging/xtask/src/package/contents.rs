@@ -9,7 +9,7 @@ use crate::{repo, sh};
 
 /// Files that are made rather than written. Both packagers know that `target/release/` in Cargo.toml means cargo's
 /// build directory, wherever that is, and this spelling alone.
-fn staged() -> PathBuf {
+pub(super) fn staged() -> PathBuf {
     repo::target().join("release/stage")
 }
 

@@ -1,10 +1,11 @@
 //! Looks into the finished packages: every file at its place, the scripts and dependencies right, no linter error.
 
+use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::sh;
+use crate::{repo, sh};
 
 /// Every file that both packages must hold.
 const FILES: &[&str] = &[
@@ -113,6 +114,30 @@ pub(crate) fn rpm(rpm: &Path) -> Result<()> {
     .map(drop)
 }
 
+/// Asks the daemon about the shipped sample: as it is, and with every key in force (`#key`; prose is `# text`).
+pub(crate) fn sample(vipd: &Path, stage: &Path) -> Result<()> {
+    let sample = repo::root().join("packaging/vipd.toml");
+    let text =
+        fs::read_to_string(&sample).with_context(|| format!("cannot read {}", sample.display()))?;
+    let all = stage.join("every-key.toml");
+    fs::write(&all, in_force(&text)).with_context(|| format!("cannot write {}", all.display()))?;
+    for file in [&sample, &all] {
+        sh::output(sh::command(vipd).args(["check", "--config"]).arg(file))?;
+    }
+    Ok(())
+}
+
+/// The sample with its keys no longer commented out.
+fn in_force(sample: &str) -> String {
+    let bare = |line: &str| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(|first: char| first.is_ascii_lowercase()) => {
+            format!("{key}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    sample.lines().map(bare).collect()
+}
+
 /// Fails with every file that is missing, or with the one that must not be there.
 fn holds<'a>(files: &[String], wanted: impl Iterator<Item = &'a str>) -> Result<()> {
     let missing: Vec<&str> = wanted
@@ -151,6 +176,14 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("lacks /usr/bin/vipd;"), "{error}");
+    }
+
+    #[test]
+    fn keys_come_into_force_and_prose_stays_prose() {
+        assert_eq!(
+            in_force("# a key\n#key = 1\n[part]\n"),
+            "# a key\nkey = 1\n[part]\n"
+        );
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut stages = Stages::new("package");
     let made = make(&mut stages, options);
     if let Some(packages) = made {
+        stages.run("ask the daemon about its sample configuration", || {
+            let stage = contents::staged();
+            inspect::sample(&stage.join("vipd"), &stage)
+        });
         stages.run("inspect the deb", || inspect::deb(&packages.deb));
         stages.run("inspect the rpm", || inspect::rpm(&packages.rpm));
         if options.test {
