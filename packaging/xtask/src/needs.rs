@@ -2,20 +2,16 @@
 
 use crate::apt::{Need, program};
 
-/// For `cargo xtask demo`: network namespaces, bridges, and the faults of the lab.
-pub(crate) const DEMO: &[Need] = &[
-    program("ip", "iproute2"),
-    program("tc", "iproute2"),
-    program("nft", "nftables"),
-];
+/// For `cargo xtask demo`: network namespaces and bridges, and the faults of the lab.
+pub(crate) const DEMO: &[Need] = &[program("ip", "iproute2"), program("nft", "nftables")];
 
-/// For `cargo xtask test`: the demo's, and independent programs that the tests ask for a second opinion.
+/// For `cargo xtask test`: the demo's, an independent client, and what takes rights and disks away from a daemon.
 pub(crate) const TEST: &[Need] = &[
     program("ip", "iproute2"),
-    program("tc", "iproute2"),
     program("nft", "nftables"),
     program("ping", "iputils-ping"),
-    program("arping", "arping"),
+    program("setpriv", "util-linux"),
+    program("unshare", "util-linux"),
 ];
 
 /// For `cargo xtask package`: `xz` is cargo-deb's compressor, the others judge the result.
