@@ -1,1 +1,31 @@
-//! To be written.
+//! vipd's consensus: openraft on a sled log, and the network between nodes.
+//!
+//! ```text
+//!   daemon ──propose, linearizable, status──> node ──> openraft ──> store    the log, on sled
+//!                                               │          ├──────> machine  vipd_core::state::State, snapshots
+//!                                               │          └──────> peer     TLS between nodes
+//!                                               ├── join, identity, token    who may take part
+//!                                               └── agent                    followers without a vote
+//! ```
+//! The only crate that names openraft, sled or the peer transport. Beats, the datagrams of the lease protocol, live in
+//! [`beat`] and touch neither Raft nor TCP. Deliberately absent: what a lease is for.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod agent;
+pub mod beat;
+mod identity;
+mod join;
+mod machine;
+mod node;
+mod peer;
+mod raft_wire;
+mod store;
+mod token;
+mod types;
+
+pub use identity::{IdentityError, Init, InitError, init};
+pub use join::{Join, JoinError, join};
+pub use machine::SharedState;
+pub use node::{OpenError, ProposeError, RaftNode, ReadError, Settings, SettingsError, Status, TokenRequestError};
+pub use store::StoreError;
+pub use token::{Token, TokenError};

@@ -125,9 +125,10 @@ impl Beats {
         self.tell(Told::View(Box::new(view)));
     }
 
-    /// Tells the thread that a fence is on the disk.
-    pub fn fence_on_disk(&self, node: NodeId, epoch: Epoch) {
-        self.tell(Told::FenceOnDisk(node, epoch));
+    /// Where to say that a fence is on the disk, for whoever writes it.
+    #[must_use]
+    pub fn on_disk(&self) -> OnDisk {
+        OnDisk { told: self.told.clone(), bell: self.bell.clone() }
     }
 
     /// Its counters.
@@ -139,6 +140,28 @@ impl Beats {
     fn tell(&self, what: Told) {
         // A thread that is gone has already fenced this node: its deadline runs out by itself.
         if self.told.send(what).is_ok() {
+            let _full_means_rung = self.bell.write(1);
+        }
+    }
+}
+
+/// Tells the beat thread of fences on the disk.
+#[derive(Clone)]
+pub struct OnDisk {
+    told: Sender<Told>,
+    bell: Arc<EventFd>,
+}
+
+impl fmt::Debug for OnDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnDisk").finish_non_exhaustive()
+    }
+}
+
+impl OnDisk {
+    /// The fence is on the disk.
+    pub fn tell(&self, node: NodeId, epoch: Epoch) {
+        if self.told.send(Told::FenceOnDisk(node, epoch)).is_ok() {
             let _full_means_rung = self.bell.write(1);
         }
     }

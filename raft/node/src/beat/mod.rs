@@ -25,7 +25,7 @@ use vipd_core::id::{Epoch, NodeId};
 use vipd_core::node::VoterSets;
 
 pub use clock::now;
-pub use handle::{BeatError, BeatSettings, Beats, start};
+pub use handle::{BeatError, BeatSettings, Beats, OnDisk, start};
 pub use stats::BeatStats;
 
 /// Where the node's deadline is written: the kernel, in the daemon.

@@ -1,0 +1,116 @@
+//! The agent's end of its stream.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use vipd_core::codec::Wire;
+use vipd_core::id::NodeId;
+
+use super::feed::ALIVE;
+use super::message::{Feed, From};
+use crate::machine::Replica;
+use crate::node::Core;
+use crate::peer::{Lane, read_frame, write_frame};
+use crate::types::Entry;
+
+/// A voter that is silent this long is left for another: three missed signs of life.
+const SILENT: Duration = Duration::from_millis(3 * ALIVE.as_millis() as u64);
+/// The first frame may be a large snapshot.
+const FIRST: Duration = Duration::from_secs(5);
+/// The pause between two voters that do not answer.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The largest frame: a snapshot.
+const LARGE: usize = 64 * 1024 * 1024;
+
+/// Follows one voter after the other, for as long as the node runs.
+pub(crate) async fn follow(core: Arc<Core>) {
+    let mut turn = rand::random_range(0..1024usize);
+    loop {
+        let voters = voters(&core);
+        if let Some(voter) = (!voters.is_empty()).then(|| voters[turn % voters.len()]) {
+            let error = follow_one(&core, voter).await;
+            tracing::debug!(%voter, ?error, "the stream ended; going to another voter");
+        }
+        core.leader.send_if_modified(|leader| leader.take().is_some());
+        turn = turn.wrapping_add(1);
+        sleep(PAUSE).await;
+    }
+}
+
+/// The voters by the state, or by what the join answered and was seen last.
+fn voters(core: &Core) -> Vec<NodeId> {
+    let known: Vec<NodeId> = core.shared.read().membership.voter_ids().map(NodeId).collect();
+    if known.is_empty() { core.directory.hints() } else { known }
+}
+
+async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
+    let mut stream = core.directory.open(voter, Lane::Follow).await?;
+    let at = core.shared.read().applied;
+    write_frame(&mut stream, &From(at).to_bytes()).await?;
+    let mut patience = FIRST;
+    let mut known = Vec::new();
+    loop {
+        let bytes = timeout(patience, read_frame(&mut stream, LARGE)).await??;
+        patience = SILENT;
+        match Feed::from_bytes(&bytes).map_err(invalid)? {
+            Feed::Snapshot { meta, body } => {
+                let replica = Replica::restore(&meta, &body).map_err(invalid)?;
+                core.shared.write(|own| *own = replica);
+                core.shared.announce();
+                patience = FIRST;
+            }
+            Feed::Entries(entries) => {
+                apply(core, &entries)?;
+                patience = FIRST;
+            }
+            Feed::Alive { leader } => {
+                core.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+                remember(core, &mut known).await;
+            }
+        }
+    }
+}
+
+fn apply(core: &Core, entries: &[Entry]) -> io::Result<()> {
+    let whole = core.shared.write(|replica| {
+        for entry in entries {
+            let next = replica.applied.map_or(0, |id| id.index + 1);
+            if entry.log_id.index != next {
+                return Err(io::Error::other(format!("entry {} came, {next} was next", entry.log_id.index)));
+            }
+            replica.apply(entry);
+        }
+        Ok(())
+    });
+    core.shared.announce();
+    whole
+}
+
+/// Keeps the voters' addresses on disk, for the next start: an agent has no log to read them from.
+async fn remember(core: &Core, known: &mut Vec<(NodeId, std::net::SocketAddr)>) {
+    let now: Vec<_> = {
+        let replica = core.shared.read();
+        let nodes = replica.membership.membership().nodes();
+        nodes.map(|(id, member)| (NodeId(*id), member.peer)).collect()
+    };
+    if now.is_empty() || now == *known {
+        return;
+    }
+    known.clone_from(&now);
+    if core.identity.members == now {
+        return;
+    }
+    let mut identity = core.identity.clone();
+    identity.members = now;
+    let dir = core.settings.data_dir.clone();
+    let saved = tokio::task::spawn_blocking(move || identity.save(&dir)).await;
+    if let Ok(Err(error)) = saved {
+        tracing::warn!(%error, "the voters' addresses were not noted; a restart will use older ones");
+    }
+}
+
+fn invalid(error: vipd_core::codec::DecodeError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}

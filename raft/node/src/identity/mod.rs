@@ -1,0 +1,101 @@
+//! Who this node is: its number, its name, its keys and the cluster's certificate authority.
+//!
+//! ```text
+//!   cluster CA ── signs ──> node certificate: DNS n<id>.<cluster>.vipd   who it is, checked on every connection
+//!                                             DNS peer.vipd              "a member", all that a joiner can check
+//!                                             the node's name and addresses, for clients of its API
+//! ```
+//! One file in the data directory, readable by its owner only. Every voter holds the CA's key, so that every
+//! voter can admit others; an agent never does. Certificates do not expire, since a host whose clock is wrong
+//! must not lose its VIPs: a node is put out by removing its record, which every peer checks.
+
+mod authority;
+mod file;
+mod init;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use sha2::{Digest, Sha256};
+use vipd_core::id::NodeId;
+use vipd_core::name::Name;
+use vipd_core::node::Role;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+pub(crate) use authority::{Authority, Subject, public_key_of};
+pub(crate) use file::IDENTITY;
+pub use file::IdentityError;
+pub(crate) use init::{Bootstrap, now, take_data_dir};
+pub use init::{InitError, Init, init};
+
+/// The name that every member's certificate carries.
+pub(crate) const ANY_MEMBER: &str = "peer.vipd";
+
+/// What a node knows of itself. `Debug` shows no secret.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) cluster: [u8; 16],
+    pub(crate) node: NodeId,
+    pub(crate) name: Name,
+    pub(crate) role: Role,
+    /// Where peers reach this node.
+    pub(crate) peer: SocketAddr,
+    pub(crate) authority: Authority,
+    /// Its certificate, DER.
+    pub(crate) certificate: Vec<u8>,
+    /// The certificate's private key, PKCS#8 DER.
+    pub(crate) key: Vec<u8>,
+    pub(crate) beat_secret: [u8; 32],
+    /// Members to turn to before the state is known: as the join answered, then as last seen.
+    pub(crate) members: Vec<(NodeId, SocketAddr)>,
+}
+
+impl Identity {
+    /// The certificate chain to present: the node's, then the CA's, which a joiner compares with its token.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.certificate.clone().into(), self.authority.certificate().clone()]
+    }
+
+    /// The private key of the certificate.
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.clone()).into()
+    }
+
+    /// The public half of the secret that beats are sealed with.
+    pub(crate) fn beat_key(&self) -> [u8; 32] {
+        PublicKey::from(&StaticSecret::from(self.beat_secret)).to_bytes()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("cluster", &hex::encode(self.cluster))
+            .field("node", &self.node)
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The DNS name in the certificate of node `node` of cluster `cluster`.
+pub(crate) fn node_dns(cluster: &[u8; 16], node: NodeId) -> String {
+    format!("n{node}.{}.vipd", hex::encode(cluster))
+}
+
+/// The same as rustls wants it.
+pub(crate) fn node_server_name(cluster: &[u8; 16], node: NodeId) -> ServerName<'static> {
+    server_name(node_dns(cluster, node))
+}
+
+/// A DNS name made of hexadecimal digits, letters and dots.
+pub(crate) fn server_name(name: String) -> ServerName<'static> {
+    ServerName::try_from(name).expect("a name of lower-case letters, digits and dots is a DNS name")
+}
+
+/// The fingerprint by which a token pins a CA.
+pub(crate) fn fingerprint(certificate: &[u8]) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}

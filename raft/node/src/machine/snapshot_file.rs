@@ -1,0 +1,153 @@
+//! Snapshots as plain files: written aside, fsynced, renamed, the directory fsynced. One is kept.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
+
+use crate::raft_wire::{get_snapshot_meta, put_snapshot_meta};
+use crate::types::{SnapshotMeta, term_of};
+
+const MAGIC: u32 = 0x7669_7053; // "vipS"
+const SUFFIX: &str = ".snapshot";
+
+/// The directory of this node's snapshots.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotDir(PathBuf);
+
+impl SnapshotDir {
+    /// Uses, or makes, `dir`, and removes what a crash left half written.
+    pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&dir).map_err(|error| on("make", &dir, &error))?;
+        let dir = Self(dir);
+        for path in dir.files(".new")? {
+            fs::remove_file(&path).map_err(|error| on("remove", &path, &error))?;
+        }
+        Ok(dir)
+    }
+
+    /// Keeps this snapshot in place of every older one. Durable when it returns. Blocks.
+    pub(crate) fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
+        let id = meta.last_log_id.map_or_else(|| "0-0".into(), |id| format!("{}-{}", id.index, term_of(&id)));
+        let path = self.0.join(format!("{id}{SUFFIX}"));
+        let aside = path.with_extension("new");
+        let mut head = Writer::new();
+        put_snapshot_meta(meta, &mut head);
+        let head = head.finish();
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&head), body);
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
+            file.write_all(&MAGIC.to_be_bytes())?;
+            file.write_all(&crc.to_be_bytes())?;
+            file.write_all(&head)?;
+            file.write_all(body)?;
+            file.sync_all()?;
+            fs::rename(&aside, &path)?;
+            File::open(&self.0)?.sync_all()
+        };
+        write().map_err(|error| on("write", &path, &error))?;
+        for old in self.files(SUFFIX)?.into_iter().filter(|old| *old != path) {
+            fs::remove_file(&old).map_err(|error| on("remove", &old, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot, if there is one. A damaged one is an error: the log before it is gone.
+    pub(crate) fn load(&self) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
+        let mut newest: Option<(SnapshotMeta, Bytes)> = None;
+        for path in self.files(SUFFIX)? {
+            let bytes = fs::read(&path).map_err(|error| on("read", &path, &error))?;
+            let found = decode(bytes.into()).map_err(|error| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!(
+                        "the snapshot {} is damaged: {error}. Next: remove this node from the cluster, move its \
+                         data directory away and `vipd join` again as a new member",
+                        path.display()
+                    ),
+                )
+            })?;
+            if newest.as_ref().is_none_or(|(meta, _)| meta.last_log_id < found.0.last_log_id) {
+                newest = Some(found);
+            }
+        }
+        Ok(newest)
+    }
+
+    fn files(&self, suffix: &str) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.0).map_err(|error| on("read", &self.0, &error))? {
+            let path = entry?.path();
+            if path.to_string_lossy().ends_with(suffix) {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn decode(bytes: Bytes) -> Result<(SnapshotMeta, Bytes), DecodeError> {
+    let mut input = Reader::new(&bytes);
+    let (magic, crc) = (u32::decode(&mut input)?, u32::decode(&mut input)?);
+    if magic != MAGIC {
+        return Err(DecodeError::Invalid("first four bytes"));
+    }
+    if crc32c::crc32c(&bytes[8..]) != crc {
+        return Err(DecodeError::Invalid("checksum"));
+    }
+    let meta = get_snapshot_meta(&mut input)?;
+    let body = bytes.slice(bytes.len() - input.left()..);
+    Ok((meta, body))
+}
+
+fn on(what: &str, path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::log_id;
+
+    fn meta(index: u64) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: Some(log_id(3, index)), ..SnapshotMeta::default() }
+    }
+
+    #[test]
+    fn the_newest_snapshot_replaces_the_older() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(temp.path().join("snapshots")).unwrap();
+        assert!(dir.load().unwrap().is_none());
+        dir.save(&meta(5), b"five").unwrap();
+        dir.save(&meta(9), b"nine").unwrap();
+        let (found, body) = dir.load().unwrap().unwrap();
+        assert_eq!((found, &body[..]), (meta(9), &b"nine"[..]));
+        assert_eq!(dir.files(SUFFIX).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_refused_with_the_next_step() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(temp.path().to_path_buf()).unwrap();
+        dir.save(&meta(5), b"five").unwrap();
+        let path = dir.files(SUFFIX).unwrap().remove(0);
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let error = dir.load().unwrap_err().to_string();
+        assert!(error.contains("is damaged") && error.contains("vipd join"), "{error}");
+    }
+
+    #[test]
+    fn a_half_written_snapshot_is_removed_at_start() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("7-1.new"), b"half").unwrap();
+        let dir = SnapshotDir::open(temp.path().to_path_buf()).unwrap();
+        assert!(dir.files(".new").unwrap().is_empty());
+        assert!(dir.load().unwrap().is_none());
+    }
+}

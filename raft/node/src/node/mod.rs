@@ -1,0 +1,26 @@
+//! [`RaftNode`]: the node's part in the cluster, as the daemon sees it.
+//!
+//! ```text
+//!   voter:  openraft ── store (log), machine (state), peer (network)     proposes, votes, feeds agents
+//!   agent:  follow ── machine (state)                                    proposes through a voter
+//! ```
+
+mod handle;
+mod members;
+mod open;
+mod propose;
+mod read;
+mod service;
+mod settings;
+mod status;
+mod tokens;
+
+pub use handle::RaftNode;
+pub(crate) use handle::Core;
+pub use open::OpenError;
+pub use propose::ProposeError;
+pub use read::ReadError;
+pub(crate) use service::NodeService;
+pub use settings::{Settings, SettingsError};
+pub use status::Status;
+pub use tokens::TokenRequestError;

@@ -1,0 +1,207 @@
+//! Proposing from anywhere: here if this node leads, else through the peer that does.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use vipd_core::codec::Wire;
+use vipd_core::command::{Command, Outcome, Proposal};
+use vipd_core::id::NodeId;
+
+use super::handle::RaftNode;
+use crate::identity::now;
+use crate::peer::{CallError, Lane, Request as Ask, Response};
+use crate::store::MAX_COMMAND;
+use crate::types::Request;
+
+/// One attempt at one leader; a repeated one is recognised by its number.
+const ATTEMPT: Duration = Duration::from_millis(1500);
+/// The pause before asking again when nobody leads yet.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a command has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// Nobody took it in time; it has had no effect.
+    #[error("no leader took the command within {patience:?}{}; it was not carried out. Next: see `vipctl status` \
+             whether a majority of the voters is up", last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default())]
+    NoLeader {
+        /// How long it was tried.
+        patience: Duration,
+        /// What the last attempt said.
+        last: Option<String>,
+    },
+    /// It was given to a leader, and no answer came in time.
+    #[error("no answer within {patience:?} ({last}); the command may have been carried out or may yet be. Next: look \
+             at the object, then repeat")]
+    Unknown {
+        /// How long it was tried.
+        patience: Duration,
+        /// What the last attempt said.
+        last: String,
+    },
+    /// It is larger than an entry of the log may be.
+    #[error("the command is {size} bytes, more than {limit}; split it into several objects")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// This node is stopping.
+    #[error("this node is shutting down")]
+    Stopping,
+}
+
+/// What one attempt came to.
+pub(super) enum Attempt<T> {
+    Done(T),
+    /// Certainly nothing happened there; perhaps this node leads.
+    Elsewhere(Option<NodeId>, String),
+    /// Something may have happened.
+    Unsure(String),
+}
+
+impl<T> Attempt<T> {
+    /// What an agent answers to what only a leader can do.
+    pub(super) fn no_vote() -> Self {
+        Self::Elsewhere(None, "this node is an agent: it never leads".into())
+    }
+}
+
+impl RaftNode {
+    /// Puts `command` into the log, through the leader wherever it is, and answers with what came of it. Tries again
+    /// across changes of leader within [`Settings::patience`](super::Settings); the command takes effect at most once.
+    ///
+    /// # Errors
+    /// [`ProposeError`] if there is no outcome. That the command was rejected is an outcome.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        self.propose_numbered(rand::random(), command, self.core.settings.patience).await
+    }
+
+    pub(crate) async fn propose_numbered(
+        &self,
+        id: u128,
+        command: Command,
+        patience: Duration,
+    ) -> Result<Outcome, ProposeError> {
+        let size = command.to_bytes().len();
+        if size > MAX_COMMAND {
+            return Err(ProposeError::TooLarge { size, limit: MAX_COMMAND });
+        }
+        let ask = Ask::Propose { id, command: command.clone() };
+        let local = |node: Self| -> BoxFuture<'static, _> {
+            let command = command.clone();
+            Box::pin(async move { write(&node, id, command).await })
+        };
+        let read = |reply| match reply {
+            Response::Proposed(outcome) => Some(outcome),
+            _ => None,
+        };
+        self.at_leader(ask, patience, local, read).await
+    }
+
+    /// Does something at the leader: `local` if this node leads, else `ask` by network, `read` picking the answer.
+    pub(super) async fn at_leader<T>(
+        &self,
+        ask: Ask,
+        patience: Duration,
+        local: impl Fn(Self) -> BoxFuture<'static, Attempt<T>>,
+        read: impl Fn(Response) -> Option<T>,
+    ) -> Result<T, ProposeError> {
+        let deadline = Instant::now() + patience;
+        let (mut unsure, mut last): (Option<String>, Option<String>) = (None, None);
+        let mut hint = None;
+        let mut leader = self.core.leader.subscribe();
+        while Instant::now() < deadline {
+            if self.core.stop.is_cancelled() {
+                return Err(ProposeError::Stopping);
+            }
+            let known = *leader.borrow_and_update();
+            let Some(target) = hint.take().or(known).or_else(|| self.any_voter()) else {
+                drop(timeout_at(deadline, leader.changed()).await);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT);
+            let attempt = match &self.core.voter {
+                Some(_) if target == self.id() => {
+                    let late = |_| Attempt::Unsure("the entry was not committed in time".into());
+                    timeout(left, local(self.clone())).await.unwrap_or_else(late)
+                }
+                _ => {
+                    let lane = self.core.directory.lane(target, Lane::Bulk);
+                    let changed = leader.wait_for(|now| now.is_some() && *now != known);
+                    tokio::select! {
+                        reply = lane.call(&ask, left) => sort(target, reply, &read),
+                        // The one asked leads no more; ask the new one the same question.
+                        _ = changed => Attempt::Unsure(format!("node {target} lost the lead")),
+                    }
+                }
+            };
+            match attempt {
+                Attempt::Done(answer) => return Ok(answer),
+                Attempt::Elsewhere(who, why) => {
+                    hint = who.filter(|who| *who != target);
+                    last = Some(why);
+                    if hint.is_none() {
+                        drop(timeout_at(deadline, async { tokio::select! {
+                            _ = leader.changed() => {}
+                            () = sleep(PAUSE) => {}
+                        }}).await);
+                    }
+                }
+                Attempt::Unsure(why) => unsure = Some(why),
+            }
+        }
+        Err(match unsure {
+            Some(last) => ProposeError::Unknown { patience, last },
+            None => ProposeError::NoLeader { patience, last },
+        })
+    }
+
+    /// Some other voter, when it is not known who leads: an agent that starts, or a follower without a leader.
+    fn any_voter(&self) -> Option<NodeId> {
+        if self.core.voter.is_some() {
+            return None;
+        }
+        let replica = self.core.shared.read();
+        let mut voters: Vec<NodeId> = replica.membership.voter_ids().map(NodeId).collect();
+        drop(replica);
+        if voters.is_empty() {
+            voters = self.core.directory.hints();
+        }
+        (!voters.is_empty()).then(|| voters[rand::random_range(0..voters.len())])
+    }
+}
+
+fn sort<T>(target: NodeId, reply: Result<Response, CallError>, read: impl Fn(Response) -> Option<T>) -> Attempt<T> {
+    match reply {
+        Ok(Response::NotLeader(leader)) => Attempt::Elsewhere(leader, format!("node {target} does not lead")),
+        Ok(other) => {
+            let why = match &other {
+                Response::Failed(why) => why.clone(),
+                _ => format!("node {target} answered something else"),
+            };
+            read(other).map_or(Attempt::Unsure(why), Attempt::Done)
+        }
+        Err(CallError::Unreachable(why)) => Attempt::Elsewhere(None, why),
+        Err(CallError::Unknown(why)) => Attempt::Unsure(why),
+    }
+}
+
+/// Writes through this node's own Raft.
+pub(super) async fn write(node: &RaftNode, id: u128, command: Command) -> Attempt<Outcome> {
+    let Some(voter) = &node.core.voter else { return Attempt::no_vote() };
+    let proposal = Proposal { at: now(), command };
+    match voter.raft.client_write(Request { id, proposal }).await {
+        Ok(response) => match response.data.0 {
+            Some(outcome) => Attempt::Done(outcome),
+            None => Attempt::Unsure("the entry had no outcome".into()),
+        },
+        Err(RaftError::APIError(
+            ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to),
+        )) => Attempt::Elsewhere(to.leader_id.map(NodeId), "this node does not lead".into()),
+        Err(error) => Attempt::Unsure(error.to_string()),
+    }
+}

@@ -1,0 +1,112 @@
+//! What this node answers its peers.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vipd_core::id::NodeId;
+
+use super::handle::{Core, RaftNode};
+use super::propose::{Attempt, write};
+use super::read::read_index;
+use super::status::hand_over;
+use crate::agent;
+use crate::join;
+use crate::peer::{Feeder, JoinAnswer, JoinAsk, Request, Response, Service};
+use crate::types::Snapshot;
+
+/// How long the leader works on a forwarded request before the asker is told to ask again.
+const FORWARDED: Duration = Duration::from_secs(5);
+
+/// The node, seen from the network. Holds it weakly: the listener must not keep a dropped node alive.
+pub(crate) struct NodeService {
+    core: Weak<Core>,
+    me: ([u8; 16], NodeId),
+}
+
+impl NodeService {
+    pub(crate) fn new(core: &Arc<Core>) -> Self {
+        Self { core: Arc::downgrade(core), me: (core.identity.cluster, core.identity.node) }
+    }
+
+    fn core(&self) -> io::Result<Arc<Core>> {
+        self.core.upgrade().ok_or_else(|| io::Error::other("this node is shutting down"))
+    }
+}
+
+impl Service for NodeService {
+    fn me(&self) -> ([u8; 16], NodeId) {
+        self.me
+    }
+
+    /// Removed means: neither the state nor the Raft membership knows it, though this replica has passed the entry
+    /// by which it must have joined.
+    fn was_removed(&self, node: NodeId) -> bool {
+        let Ok(core) = self.core() else { return false };
+        let replica = core.shared.read();
+        let passed = replica.applied.is_some_and(|id| id.index >= node.0) && replica.state.cluster().is_some();
+        passed && replica.state.node(node).is_none() && replica.membership.membership().get_node(&node.0).is_none()
+    }
+
+    async fn answer(&self, from: NodeId, request: Request) -> Response {
+        match self.core() {
+            Ok(core) => answer(&RaftNode { core }, from, request).await,
+            Err(error) => Response::Failed(error.to_string()),
+        }
+    }
+
+    async fn feed(&self, from: NodeId, stream: Feeder) -> io::Result<()> {
+        agent::feed(self.core()?, from, stream).await
+    }
+
+    async fn admit(&self, ask: JoinAsk) -> Result<JoinAnswer, String> {
+        let core = self.core().map_err(|error| error.to_string())?;
+        join::admit(&RaftNode { core }, ask).await
+    }
+}
+
+async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
+    let Some(voter) = &node.core.voter else { return Response::Failed("an agent takes no requests".into()) };
+    let raft = &voter.raft;
+    match request {
+        Request::Ping => Response::Done,
+        Request::Append(rpc) => reply(raft.append_entries(rpc).await, Response::Append),
+        Request::Vote(rpc) => reply(raft.vote(rpc).await, Response::Vote),
+        Request::PreVote(rpc) => reply(raft.pre_vote(rpc).await, Response::Vote),
+        Request::Snapshot { vote, meta, body } => {
+            let snapshot = Snapshot { meta, snapshot: body };
+            reply(raft.install_full_snapshot(vote, snapshot).await, |done| Response::Snapshot(done.vote))
+        }
+        Request::TransferLeader(rpc) => reply(raft.handle_transfer_leader(rpc).await, Response::TransferLeader),
+        Request::Propose { id, command } => {
+            tracing::debug!(%from, "a forwarded proposal");
+            settle(write(node, id, command), Response::Proposed).await
+        }
+        Request::ReadIndex => settle(read_index(node), Response::ReadIndex).await,
+        Request::Handover(to) => settle(hand_over(node, to), |()| Response::Done).await,
+        Request::Remove(id) => {
+            settle(node.remove_here(id), |removed| match removed {
+                Ok(()) => Response::Done,
+                Err(why) => Response::Failed(why),
+            })
+            .await
+        }
+    }
+}
+
+fn reply<T, E: std::fmt::Display>(result: Result<T, E>, response: impl FnOnce(T) -> Response) -> Response {
+    match result {
+        Ok(value) => response(value),
+        Err(error) => Response::Failed(error.to_string()),
+    }
+}
+
+async fn settle<T>(attempt: impl Future<Output = Attempt<T>>, response: impl FnOnce(T) -> Response) -> Response {
+    match timeout(FORWARDED, attempt).await {
+        Ok(Attempt::Done(value)) => response(value),
+        Ok(Attempt::Elsewhere(leader, _)) => Response::NotLeader(leader),
+        Ok(Attempt::Unsure(why)) => Response::Failed(why),
+        Err(_) => Response::Failed("the leader did not reach a majority in time".into()),
+    }
+}

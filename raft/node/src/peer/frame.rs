@@ -1,0 +1,38 @@
+//! Frames: a `u32` length and so many bytes.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The largest frame among members: a snapshot of a large cluster fits many times.
+pub(crate) const LARGE: usize = 64 * 1024 * 1024;
+/// The largest frame from or to somebody who is not a member yet.
+pub(crate) const SMALL: usize = 64 * 1024;
+
+/// Reads one frame of at most `max` bytes.
+pub(crate) async fn read_frame(input: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Vec<u8>> {
+    let len = input.read_u32().await? as usize;
+    if len > max {
+        let text = format!("a frame of {len} bytes, more than {max}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let mut bytes = vec![0; len];
+    input.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// Writes one frame and flushes it.
+pub(crate) async fn write_frame(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let len = u32::try_from(bytes.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // One write for small frames, so that they are one TLS record.
+    if bytes.len() <= 16 * 1024 {
+        let mut whole = Vec::with_capacity(4 + bytes.len());
+        whole.extend_from_slice(&len.to_be_bytes());
+        whole.extend_from_slice(bytes);
+        output.write_all(&whole).await?;
+    } else {
+        output.write_all(&len.to_be_bytes()).await?;
+        output.write_all(bytes).await?;
+    }
+    output.flush().await
+}

@@ -1,0 +1,158 @@
+//! openraft's view of the network.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RPCTypes};
+use vipd_core::id::NodeId;
+
+use super::link::{CallError, Link};
+use super::{Directory, Lane, Request, Response};
+use crate::types::{Member, Snapshot, Types, Vote};
+
+/// The pause before replication tries an unreachable peer again.
+const BACKOFF: Duration = Duration::from_millis(40);
+
+/// Makes the connections that openraft asks for.
+#[derive(Clone)]
+pub(crate) struct Network {
+    me: NodeId,
+    directory: Directory,
+}
+
+impl Network {
+    pub(crate) fn new(me: NodeId, directory: Directory) -> Self {
+        Self { me, directory }
+    }
+
+    fn client(&self, target: u64, node: &Member, lane: Lane) -> Client {
+        let target = NodeId(target);
+        self.directory.hint(target, node.peer);
+        let pulse = self.directory.lane(target, Lane::Pulse);
+        Client { me: self.me, target, lane: self.directory.lane(target, lane), pulse }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Client {
+        self.client(target, node, Lane::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Client {
+        self.client(target, node, Lane::Pulse)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Client {
+        self.client(target, node, Lane::Bulk)
+    }
+}
+
+/// openraft's connection to one peer: entries or snapshots on their lane, votes always on the fast one.
+pub(crate) struct Client {
+    me: NodeId,
+    target: NodeId,
+    lane: Arc<Link>,
+    pulse: Arc<Link>,
+}
+
+impl Client {
+    async fn call(
+        &self,
+        link: &Link,
+        action: RPCTypes,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Response, RPCError<Types>> {
+        match link.call(request, patience).await {
+            Ok(Response::Failed(why)) => Err(Unreachable::from_string(why).into()),
+            Ok(reply) => Ok(reply),
+            Err(CallError::Unreachable(why)) => Err(Unreachable::from_string(why).into()),
+            Err(CallError::Unknown(why)) => {
+                tracing::debug!(node = %self.target, %why, "no reply");
+                Err(Timeout { action, id: self.me.0, target: self.target.0, timeout: patience }.into())
+            }
+        }
+    }
+
+    fn unexpected(&self, reply: &Response) -> RPCError<Types> {
+        NetworkError::from_string(format!("node {} answered something else: {reply:?}", self.target)).into()
+    }
+
+    async fn ask_vote(&self, request: Request, patience: Duration) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.call(&self.pulse, RPCTypes::Vote, &request, patience).await? {
+            Response::Vote(reply) => Ok(reply),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+}
+
+impl RaftNetworkV2<Types> for Client {
+    type SnapshotData = Bytes;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        match self.call(&self.lane, RPCTypes::AppendEntries, &Request::Append(rpc), option.hard_ttl()).await? {
+            Response::Append(reply) => Ok(reply),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_vote(Request::Vote(rpc), option.hard_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_vote(Request::PreVote(rpc), option.hard_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let request = Request::Snapshot { vote, meta: snapshot.meta, body: snapshot.snapshot };
+        let reply = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            reply = self.call(&self.lane, RPCTypes::InstallSnapshot, &request, option.hard_ttl()) => reply?,
+        };
+        match reply {
+            Response::Snapshot(vote) => Ok(SnapshotResponse::new(vote)),
+            other => Err(self.unexpected(&other).into()),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let request = Request::TransferLeader(rpc);
+        match self.call(&self.pulse, RPCTypes::TransferLeader, &request, option.hard_ttl()).await? {
+            Response::TransferLeader(reply) => Ok(reply),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(BACKOFF)))
+    }
+}

@@ -1,0 +1,149 @@
+//! Nodes on loopback, each with a data directory of its own.
+#![allow(dead_code)] // each test file uses a part of it
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use vipd_core::block::Block;
+use vipd_core::command::{Applied, Command, Expect, Outcome};
+use vipd_core::id::NodeId;
+use vipd_core::name::{Labels, Name};
+use vipd_core::node::Role;
+use vipd_core::pool::PoolSpec;
+use vipd_raft::{Init, Join, RaftNode, Settings, Token, init, join};
+
+/// The longest a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node's place on disk and on the network.
+pub(crate) struct Place {
+    pub(crate) dir: TempDir,
+    pub(crate) addr: SocketAddr,
+    pub(crate) name: Name,
+}
+
+impl Place {
+    pub(crate) fn new(name: &str) -> Self {
+        // The kernel does not hand out a port it has just given away for a while.
+        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), addr, name: name.parse().unwrap() }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        let mut settings = Settings::new(self.dir.path().join("data"), self.addr);
+        // Tests of others share the machine; only the timing tests use the default profile.
+        settings.heartbeat = Duration::from_millis(50);
+        settings.election_min = Duration::from_millis(250);
+        settings.election_max = Duration::from_millis(500);
+        settings.patience = PATIENCE;
+        settings
+    }
+
+    pub(crate) fn init(&self) -> Result<(), vipd_raft::InitError> {
+        init(&Init {
+            data_dir: self.dir.path().join("data"),
+            name: self.name.clone(),
+            peer: self.addr,
+            addresses: vec![],
+            first: vec![],
+        })
+    }
+
+    pub(crate) async fn join(&self, at: SocketAddr, token: Token) -> Result<(NodeId, Role), vipd_raft::JoinError> {
+        join(&Join {
+            addr: at,
+            token,
+            data_dir: self.dir.path().join("data"),
+            name: self.name.clone(),
+            peer: self.addr,
+            addresses: vec![],
+        })
+        .await
+    }
+
+    pub(crate) async fn open(&self) -> RaftNode {
+        RaftNode::open(self.settings()).await.unwrap()
+    }
+}
+
+/// A cluster of voters `n1`, `n2`, …
+pub(crate) struct Cluster {
+    pub(crate) places: Vec<Place>,
+    pub(crate) nodes: Vec<RaftNode>,
+}
+
+impl Cluster {
+    pub(crate) async fn of(n: usize) -> Self {
+        let places: Vec<Place> = (1..=n).map(|i| Place::new(&format!("n{i}"))).collect();
+        places[0].init().unwrap();
+        let mut nodes = vec![places[0].open().await];
+        for place in &places[1..] {
+            let token = nodes[0].issue_token(Role::Voter, Duration::from_secs(60), 1).await.unwrap();
+            place.join(places[0].addr, token).await.unwrap();
+            nodes.push(place.open().await);
+        }
+        let cluster = Self { places, nodes };
+        cluster.until_all_vote().await;
+        cluster
+    }
+
+    pub(crate) async fn until_all_vote(&self) {
+        let want = self.nodes.len();
+        until("every node votes", || {
+            self.nodes.iter().all(|node| node.status().voters.len() == want && node.status().learners.is_empty())
+        })
+        .await;
+    }
+
+    pub(crate) async fn leader(&self) -> usize {
+        let mut found = None;
+        until("somebody leads", || {
+            found = leader_of(&self.nodes);
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    /// Stops everybody.
+    pub(crate) async fn down(&self) {
+        for node in &self.nodes {
+            node.shutdown().await;
+        }
+    }
+}
+
+/// The place in `nodes` of the one that all of them follow.
+pub(crate) fn leader_of(nodes: &[RaftNode]) -> Option<usize> {
+    let leader = nodes.first()?.status().leader?;
+    let agreed = nodes.iter().all(|node| node.status().leader == Some(leader));
+    nodes.iter().position(|node| node.id() == leader).filter(|_| agreed)
+}
+
+/// Waits for `condition`, at most [`PATIENCE`].
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A command that makes the pool `name`.
+pub(crate) fn pool(name: &str, third: u8) -> Command {
+    let block = Block::parse(&format!("10.1.{third}.0/24")).unwrap();
+    let spec = PoolSpec { blocks: vec![block], ..PoolSpec::default() };
+    Command::PutPool { name: name.parse().unwrap(), labels: Labels::new(), spec, expect: Expect::Any }
+}
+
+pub(crate) fn done(outcome: Outcome) -> u64 {
+    match outcome.unwrap() {
+        Applied::Done { revision } => revision.0,
+        other @ Applied::Joined { .. } => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn has_pool(node: &RaftNode, name: &str) -> bool {
+    node.state().read().pools().contains_key(&name.parse::<Name>().unwrap())
+}

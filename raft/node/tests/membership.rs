@@ -1,0 +1,138 @@
+//! Who comes in, and who goes out for good.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Cluster, PATIENCE, Place, done, has_pool, pool, until};
+use vipd_core::node::Role;
+use vipd_core::time::Millis;
+use vipd_raft::{JoinError, Token};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_bad_token_is_refused_with_its_own_line_and_nothing_is_written() {
+    let first = Place::new("n1");
+    first.init().unwrap();
+    let node = first.open().await;
+    let stranger = Place::new("n2");
+
+    let never_issued = node.new_token(Role::Voter, Millis(u64::MAX));
+    let error = stranger.join(first.addr, never_issued).await.unwrap_err().to_string();
+    assert!(error.contains("did not admit this node") && error.contains("token"), "{error}");
+
+    let expired = node.issue_token(Role::Voter, Duration::ZERO, 1).await.unwrap();
+    let error = stranger.join(first.addr, expired).await.unwrap_err().to_string();
+    assert!(error.contains("expired"), "{error}");
+
+    assert!("vipd1-nonsense".parse::<Token>().unwrap_err().to_string().contains("vipd token"));
+
+    let elsewhere = Place::new("other");
+    elsewhere.init().unwrap();
+    let other = elsewhere.open().await;
+    let foreign = other.issue_token(Role::Voter, HOUR, 1).await.unwrap();
+    let error = stranger.join(first.addr, foreign).await.unwrap_err();
+    assert!(matches!(error, JoinError::WrongCluster(_)), "{error}");
+
+    let dead = Place::new("dead");
+    let good = node.issue_token(Role::Voter, HOUR, 1).await.unwrap();
+    let error = stranger.join(dead.addr, good.clone()).await.unwrap_err();
+    assert!(matches!(error, JoinError::Unreachable { .. }), "{error}");
+
+    assert!(!stranger.dir.path().join("data/identity").exists());
+    assert_eq!(node.state().read().nodes().len(), 1);
+
+    stranger.join(first.addr, good.clone()).await.unwrap();
+    let third = Place::new("n3");
+    let error = third.join(first.addr, good).await.unwrap_err().to_string();
+    assert!(error.contains("used"), "{error}");
+    let error = stranger.join(first.addr, node.issue_token(Role::Voter, HOUR, 1).await.unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("holds a node already"), "{error}");
+    other.shutdown().await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_is_taken_is_refused() {
+    let first = Place::new("n1");
+    first.init().unwrap();
+    let node = first.open().await;
+    let token = node.issue_token(Role::Voter, HOUR, 1).await.unwrap();
+    let error = Place::new("n1").join(first.addr, token).await.unwrap_err().to_string();
+    assert!(error.contains("n1"), "{error}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_node_is_told_so_and_never_comes_back_under_its_number() {
+    let mut cluster = Cluster::of(3).await;
+    done(cluster.nodes[0].propose(pool("web", 1)).await.unwrap());
+    let gone = cluster.nodes.pop().unwrap();
+    let number = gone.id();
+    gone.shutdown().await;
+    cluster.nodes[1].remove_node(number).await.unwrap().unwrap();
+    assert!(cluster.nodes[0].state().read().node(number).is_none());
+    until("two voters are left", || cluster.nodes.iter().all(|node| node.status().voters.len() == 2)).await;
+
+    let ghost = cluster.places[2].open().await;
+    let mut failed = ghost.failed();
+    let told = tokio::time::timeout(PATIENCE, failed.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
+    assert!(told.unwrap().contains("was removed from the cluster"));
+    ghost.shutdown().await;
+
+    // The same host comes back as a new member.
+    let again = Place { dir: tempfile::tempdir().unwrap(), addr: cluster.places[2].addr, name: cluster.places[2].name.clone() };
+    let token = cluster.nodes[0].issue_token(Role::Voter, HOUR, 1).await.unwrap();
+    let (fresh, _) = again.join(cluster.places[0].addr, token).await.unwrap();
+    assert!(fresh > number);
+    cluster.nodes.push(again.open().await);
+    cluster.until_all_vote().await;
+    assert!(has_pool(&cluster.nodes[2], "web"));
+    cluster.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_voter_and_a_stranger_cannot_be_removed() {
+    let place = Place::new("n1");
+    place.init().unwrap();
+    let node = place.open().await;
+    let error = node.remove_node(node.id()).await.unwrap().unwrap_err();
+    assert!(error.contains("last voter"), "{error}");
+    let error = node.remove_node(vipd_core::id::NodeId(99)).await.unwrap().unwrap_err();
+    assert!(error.contains("no node with number 99"), "{error}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_follows_proposes_and_resumes_with_another_voter() {
+    let mut cluster = Cluster::of(3).await;
+    done(cluster.nodes[0].propose(pool("first", 1)).await.unwrap());
+    let place = Place::new("a1");
+    let token = cluster.nodes[1].issue_token(Role::Agent, HOUR, 1).await.unwrap();
+    let (number, role) = place.join(cluster.places[1].addr, token).await.unwrap();
+    assert_eq!(role, Role::Agent);
+    let agent = place.open().await;
+    until("the agent has the state", || has_pool(&agent, "first")).await;
+    done(agent.propose(pool("second", 2)).await.unwrap());
+    agent.linearizable().await.unwrap();
+    assert!(has_pool(&agent, "second"));
+    assert!(agent.persist_fence(number, vipd_core::id::Epoch(1)).await.is_err());
+
+    // Whichever voter it follows: two of three go and come back, one after the other.
+    for i in [0, 1] {
+        cluster.nodes[i].shutdown().await;
+        let name = format!("while-{i}-away");
+        done(agent.propose(pool(&name, 10 + i as u8)).await.unwrap());
+        until("the agent goes on", || has_pool(&agent, &name)).await;
+        cluster.nodes[i] = cluster.places[i].open().await;
+        cluster.nodes[i].linearizable().await.unwrap();
+    }
+    agent.shutdown().await;
+    let agent = place.open().await;
+    until("a restarted agent has the state again", || has_pool(&agent, "while-1-away")).await;
+    assert_eq!(cluster.nodes[0].status().voters.len(), 3, "an agent is no Raft member");
+    agent.shutdown().await;
+    cluster.down().await;
+}
