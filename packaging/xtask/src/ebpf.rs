@@ -4,6 +4,7 @@
 //! The same sources and tools give the same bytes, whatever the folder, the user or the day. The tools that made the
 //! object are recorded beside it: the check compares bytes where they are the installed ones, and says so where not.
 
+mod symbols;
 mod toolchain;
 
 use std::fs;
@@ -103,6 +104,7 @@ fn build(tools: &Toolchain) -> Result<PathBuf> {
             .args(["-g", "-o"])
             .args([&object, &linked]),
     )?;
+    symbols::normalise(&object)?;
     Ok(object)
 }
 
