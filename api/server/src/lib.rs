@@ -16,6 +16,8 @@ mod clock;
 mod control;
 mod convert;
 mod erased;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod metrics;
 mod openapi;
 mod params;

@@ -70,6 +70,14 @@ struct Unknown {
     known: Vec<String>,
 }
 
+impl Unknown {
+    fn new<'a>(path: String, known: impl Iterator<Item = &'a String>) -> Self {
+        let mut known: Vec<_> = known.cloned().collect();
+        known.sort();
+        Self { path, known }
+    }
+}
+
 impl std::fmt::Display for Unknown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
@@ -108,10 +116,7 @@ fn walk(value: &Value, schema: &Value, path: &str) -> Option<Unknown> {
                 };
                 match properties.get(name) {
                     Some(schema) => walk(value, schema, &path),
-                    None => Some(Unknown {
-                        path,
-                        known: properties.keys().cloned().collect(),
-                    }),
+                    None => Some(Unknown::new(path, properties.keys())),
                 }
             })
         }
@@ -158,7 +163,7 @@ mod tests {
             ),
             (
                 r#"{"spec":{"blocks":[]},"colour":1}"#,
-                "unknown field colour; known here: name, labels, spec",
+                "unknown field colour; known here: labels, name, spec",
             ),
         ] {
             let refusal = parse::<PoolWrite>(body.as_bytes()).unwrap_err().0;

@@ -17,7 +17,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -44,15 +44,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Api {
     /// Serves everything on a unix socket until `stop`. Whoever may open the socket may do everything.
-    pub async fn serve_unix(&self, listener: UnixListener, stop: CancellationToken) {
-        let accept = async || listener.accept().await.map(|(stream, _)| stream);
+    pub async fn serve_unix(self, listener: UnixListener, stop: CancellationToken) {
         let open = async |stream| Ok::<_, io::Error>(stream);
-        serve(accept, open, self.coming(Origin::Unix), stop).await;
+        serve(listener, open, self.coming(Origin::Unix), stop).await;
     }
 
     /// Serves everything over TLS until `stop`; a bearer token decides what is allowed.
     pub async fn serve_tls(
-        &self,
+        self,
         listener: TcpListener,
         config: Arc<ServerConfig>,
         stop: CancellationToken,
@@ -62,25 +61,13 @@ impl Api {
             let handshake = tls.accept(stream);
             async { tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await? }
         };
-        serve(
-            async || accept_tcp(&listener).await,
-            open,
-            self.coming(Origin::Tls),
-            stop,
-        )
-        .await;
+        serve(listener, open, self.coming(Origin::Tls), stop).await;
     }
 
     /// Serves `/metrics`, `/healthz` and `/readyz`, and nothing else, over plain HTTP until `stop`.
-    pub async fn serve_metrics(&self, listener: TcpListener, stop: CancellationToken) {
+    pub async fn serve_metrics(self, listener: TcpListener, stop: CancellationToken) {
         let open = async |stream| Ok::<_, io::Error>(stream);
-        serve(
-            async || accept_tcp(&listener).await,
-            open,
-            self.monitoring.clone(),
-            stop,
-        )
-        .await;
+        serve(listener, open, self.monitoring.clone(), stop).await;
     }
 
     /// Everything, each request marked with where it came from.
@@ -89,16 +76,37 @@ impl Api {
     }
 }
 
-async fn accept_tcp(listener: &TcpListener) -> io::Result<tokio::net::TcpStream> {
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// A listening socket.
+trait Listener: Send + Sync {
+    /// What it accepts.
+    type Stream: Send;
+
+    /// The next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
 }
 
 /// Accepts until `stop`, then lets requests in flight end.
-async fn serve<S, T, O>(
-    accept: impl AsyncFn() -> io::Result<S>,
-    open: impl Fn(S) -> O,
+async fn serve<L: Listener, T, O>(
+    listener: L,
+    open: impl Fn(L::Stream) -> O + Send,
     router: Router,
     stop: CancellationToken,
 ) where
@@ -115,7 +123,7 @@ async fn serve<S, T, O>(
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept() => accepted,
+            accepted = Listener::accept(&listener) => accepted,
         };
         let stream = match accepted {
             Ok(stream) => open(stream),

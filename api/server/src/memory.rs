@@ -1,0 +1,298 @@
+//! The in-memory twin of the daemon: [`Control`] over a [`State`] of its own, without Raft, beats or datapath.
+//!
+//! For tests of the API and of its clients. Three nodes on 10.0.0.0/24 and fd00::/64, of which `n1` is the one
+//! that answers and leads. Holders let go at once of what they are asked to release.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use vipd_core::command::{Applied, Command, Outcome, Proposal};
+use vipd_core::id::{Epoch, NodeId};
+use vipd_core::name::{Labels, Name};
+use vipd_core::node::{Interface, Lease, Prefix, Role};
+use vipd_core::state::State;
+use vipd_core::time::Millis;
+
+use crate::clock;
+use crate::control::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
+use crate::secret::new_token;
+
+/// See the [module](self).
+pub struct Memory {
+    state: Mutex<State>,
+    applied: watch::Sender<u64>,
+    quorum: AtomicBool,
+    prompt: AtomicBool,
+}
+
+impl Memory {
+    /// Three nodes that are up: `n1`, `n2` and `n3`.
+    #[must_use]
+    pub fn three_nodes() -> Arc<Self> {
+        let memory = Arc::new(Self {
+            state: Mutex::default(),
+            applied: watch::Sender::new(0),
+            quorum: AtomicBool::new(true),
+            prompt: AtomicBool::new(true),
+        });
+        let peer = |host: u8| SocketAddr::from(([10, 0, 0, host], 7400));
+        let name = |host: u8| Name::new(&format!("n{host}")).expect("n1 to n3 are names");
+        let bootstrap = Command::Bootstrap {
+            cluster: [7; 16],
+            name: name(1),
+            peer: peer(1),
+            beat_key: [1; 32],
+        };
+        let _founded = memory.apply(bootstrap);
+        let token = [9; 32];
+        let expires = Millis(u64::MAX);
+        let _valid = memory.apply(Command::PutJoinToken {
+            token,
+            role: Role::Voter,
+            expires,
+            uses: 2,
+        });
+        let mut voters = BTreeSet::from([NodeId(1)]);
+        for host in [2, 3] {
+            let join = Command::Join {
+                token,
+                name: name(host),
+                peer: peer(host),
+                beat_key: [host; 32],
+            };
+            if let Ok(Applied::Joined { node, role: _ }) = memory.apply(join) {
+                voters.insert(node);
+            }
+        }
+        memory.set_voters(&voters);
+        for (node, host) in voters.iter().zip([1, 2, 3]) {
+            memory.up(*node, host);
+        }
+        memory
+    }
+
+    /// Applies the next entry, and lets holders release what they are asked to.
+    pub fn apply(&self, command: Command) -> Outcome {
+        let mut state = self.lock();
+        let outcome = next(&mut state, command);
+        while self.prompt.load(Ordering::Relaxed)
+            && let Some((node, addresses)) = vacating(&state)
+        {
+            // What is released is no longer vacating, so this ends.
+            let _released = next(&mut state, Command::Released { node, addresses });
+        }
+        self.applied.send_replace(state.applied());
+        outcome
+    }
+
+    /// Whether a majority of the voters is reached.
+    pub fn set_quorum(&self, reached: bool) {
+        self.quorum.store(reached, Ordering::Relaxed);
+    }
+
+    /// Whether holders let go at once; otherwise they never do.
+    pub fn set_prompt(&self, prompt: bool) {
+        self.prompt.store(prompt, Ordering::Relaxed);
+    }
+
+    /// A membership entry, which every node that is up reports to have applied.
+    fn set_voters(&self, voters: &BTreeSet<NodeId>) {
+        let mut state = self.lock();
+        let membership = state.applied() + 1;
+        state.apply_membership(membership, std::slice::from_ref(voters));
+        let up = state
+            .nodes()
+            .values()
+            .filter(|node| node.lease == Lease::Up);
+        for (node, interfaces) in up
+            .map(|node| (node.id, node.interfaces.clone()))
+            .collect::<Vec<_>>()
+        {
+            let _reported = next(
+                &mut state,
+                Command::NodeReport {
+                    node,
+                    interfaces,
+                    membership,
+                },
+            );
+        }
+        self.applied.send_replace(state.applied());
+    }
+
+    fn up(&self, node: NodeId, host: u8) {
+        let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into());
+        let prefixes = vec![
+            Prefix {
+                address: IpAddr::from([10, 0, 0, host]),
+                len: 24,
+            },
+            Prefix {
+                address: v6.into(),
+                len: 64,
+            },
+        ];
+        let interfaces = vec![Interface {
+            name: "eth0".into(),
+            up: true,
+            prefixes,
+        }];
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let _up = self.apply(Command::NodeUp {
+            node,
+            version,
+            interfaces,
+            labels: Labels::new(),
+        });
+    }
+
+    fn decide(&self) -> Result<(), ControlError> {
+        if self.quorum.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err(ControlError::NoLeader)
+        }
+    }
+
+    fn voters(&self) -> BTreeSet<NodeId> {
+        self.lock()
+            .voters()
+            .map(|(_, sets)| sets.voters())
+            .unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn next(state: &mut State, command: Command) -> Outcome {
+    let index = state.applied() + 1;
+    state.apply(
+        index,
+        &Proposal {
+            at: clock::now(),
+            command,
+        },
+    )
+}
+
+fn vacating(state: &State) -> Option<(NodeId, Vec<(IpAddr, Epoch)>)> {
+    let found = state
+        .allocations()
+        .iter()
+        .find(|(_, allocation)| allocation.vacating.is_some())?;
+    Some((found.1.holder?, vec![(*found.0, found.1.epoch)]))
+}
+
+impl Control for Memory {
+    async fn propose(&self, command: Command) -> Result<Outcome, ControlError> {
+        self.decide()?;
+        Ok(self.apply(command))
+    }
+
+    async fn linearize(&self) -> Result<(), ControlError> {
+        self.decide()
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.lock())
+    }
+
+    fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn local(&self) -> LocalStatus {
+        let state = self.lock();
+        let quorum_ok = self.quorum.load(Ordering::Relaxed);
+        let node = NodeId(1);
+        let others = state.nodes().keys().filter(|id| **id != node);
+        LocalStatus {
+            node,
+            name: "n1".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            leader: quorum_ok.then_some(node),
+            term: 1,
+            committed: state.applied(),
+            quorum_ok,
+            lease_remaining: quorum_ok.then_some(Duration::from_millis(142)),
+            addresses: state
+                .held_by(node)
+                .map(|(address, _)| {
+                    let counters = BTreeMap::from([("arp_answered", 3)]);
+                    (
+                        address,
+                        LocalAddress {
+                            interface: "eth0".to_owned(),
+                            answering: quorum_ok,
+                            counters,
+                        },
+                    )
+                })
+                .collect(),
+            last_seen: others.map(|id| (*id, Duration::from_millis(12))).collect(),
+            beat_lateness: Some(Duration::from_micros(80)),
+            datapath_fault: None,
+        }
+    }
+
+    async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {
+        self.decide()?;
+        let mut voters = self.voters();
+        voters.insert(node);
+        self.set_voters(&voters);
+        Ok(())
+    }
+
+    async fn remove_member(&self, node: NodeId) -> Result<(), ControlError> {
+        self.decide()?;
+        let mut voters = self.voters();
+        voters.remove(&node);
+        self.set_voters(&voters);
+        let record = self
+            .lock()
+            .node(node)
+            .map(|node| (node.name.clone(), node.epoch));
+        let Some((name, epoch)) = record else {
+            return Ok(());
+        };
+        // The daemon waits until the lease is over; here it is over at once, or was before.
+        let _over = self.apply(Command::NodeDown { node, epoch });
+        self.apply(Command::RemoveNode { node: name })
+            .map(drop)
+            .map_err(ControlError::from)
+    }
+
+    async fn snapshot(&self) -> Result<u64, ControlError> {
+        Ok(self.lock().applied())
+    }
+
+    async fn join_token(
+        &self,
+        role: Role,
+        ttl: Duration,
+        uses: u32,
+    ) -> Result<JoinTicket, ControlError> {
+        self.decide()?;
+        let (token, hash) = new_token();
+        let expires =
+            Millis(clock::now().0 + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2));
+        self.apply(Command::PutJoinToken {
+            token: hash,
+            role,
+            expires,
+            uses,
+        })?;
+        let command = format!("vipd join 10.0.0.1:7400 {token}");
+        Ok(JoinTicket {
+            token,
+            command,
+            expires,
+        })
+    }
+}

@@ -1,0 +1,267 @@
+//! Pools, VIPs and nodes through the real HTTP API.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Node, done, pool, reason, vip, vip_at, web_and_www};
+use vipd_api_types::{Families, MoveRequest, Pool, Vip};
+use vipd_client::{WriteOptions, Written};
+
+const NOW: WriteOptions = WriteOptions {
+    dry_run: false,
+    if_revision: None,
+};
+
+#[tokio::test]
+async fn a_pool_and_a_dual_stack_vip_are_made_and_held() {
+    let node = Node::start().await;
+    let (web, www) = web_and_www(&node.client()).await;
+    assert_eq!(web.status.families.ipv4.unwrap().total, 11);
+    let addresses: Vec<_> = www
+        .status
+        .addresses
+        .iter()
+        .map(|found| found.address.to_string())
+        .collect();
+    assert_eq!(addresses, ["10.0.0.10", "fd00::10"]);
+    for address in &www.status.addresses {
+        assert_eq!(address.holder.as_deref(), Some("n1"));
+        assert!(address.runner_up.is_some());
+        assert_eq!(address.interface.as_deref(), Some("eth0"));
+        assert_eq!(
+            address.answering,
+            Some(true),
+            "the answering node is the holder"
+        );
+        assert!(address.epoch > 0);
+    }
+    let web = node.client().get::<Pool>("web").await.unwrap();
+    assert_eq!(web.status.families.ipv4.unwrap().used, 1);
+}
+
+#[tokio::test]
+async fn put_is_idempotent_and_counts_only_changes() {
+    let node = Node::start().await;
+    let client = node.client();
+    let first = done(
+        client
+            .put::<Pool>("web", &pool(&["10.0.0.0/28"]), NOW)
+            .await,
+    );
+    let again = done(
+        client
+            .put::<Pool>("web", &pool(&["10.0.0.0/28"]), NOW)
+            .await,
+    );
+    assert_eq!(first, again);
+    let wider = done(
+        client
+            .put::<Pool>("web", &pool(&["10.0.0.0/28", "fd00::/120"]), NOW)
+            .await,
+    );
+    assert_eq!(
+        (wider.generation, wider.status.families.ipv6.unwrap().total),
+        (first.generation + 1, 256)
+    );
+}
+
+#[tokio::test]
+async fn what_was_read_can_be_written_back() {
+    let node = Node::start().await;
+    let client = node.client();
+    let (web, www) = web_and_www(&client).await;
+    assert_eq!(
+        done(client.put::<Pool>("web", &web, NOW).await).revision,
+        web.revision
+    );
+    assert_eq!(
+        done(client.put::<Vip>("www", &www, NOW).await).revision,
+        www.revision
+    );
+}
+
+#[tokio::test]
+async fn create_makes_a_name_or_fails_on_an_existing_one() {
+    let node = Node::start().await;
+    let client = node.client();
+    let made = done(client.create::<Pool>(&pool(&["10.0.0.0/28"]), NOW).await);
+    assert!(made.name.starts_with("pool-"), "{}", made.name);
+    let mut again = pool(&["10.0.1.0/28"]);
+    again.name = Some(made.name);
+    assert_eq!(
+        reason(client.create::<Pool>(&again, NOW).await),
+        "already_exists"
+    );
+}
+
+#[tokio::test]
+async fn a_write_on_an_older_revision_is_refused() {
+    let node = Node::start().await;
+    let client = node.client();
+    let first = done(
+        client
+            .put::<Pool>("web", &pool(&["10.0.0.0/28"]), NOW)
+            .await,
+    );
+    let at = |revision| WriteOptions {
+        dry_run: false,
+        if_revision: Some(revision),
+    };
+    let second = done(
+        client
+            .put::<Pool>("web", &pool(&["10.0.0.0/27"]), at(first.revision))
+            .await,
+    );
+    assert_eq!(
+        reason(
+            client
+                .put::<Pool>("web", &pool(&["10.0.0.0/26"]), at(first.revision))
+                .await
+        ),
+        "revision_mismatch"
+    );
+    assert_eq!(
+        reason(client.delete::<Pool>("web", at(first.revision)).await),
+        "revision_mismatch"
+    );
+    assert_eq!(client.get::<Pool>("web").await.unwrap(), second);
+}
+
+#[tokio::test]
+async fn delete_frees_the_addresses_and_then_the_pool() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    let refused = client.delete::<Pool>("web", NOW).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("pool_in_use"));
+    assert!(refused.to_string().contains("10.0.0.10 (www)"), "{refused}");
+    assert_eq!(
+        client.delete::<Vip>("www", NOW).await.unwrap(),
+        Written::Done(None)
+    );
+    assert_eq!(
+        client.delete::<Pool>("web", NOW).await.unwrap(),
+        Written::Done(None)
+    );
+    assert!(client.list::<Vip>().await.unwrap().items.is_empty());
+    assert!(client.get::<Pool>("web").await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn a_vip_moves_where_it_is_told() {
+    let node = Node::start().await;
+    let client = node.client();
+    let (_, before) = web_and_www(&client).await;
+    client
+        .move_vip(
+            "www",
+            &MoveRequest {
+                to: "n2".to_owned(),
+            },
+            NOW,
+        )
+        .await
+        .unwrap();
+    let after = client.get::<Vip>("www").await.unwrap();
+    for (before, after) in before.status.addresses.iter().zip(&after.status.addresses) {
+        assert_eq!(
+            (before.address, after.holder.as_deref()),
+            (after.address, Some("n2"))
+        );
+        assert!(after.epoch > before.epoch);
+        assert_eq!(after.answering, None, "only the holder knows");
+    }
+    assert_eq!(
+        reason(
+            client
+                .move_vip(
+                    "www",
+                    &MoveRequest {
+                        to: "n9".to_owned()
+                    },
+                    NOW
+                )
+                .await
+        ),
+        "not_found"
+    );
+}
+
+#[tokio::test]
+async fn a_drained_node_gives_everything_up_and_takes_nothing() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    client.drain("n1", true, NOW).await.unwrap();
+    let nodes = client.list::<vipd_api_types::Node>().await.unwrap().items;
+    assert!(nodes[0].spec.drained && nodes[0].status.held.is_empty());
+    let refused = client
+        .move_vip(
+            "www",
+            &MoveRequest {
+                to: "n1".to_owned(),
+            },
+            NOW,
+        )
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.reason(), refused.to_string().as_str()),
+        (Some("cannot_hold"), "node n1 cannot hold it: it is drained")
+    );
+    client.drain("n1", false, NOW).await.unwrap();
+    assert!(
+        !client
+            .get::<vipd_api_types::Node>("n1")
+            .await
+            .unwrap()
+            .spec
+            .drained
+    );
+}
+
+#[tokio::test]
+async fn nodes_show_their_lease_interfaces_and_addresses() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    let n1 = client.get::<vipd_api_types::Node>("n1").await.unwrap();
+    assert!(n1.status.up && n1.status.leader);
+    assert_eq!(n1.status.lease.expires_in_ms, Some(142));
+    assert_eq!(
+        n1.status.interfaces[0].prefixes,
+        ["10.0.0.1/24", "fd00::1/64"]
+    );
+    assert_eq!(n1.status.held.len(), 2);
+    let n2 = client.get::<vipd_api_types::Node>("n2").await.unwrap();
+    assert_eq!(
+        (n2.status.lease.expires_in_ms, n2.status.last_seen_ms),
+        (None, Some(12))
+    );
+}
+
+#[tokio::test]
+async fn a_v6_pool_of_any_size_is_counted_exactly() {
+    let node = Node::start().await;
+    let made = done(
+        node.client()
+            .put::<Pool>("six", &pool(&["fd00::/64"]), NOW)
+            .await,
+    );
+    let count = made.status.families.ipv6.unwrap();
+    assert_eq!((count.total, count.available), (1 << 64, 1 << 64));
+}
+
+#[tokio::test]
+async fn a_requested_address_is_given() {
+    let node = Node::start().await;
+    let client = node.client();
+    client
+        .put::<Pool>("web", &pool(&["10.0.0.0/28"]), NOW)
+        .await
+        .unwrap();
+    let got = done(client.put::<Vip>("www", &vip_at(&["10.0.0.7"]), NOW).await);
+    assert_eq!(got.status.addresses[0].address.to_string(), "10.0.0.7");
+    let four = done(client.put::<Vip>("four", &vip(Families::Ipv4), NOW).await);
+    assert_eq!(four.status.addresses[0].address.to_string(), "10.0.0.0");
+}
