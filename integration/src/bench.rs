@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Stamp;
 use crate::cluster::{Binaries, Cluster, History};
-use crate::lab::{Host, Lab, Mac};
+use crate::lab::{Host, Lab};
 use crate::probe::{Gap, Probe};
-use crate::wire::{Asker, Tap, Verdict, judge};
+use crate::wire::{Asker, Election, Tap, Verdict, judge};
 
 /// How often the wire is asked who has an address.
 const ASK_PERIOD: Duration = Duration::from_millis(5);
@@ -135,11 +135,12 @@ impl Bench {
 
     /// Judges everything the wire said about `address` against who was elected.
     pub fn verdict(&self, address: IpAddr) -> Result<Verdict> {
-        let elected: Vec<Mac> = self
-            .history
-            .holders(address)
-            .iter()
-            .map(|name| self.lab().host(name).mac())
+        let elections = self.history.elections(address).into_iter();
+        let elected: Vec<Election> = elections
+            .map(|(name, heard)| Election {
+                mac: self.lab().host(&name).mac(),
+                not_before: heard - History::LAG,
+            })
             .collect();
         let answers = self.tap.answers(address)?;
         ensure!(

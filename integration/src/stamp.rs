@@ -1,7 +1,7 @@
 //! One clock for everything that is compared: the kernel's receive timestamps.
 
 use std::fmt;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::time::TimeSpec;
@@ -22,6 +22,14 @@ impl Stamp {
     /// Time passed since `earlier`, zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Sub<Duration> for Stamp {
+    type Output = Self;
+
+    fn sub(self, d: Duration) -> Self {
+        Self(self.0.saturating_sub(d.as_nanos() as u64))
     }
 }
 

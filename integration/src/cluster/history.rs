@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Api, Cluster};
+use crate::Stamp;
 
 const PERIOD: Duration = Duration::from_millis(15);
 const PATIENCE: Duration = Duration::from_millis(150);
 
-type Reigns = BTreeMap<IpAddr, BTreeMap<u64, Option<String>>>;
+type Reigns = BTreeMap<IpAddr, BTreeMap<u64, (Option<String>, Stamp)>>;
 
 /// Asks every daemon all the time and keeps each holder it hears of, by epoch. A daemon that is
 /// frozen or dead is simply not heard.
@@ -26,6 +27,9 @@ pub struct History {
 }
 
 impl History {
+    /// How late an election is heard of at most: a poll, its patience, and a busy machine.
+    pub const LAG: Duration = Duration::from_millis(400);
+
     /// Starts to listen to all nodes of `cluster`.
     pub fn start(cluster: &Cluster) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -54,14 +58,22 @@ impl History {
     /// The holders of `address` so far, by epoch; `None` where nobody could hold it.
     pub fn epochs(&self, address: IpAddr) -> BTreeMap<u64, Option<String>> {
         let reigns = self.reigns.lock().unwrap_or_else(PoisonError::into_inner);
-        reigns.get(&address).cloned().unwrap_or_default()
+        let known = reigns.get(&address).into_iter().flatten();
+        known
+            .map(|(&epoch, (holder, _))| (epoch, holder.clone()))
+            .collect()
     }
 
-    /// The holders of `address` in order, each change once.
-    pub fn holders(&self, address: IpAddr) -> Vec<String> {
-        let mut names: Vec<String> = self.epochs(address).into_values().flatten().collect();
-        names.dedup();
-        names
+    /// The holders of `address` in order, each change once, with when it was first heard of. The
+    /// election itself was earlier, by [`History::LAG`] at most.
+    pub fn elections(&self, address: IpAddr) -> Vec<(String, Stamp)> {
+        let reigns = self.reigns.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = reigns.get(&address).into_iter().flat_map(BTreeMap::values);
+        let mut elections: Vec<_> = known
+            .filter_map(|(holder, at)| Some((holder.clone()?, *at)))
+            .collect();
+        elections.dedup_by(|later, earlier| later.0 == earlier.0);
+        elections
     }
 }
 
@@ -78,12 +90,11 @@ impl Drop for History {
 fn listen(api: &Api, stop: &AtomicBool, reigns: &Mutex<Reigns>) {
     while !stop.load(Ordering::Relaxed) {
         if let Ok(states) = api.addresses() {
+            let heard = Stamp::now();
             let mut reigns = reigns.lock().unwrap_or_else(PoisonError::into_inner);
             for state in states {
-                reigns
-                    .entry(state.address)
-                    .or_default()
-                    .insert(state.epoch, state.holder);
+                let known = reigns.entry(state.address).or_default();
+                known.entry(state.epoch).or_insert((state.holder, heard));
             }
         }
         thread::sleep(PERIOD);

@@ -55,7 +55,7 @@ impl Cluster {
         let mut printed = Some(first.init()?);
         first.run()?;
         for node in nodes {
-            // The token that `init` printed is good for one node; the next ones ask for their own.
+            // One joins with the command that `init` printed, the next ones with `vipctl cluster token`.
             let ticket = match printed.take() {
                 Some(ticket) => ticket,
                 None => first.join_ticket()?,

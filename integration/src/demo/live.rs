@@ -1,17 +1,23 @@
 //! The live timeline: prints each change that the daemons, the wire or the client show.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use super::host_of;
 use super::screen::{Screen, Tone};
+use super::table::millis;
 use crate::Stamp;
 use crate::bench::Bench;
+use crate::lab::Mac;
 use crate::probe::Probe;
+use crate::wire::Answer;
 
 const PERIOD: Duration = Duration::from_millis(5);
+/// How long the daemons may lag behind the wire before an answer is called wrong.
+const DOUBT: Duration = Duration::from_millis(100);
 /// A silence longer than this is worth a line.
 const SILENCE: Duration = Duration::from_millis(50);
 
@@ -22,13 +28,35 @@ pub(super) fn follow(bench: &Bench, screen: &Screen, done: &AtomicBool) {
         .iter()
         .map(|&address| View::new(address))
         .collect();
+    let mut cursor = 0;
     while !done.load(Ordering::Relaxed) {
+        let news = bench.tap().news(&mut cursor);
         for (view, probe) in views.iter_mut().zip(bench.probes()) {
             view.daemons(bench, screen);
-            view.wire(bench, screen);
+            view.settle(bench, screen);
+            for answer in &news {
+                view.wire(answer, bench, screen);
+            }
             view.client(probe, screen);
         }
         thread::sleep(PERIOD);
+    }
+}
+
+/// Answers of a former holder.
+struct Stray {
+    first: Answer,
+    last: Stamp,
+    told: bool,
+}
+
+impl Stray {
+    fn new(first: &Answer) -> Self {
+        Self {
+            first: first.clone(),
+            last: first.at,
+            told: false,
+        }
     }
 }
 
@@ -36,8 +64,10 @@ pub(super) fn follow(bench: &Bench, screen: &Screen, done: &AtomicBool) {
 struct View {
     address: IpAddr,
     epoch: u64,
-    answering: Option<String>,
-    served_by: Option<String>,
+    answering: Option<Mac>,
+    /// A former holder that answers.
+    stray: Option<Stray>,
+    served_by: Option<Arc<str>>,
     silent_since: Option<Stamp>,
 }
 
@@ -47,6 +77,7 @@ impl View {
             address,
             epoch: 0,
             answering: None,
+            stray: None,
             served_by: None,
             silent_since: None,
         }
@@ -76,25 +107,70 @@ impl View {
         }
     }
 
-    fn wire(&mut self, bench: &Bench, screen: &Screen) {
-        let Some(answer) = bench.tap().latest(self.address) else {
+    fn wire(&mut self, answer: &Answer, bench: &Bench, screen: &Screen) {
+        if answer.address != self.address || self.answering == Some(answer.mac) {
+            return;
+        }
+        let holders = bench.history().elections(self.address);
+        let host = host_of(bench.lab(), answer.mac);
+        let held_once = holders.iter().any(|(holder, _)| *holder == host);
+        if held_once && holders.last().is_some_and(|(holder, _)| *holder != host) {
+            let stray = self.stray.get_or_insert_with(|| Stray::new(answer));
+            stray.last = answer.at;
+        } else {
+            self.accept(answer, &host, screen);
+        }
+    }
+
+    /// Settles what an answer of a former holder means: it was elected again and the daemons were
+    /// asked a moment too early, or it answers without a right to.
+    fn settle(&mut self, bench: &Bench, screen: &Screen) {
+        let Some(mut stray) = self.stray.take() else {
             return;
         };
-        let host = host_of(bench.lab(), answer.mac);
-        if self.answering.as_ref() != Some(&host) {
+        let host = host_of(bench.lab(), stray.first.mac);
+        if bench
+            .history()
+            .elections(self.address)
+            .last()
+            .is_some_and(|(holder, _)| *holder == host)
+        {
+            return self.accept(&stray.first, &host, screen);
+        }
+        if !stray.told && Stamp::now().since(stray.first.at) > DOUBT {
+            stray.told = true;
+            let how = stray.first.how;
+            self.say(
+                screen,
+                Tone::Bad,
+                "wire",
+                &format!("{host} STILL answers ({how}): two at once"),
+            );
+        }
+        if Stamp::now().since(stray.last) > 2 * DOUBT {
             self.say(
                 screen,
                 Tone::Plain,
                 "wire",
-                &format!("{host} answers ({}, {})", answer.how, answer.mac),
+                &format!("{host} is silent at last"),
             );
-            self.answering = Some(host);
+        } else {
+            self.stray = Some(stray);
         }
+    }
+
+    fn accept(&mut self, answer: &Answer, host: &str, screen: &Screen) {
+        self.answering = Some(answer.mac);
+        self.say(
+            screen,
+            Tone::Plain,
+            "wire",
+            &format!("{host} answers ({}, {})", answer.how, answer.mac),
+        );
     }
 
     fn client(&mut self, probe: &Probe, screen: &Screen) {
         let Some(reply) = probe.latest() else { return };
-        let host = reply.host.to_string();
         match self.silent_since {
             None if Stamp::now().since(reply.at) > SILENCE => {
                 self.silent_since = Some(reply.at);
@@ -102,17 +178,23 @@ impl View {
             }
             Some(since) if reply.at > since => {
                 self.silent_since = None;
-                self.served_by = Some(host.clone());
+                let silence = millis(reply.at.since(since));
                 self.say(
                     screen,
                     Tone::Good,
                     "client",
-                    &format!("served by {host} again"),
+                    &format!("served by {} after {silence}", reply.host),
                 );
+                self.served_by = Some(reply.host);
             }
-            _ if self.served_by.as_ref() != Some(&host) => {
-                self.say(screen, Tone::Good, "client", &format!("served by {host}"));
-                self.served_by = Some(host);
+            _ if self.served_by.as_ref() != Some(&reply.host) => {
+                self.say(
+                    screen,
+                    Tone::Good,
+                    "client",
+                    &format!("served by {}", reply.host),
+                );
+                self.served_by = Some(reply.host);
             }
             _ => {}
         }

@@ -96,7 +96,7 @@ fn perform(bench: &Bench, screen: &Screen) -> Result<bool> {
     screen.plain(&wire);
     for (address, pages) in bench.addresses().iter().zip(pages) {
         screen.plain(&format!(
-            "{address}: {} web pages fetched, {} given up after 100 ms\n",
+            "  {address}: {} web pages fetched, {} given up after 100 ms\n",
             pages.served, pages.failed
         ));
     }

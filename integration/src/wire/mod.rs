@@ -10,4 +10,4 @@ pub use ask::Asker;
 pub use frame::{Claim, How};
 pub use speak::announce;
 pub use tap::Tap;
-pub use verdict::{Answer, Reign, Verdict, judge, reigns};
+pub use verdict::{Answer, Election, Reign, Verdict, judge, reigns};

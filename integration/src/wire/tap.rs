@@ -93,14 +93,17 @@ impl Tap {
         Ok(heard)
     }
 
-    /// The newest claim to `address`.
-    pub fn latest(&self, address: IpAddr) -> Option<Answer> {
+    /// What was heard since the last call with the same `cursor`, which begins at 0: for those who
+    /// follow along.
+    pub fn news(&self, cursor: &mut usize) -> Vec<Answer> {
         let answers = self
             .shared
             .answers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        answers.iter().rev().find(|a| a.address == address).cloned()
+        let news = answers[*cursor..].to_vec();
+        *cursor = answers.len();
+        news
     }
 }
 

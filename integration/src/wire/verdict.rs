@@ -45,46 +45,55 @@ impl Verdict {
     }
 }
 
+/// One election, as the daemons tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Election {
+    /// Who was elected.
+    pub mac: Mac,
+    /// It cannot have been earlier; an answer before that is not of this reign.
+    pub not_before: Stamp,
+}
+
 /// Judges the answers for *one* address, oldest first, against the order in which hosts were elected.
 ///
-/// `elected` is the whole sequence of holders, e.g. `[n1, n2, n1]` when it came back. An empty one
-/// means: nobody may come back, each host has at most one reign, in the order of first words.
-pub fn judge(answers: &[Answer], elected: &[Mac]) -> Verdict {
+/// `elected` is the whole sequence of holders, e.g. n1, n2, n1 when it came back. An empty one means:
+/// nobody may come back, each host has at most one reign, in the order of first words.
+pub fn judge(answers: &[Answer], elected: &[Election]) -> Verdict {
     let order = if elected.is_empty() {
         first_words(answers)
     } else {
         elected.to_vec()
     };
     let mut verdict = Verdict::default();
+    // Index of the present reign and its first word.
     let mut reign: Option<(usize, Stamp)> = None;
     for answer in answers {
-        let from = reign.map_or(0, |(index, _)| index);
-        match (
-            reign,
-            order[from.min(order.len())..]
-                .iter()
-                .position(|&mac| mac == answer.mac),
-        ) {
-            (Some(_), Some(0)) => {}
-            (earlier, Some(ahead)) => {
-                verdict.handovers += usize::from(earlier.is_some());
-                reign = Some((from + ahead, answer.at));
-            }
-            (_, None) => {
-                let since = reign.map_or(answer.at, |(_, since)| since);
-                verdict.overlap = verdict.overlap.max(answer.at.since(since));
-                verdict.strays.push(answer.clone());
-            }
+        if reign.is_some_and(|(index, _)| order[index].mac == answer.mac) {
+            continue;
+        }
+        let next = reign.map_or(0, |(index, _)| index + 1);
+        let its =
+            |election: &Election| election.mac == answer.mac && election.not_before <= answer.at;
+        if let Some(ahead) = order[next..].iter().position(its) {
+            verdict.handovers += usize::from(reign.is_some());
+            reign = Some((next + ahead, answer.at));
+        } else {
+            let since = reign.map_or(answer.at, |(_, since)| since);
+            verdict.overlap = verdict.overlap.max(answer.at.since(since));
+            verdict.strays.push(answer.clone());
         }
     }
     verdict
 }
 
-fn first_words(answers: &[Answer]) -> Vec<Mac> {
-    let mut order = Vec::new();
+fn first_words(answers: &[Answer]) -> Vec<Election> {
+    let mut order: Vec<Election> = Vec::new();
     for answer in answers {
-        if !order.contains(&answer.mac) {
-            order.push(answer.mac);
+        if order.iter().all(|election| election.mac != answer.mac) {
+            order.push(Election {
+                mac: answer.mac,
+                not_before: answer.at,
+            });
         }
     }
     order
@@ -150,79 +159,39 @@ mod tests {
     #[test]
     fn two_that_answer_at_once_are_always_caught() {
         // what was heard, who was elected, overlap in ns, strays, handovers
-        type Case<'a> = (&'a str, &'a [(Mac, u64)], &'a [Mac], u64, usize, usize);
+        type Case<'a> = (
+            &'a str,
+            &'a [(Mac, u64)],
+            &'a [(Mac, u64)],
+            u64,
+            usize,
+            usize,
+        );
+        #[rustfmt::skip]
         let cases: &[Case<'_>] = &[
             ("nobody spoke", &[], &[], 0, 0, 0),
             ("one holder", &[(A, 1), (A, 9)], &[], 0, 0, 0),
-            (
-                "a clean handover",
-                &[(A, 1), (A, 5), (B, 6), (B, 9)],
-                &[],
-                0,
-                0,
-                1,
-            ),
-            (
-                "the old one once more",
-                &[(A, 1), (B, 6), (A, 8), (B, 9)],
-                &[],
-                2,
-                1,
-                1,
-            ),
-            (
-                "the old one a moment later",
-                &[(A, 1), (B, 6), (A, 6)],
-                &[],
-                0,
-                1,
-                1,
-            ),
-            (
-                "both all the time",
-                &[(A, 1), (B, 2), (A, 3), (B, 4), (A, 99)],
-                &[],
-                97,
-                2,
-                1,
-            ),
-            ("re-elected", &[(A, 1), (B, 2), (A, 3)], &[A, B, A], 0, 0, 2),
-            (
-                "re-elected, then the other lingers",
-                &[(A, 1), (B, 2), (A, 3), (B, 7)],
-                &[A, B, A],
-                4,
-                1,
-                2,
-            ),
-            (
-                "a holder that never spoke",
-                &[(A, 1), (C, 4)],
-                &[A, B, C],
-                0,
-                0,
-                1,
-            ),
-            ("a stranger", &[(A, 1), (C, 4), (A, 5)], &[A], 3, 1, 0),
-            (
-                "a stranger before anybody",
-                &[(C, 1), (A, 5)],
-                &[A],
-                0,
-                1,
-                0,
-            ),
-            (
-                "three, the first lingers",
-                &[(A, 1), (B, 4), (C, 6), (A, 7)],
-                &[],
-                1,
-                1,
-                2,
-            ),
+            ("a clean handover", &[(A, 1), (A, 5), (B, 6), (B, 9)], &[], 0, 0, 1),
+            ("the old one once more", &[(A, 1), (B, 6), (A, 8), (B, 9)], &[], 2, 1, 1),
+            ("the old one in the same instant", &[(A, 1), (B, 6), (A, 6)], &[], 0, 1, 1),
+            ("both all the time", &[(A, 1), (B, 2), (A, 3), (B, 4), (A, 99)], &[], 97, 2, 1),
+            ("re-elected", &[(A, 1), (B, 2), (A, 3)], &[(A, 0), (B, 2), (A, 3)], 0, 0, 2),
+            ("too early, though elected later", &[(A, 1), (B, 5), (A, 6), (B, 7), (A, 30)], &[(A, 0), (B, 5), (A, 20)], 1, 1, 2),
+            ("re-elected, the other lingers", &[(A, 1), (B, 2), (A, 3), (B, 7)], &[(A, 0), (B, 0), (A, 0)], 4, 1, 2),
+            ("a holder that never spoke", &[(A, 1), (C, 4)], &[(A, 0), (B, 2), (C, 3)], 0, 0, 1),
+            ("a stranger", &[(A, 1), (C, 4), (A, 5)], &[(A, 0)], 3, 1, 0),
+            ("a stranger before anybody", &[(C, 1), (A, 5)], &[(A, 0)], 0, 1, 0),
+            ("three, the first lingers", &[(A, 1), (B, 4), (C, 6), (A, 7)], &[], 1, 1, 2),
         ];
         for &(name, words, elected, overlap, strays, handovers) in cases {
-            let verdict = judge(&heard(words), elected);
+            let elected: Vec<_> = elected
+                .iter()
+                .map(|&(mac, at)| Election {
+                    mac,
+                    not_before: Stamp(at),
+                })
+                .collect();
+            let verdict = judge(&heard(words), &elected);
             assert_eq!(
                 verdict.overlap,
                 Duration::from_nanos(overlap),
