@@ -23,7 +23,7 @@ mod store;
 mod token;
 mod types;
 
-pub use identity::{IdentityError, Init, InitError, init};
+pub use identity::{IdentityError, Init, InitError, Initialized, init, is_node, peer_address};
 pub use join::{Join, JoinError, join};
 pub use machine::SharedState;
 pub use node::{OpenError, ProposeError, RaftNode, ReadError, Settings, SettingsError, Status, TokenRequestError};

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rand::RngCore;
 use rcgen::KeyPair;
@@ -18,7 +18,8 @@ use vipd_core::time::Millis;
 
 use super::authority::Subject;
 use super::file::replace;
-use super::{Authority, Identity, IdentityError, public_key_of};
+use super::{Authority, Identity, IdentityError, fingerprint, public_key_of};
+use crate::token::Token;
 use crate::types::Request;
 
 /// The file of requests that the first start proposes.
@@ -37,6 +38,32 @@ pub struct Init {
     pub addresses: Vec<IpAddr>,
     /// Commands to apply right after the cluster is made: an admin token, say.
     pub first: Vec<Command>,
+}
+
+/// How long, and for how many nodes, the join token of a new cluster is good.
+const JOIN_TOKEN: (Duration, u32) = (Duration::from_secs(24 * 60 * 60), 16);
+
+/// What `vipd init` hands out.
+#[derive(Clone, Debug)]
+pub struct Initialized {
+    /// Admits voters, for 24 hours, 16 times; valid once the node runs.
+    pub join_token: Token,
+    /// The cluster's CA certificate, PEM, for clients of its API.
+    pub ca_pem: String,
+}
+
+/// Whether `dir` holds a node.
+#[must_use]
+pub fn is_node(dir: &Path) -> bool {
+    dir.join(super::IDENTITY).exists()
+}
+
+/// Where peers reach the node in `dir`.
+///
+/// # Errors
+/// If it holds none, or one that cannot be read.
+pub fn peer_address(dir: &Path) -> Result<SocketAddr, IdentityError> {
+    Ok(Identity::load(dir)?.peer)
 }
 
 /// Why a node could not be made.
@@ -71,7 +98,7 @@ pub enum InitError {
 ///
 /// # Errors
 /// [`InitError`]; a directory that holds a node is left as it is.
-pub fn init(options: &Init) -> Result<(), InitError> {
+pub fn init(options: &Init) -> Result<Initialized, InitError> {
     if options.peer.ip().is_unspecified() || options.peer.port() == 0 {
         return Err(InitError::Unreachable(options.peer));
     }
@@ -106,13 +133,22 @@ pub fn init(options: &Init) -> Result<(), InitError> {
         peer: options.peer,
         beat_key: identity.beat_key(),
     };
-    let commands = std::iter::once(bootstrap).chain(options.first.iter().cloned());
     let at = now();
+    let valid = u64::try_from(JOIN_TOKEN.0.as_millis()).unwrap_or(u64::MAX);
+    let expires = Millis(at.0.saturating_add(valid));
+    let join_token = Token::generate(Role::Voter, expires, fingerprint(identity.authority.certificate()));
+    let admit = Command::PutJoinToken {
+        token: join_token.hash(),
+        role: join_token.role,
+        expires,
+        uses: JOIN_TOKEN.1,
+    };
+    let commands = [bootstrap, admit].into_iter().chain(options.first.iter().cloned());
     let requests = commands.map(|command| Request { id: rand::random(), proposal: Proposal { at, command } });
     Bootstrap { requests: requests.collect() }.save(&options.data_dir)?;
     // Last, since it is what makes the directory a node.
     identity.save(&options.data_dir)?;
-    Ok(())
+    Ok(Initialized { join_token, ca_pem: identity.authority.pem() })
 }
 
 /// The wall clock, for log entries.

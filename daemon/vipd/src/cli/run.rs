@@ -1,0 +1,99 @@
+//! `vipd run`: the daemon.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use vipd::Node;
+use vipd::config::{Checked, Config, DEFAULT_PATH};
+use vipd_datapath::{Attach, Kernel, Options};
+use vipd_raft::Init;
+
+use super::init::admin_token;
+use super::place::{default_listen, write_private};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration; without it and without a file at the default place, everything is at its default
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Where everything durable is kept, whatever the configuration says; made a single-node cluster if empty
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut config = load(&args)?;
+    if let Some(dir) = args.data_dir {
+        config.data_dir = dir;
+    }
+    vipd::log::begin(&config.log_level, config.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("vipd")
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config, args.config.is_none()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(args: &Args) -> anyhow::Result<Checked> {
+    match &args.config {
+        Some(path) => Ok(Config::load(path)?),
+        None if Path::new(DEFAULT_PATH).exists() && args.data_dir.is_none() => {
+            Ok(Config::load(Path::new(DEFAULT_PATH))?)
+        }
+        None => Ok(Config::parse(Path::new("built-in defaults"), "")?),
+    }
+}
+
+async fn serve(config: Checked, alone: bool) -> anyhow::Result<()> {
+    if alone && !vipd_raft::is_node(&config.data_dir) {
+        make_alone(&config)?;
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let attach = if config.force_tc {
+        Attach::Clsact
+    } else {
+        Attach::Auto
+    };
+    let datapath = Kernel::open_with(Options {
+        pin_dir: config.pin_dir.clone(),
+        attach,
+    })
+    .await?;
+    let links = vipd_datapath::watch_interfaces()?;
+    let node = Node::build(config, datapath, links).await?;
+    let handle = node.handle();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        handle.stop();
+    });
+    node.run().await
+}
+
+/// With no configuration at all, an empty data directory becomes a cluster of one.
+fn make_alone(config: &Checked) -> anyhow::Result<()> {
+    let (secret, command) = admin_token()?;
+    let peer = config.listen.unwrap_or_else(default_listen);
+    let init = Init {
+        data_dir: config.data_dir.clone(),
+        name: config.name.clone(),
+        peer,
+        addresses: Vec::new(),
+        first: vec![command],
+    };
+    let made = vipd_raft::init(&init).context("making a single-node cluster")?;
+    let dir = &config.data_dir;
+    if let Err(error) = write_private(&dir.join("admin.token"), format!("{secret}\n").as_bytes()) {
+        warn!("the admin token is not kept: {error:#}; make another with vipctl token create");
+    }
+    write_private(&dir.join("ca.pem"), made.ca_pem.as_bytes())?;
+    info!(node = %config.name, %peer, "a single-node cluster is made in {}", dir.display());
+    Ok(())
+}

@@ -1,0 +1,384 @@
+//! The configuration: plain structs, every key with a default where one can serve, unknown keys refused.
+
+mod load;
+mod template;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use regex::Regex;
+use serde::Deserialize;
+use vipd_core::lease::{Profile, Timing};
+use vipd_core::name::Name;
+use vipd_core::node::Role;
+use vipd_core::time::Span;
+
+pub use load::ConfigError;
+pub use template::template;
+
+/// Where the configuration is, unless said otherwise.
+pub const DEFAULT_PATH: &str = "/etc/vipd/vipd.toml";
+
+/// All of `vipd.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// This node.
+    pub node: NodeSection,
+    /// Its peers.
+    pub cluster: ClusterSection,
+    /// Where the REST API answers.
+    pub api: ApiSection,
+    /// Where VIPs are announced.
+    pub announce: AnnounceSection,
+    /// The lengths of the lease protocol; the same on all nodes.
+    pub lease: LeaseSection,
+    /// The eBPF programs.
+    pub datapath: DatapathSection,
+    /// What is logged.
+    pub log: LogSection,
+    /// Prometheus metrics without a token.
+    pub metrics: MetricsSection,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeSection {
+    /// This node's name. Default: the host name.
+    pub name: Option<String>,
+    /// Where everything durable is kept.
+    pub data_dir: PathBuf,
+    /// Labels, for policies.
+    pub labels: BTreeMap<String, String>,
+    /// `voter`, `agent` or `witness`: given by the join token; if stated here it must be the same.
+    pub role: Option<String>,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self {
+            name: None,
+            data_dir: "/var/lib/vipd".into(),
+            labels: BTreeMap::new(),
+            role: None,
+        }
+    }
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterSection {
+    /// Where peers reach this node: TCP for Raft, UDP on the same port for beats. Default: the address given to
+    /// `init` or `join`.
+    pub listen: Option<String>,
+    /// Members to turn to first, besides those already known.
+    pub join: Vec<String>,
+}
+
+impl Default for ClusterSection {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            join: Vec::new(),
+        }
+    }
+}
+
+/// `[api]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSection {
+    /// `unix:PATH` (by file permission) or `IP:PORT` (TLS and tokens).
+    pub listen: Vec<String>,
+}
+
+impl Default for ApiSection {
+    fn default() -> Self {
+        Self {
+            listen: vec!["unix:/run/vipd/api.sock".into()],
+        }
+    }
+}
+
+/// `[announce]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnnounceSection {
+    /// Regular expressions of interface names. Default: every Ethernet interface that is up and has a subnet.
+    pub interfaces: Vec<String>,
+}
+
+/// `[lease]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseSection {
+    /// `fast`, `lan` or `safe`.
+    pub profile: String,
+    /// Between beats, ms; with `lease_ms` instead of a profile.
+    pub beat_ms: Option<u64>,
+    /// How long support lasts, ms; with `beat_ms`.
+    pub lease_ms: Option<u64>,
+}
+
+impl Default for LeaseSection {
+    fn default() -> Self {
+        Self {
+            profile: Profile::default().to_string(),
+            beat_ms: None,
+            lease_ms: None,
+        }
+    }
+}
+
+/// `[datapath]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatapathSection {
+    /// `auto` or `tc`.
+    pub attach: String,
+    /// Where maps and links are pinned, on a bpffs.
+    pub pin_dir: PathBuf,
+}
+
+impl Default for DatapathSection {
+    fn default() -> Self {
+        Self {
+            attach: "auto".into(),
+            pin_dir: vipd_datapath::DEFAULT_PIN_DIR.into(),
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,vipd_raft=debug`.
+    pub level: String,
+    /// `text`, `json` or `journald`.
+    pub format: String,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: "text".into(),
+        }
+    }
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSection {
+    /// Where `/metrics` answers in plain HTTP. Default: nowhere but on the API.
+    pub listen: Option<String>,
+}
+
+/// Where the API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiListen {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// TLS.
+    Tcp(SocketAddr),
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// To the journal, with fields.
+    Journald,
+}
+
+/// A configuration that has been checked: what the daemon runs on.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// This node's name.
+    pub name: Name,
+    /// Where everything durable is kept.
+    pub data_dir: PathBuf,
+    /// Labels of this node.
+    pub labels: BTreeMap<String, String>,
+    /// The role stated, if any.
+    pub role: Option<Role>,
+    /// Where peers reach this node, if stated.
+    pub listen: Option<SocketAddr>,
+    /// Where the API answers.
+    pub api: Vec<ApiListen>,
+    /// Interfaces that VIPs may be announced on; all when empty.
+    pub interfaces: Vec<Regex>,
+    /// The lengths of the lease protocol.
+    pub timing: Timing,
+    /// Attach to the older clsact hook even where tcx is there.
+    pub force_tc: bool,
+    /// Where maps and links are pinned.
+    pub pin_dir: PathBuf,
+    /// The log filter.
+    pub log_level: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Where plain metrics answer.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Checked {
+    /// Whether VIPs may be announced on the interface of this name.
+    #[must_use]
+    pub fn announces_on(&self, interface: &str) -> bool {
+        self.interfaces.is_empty()
+            || self
+                .interfaces
+                .iter()
+                .any(|regex| regex.is_match(interface))
+    }
+}
+
+impl Config {
+    /// Checks every value. On error: the key, as `section.key`, and what is wrong with it.
+    ///
+    /// # Errors
+    /// The first value that is no good.
+    pub fn check(&self) -> Result<Checked, (&'static str, String)> {
+        let name = match &self.node.name {
+            Some(name) => Name::new(name).map_err(|error| ("node.name", error.to_string()))?,
+            None => host_name().map_err(|error| ("node.name", error))?,
+        };
+        let role = self
+            .node
+            .role
+            .as_deref()
+            .map(str::parse::<Role>)
+            .transpose()
+            .map_err(|e| ("node.role", e))?;
+        let listen = self
+            .cluster
+            .listen
+            .as_deref()
+            .map(socket)
+            .transpose()
+            .map_err(|e| ("cluster.listen", e))?;
+        for member in &self.cluster.join {
+            socket(member).map_err(|error| ("cluster.join", error))?;
+        }
+        let api = self
+            .api
+            .listen
+            .iter()
+            .map(|text| api_listen(text))
+            .collect::<Result<Vec<_>, _>>();
+        let interfaces = self
+            .announce
+            .interfaces
+            .iter()
+            .map(|text| Regex::new(text))
+            .collect::<Result<Vec<_>, _>>();
+        Ok(Checked {
+            name,
+            data_dir: self.node.data_dir.clone(),
+            labels: self.node.labels.clone(),
+            role,
+            listen,
+            api: api.map_err(|error| ("api.listen", error))?,
+            interfaces: interfaces
+                .map_err(|error| ("announce.interfaces", one_line(&error.to_string())))?,
+            timing: self.lease.timing()?,
+            force_tc: match self.datapath.attach.as_str() {
+                "auto" => false,
+                "tc" => true,
+                other => {
+                    return Err((
+                        "datapath.attach",
+                        format!("{other:?} is not one of auto, tc"),
+                    ));
+                }
+            },
+            pin_dir: self.datapath.pin_dir.clone(),
+            log_level: match self.log.level.parse::<tracing_subscriber::EnvFilter>() {
+                Ok(_) => self.log.level.clone(),
+                Err(error) => return Err(("log.level", error.to_string())),
+            },
+            log_format: match self.log.format.as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                "journald" => LogFormat::Journald,
+                other => {
+                    return Err((
+                        "log.format",
+                        format!("{other:?} is not one of text, json, journald"),
+                    ));
+                }
+            },
+            metrics: self
+                .metrics
+                .listen
+                .as_deref()
+                .map(socket)
+                .transpose()
+                .map_err(|e| ("metrics.listen", e))?,
+        })
+    }
+}
+
+impl LeaseSection {
+    fn timing(&self) -> Result<Timing, (&'static str, String)> {
+        match (self.beat_ms, self.lease_ms) {
+            (None, None) => {
+                let profile: Profile = self
+                    .profile
+                    .parse()
+                    .map_err(|error| ("lease.profile", error))?;
+                Ok(profile.timing())
+            }
+            (Some(beat), Some(lease)) => Timing::custom(Span::millis(beat), Span::millis(lease))
+                .map_err(|error| ("lease.beat_ms", error.to_string())),
+            (Some(beat), None) => Err((
+                "lease.beat_ms",
+                format!("beat_ms = {beat} needs lease_ms beside it"),
+            )),
+            (None, Some(lease)) => Err((
+                "lease.lease_ms",
+                format!("lease_ms = {lease} needs beat_ms beside it"),
+            )),
+        }
+    }
+}
+
+fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not IP:PORT, such as 192.0.2.1:7400 or [2001:db8::1]:7400")
+    })
+}
+
+fn api_listen(text: &str) -> Result<ApiListen, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => Ok(ApiListen::Unix(path.into())),
+        Some(path) => Err(format!(
+            "unix:{path} is not an absolute path, such as unix:/run/vipd/api.sock"
+        )),
+        None => socket(text).map(ApiListen::Tcp),
+    }
+}
+
+fn host_name() -> Result<Name, String> {
+    let host = nix::unistd::gethostname()
+        .map_err(|error| format!("the host name cannot be read ({error}): set it"))?;
+    let host = host.to_string_lossy().to_ascii_lowercase();
+    Name::new(&host)
+        .map_err(|error| format!("the host name is no good as a node name ({error}): set it"))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

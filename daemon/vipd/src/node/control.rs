@@ -1,0 +1,169 @@
+//! What the API asks of this node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use vipd_api::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
+use vipd_core::command::{Command, Outcome};
+use vipd_core::id::NodeId;
+use vipd_core::node::Role;
+use vipd_core::state::State;
+use vipd_core::time::Instant;
+use vipd_datapath::Gate;
+use vipd_raft::beat::{self, BeatStats};
+use vipd_raft::{ProposeError, RaftNode, TokenRequestError};
+
+use super::shared::Shared;
+
+pub(super) struct NodeControl {
+    raft: RaftNode,
+    shared: Arc<Shared>,
+    beats: Arc<BeatStats>,
+}
+
+impl NodeControl {
+    pub(super) fn new(raft: RaftNode, shared: Arc<Shared>, beats: Arc<BeatStats>) -> Self {
+        Self {
+            raft,
+            shared,
+            beats,
+        }
+    }
+
+    fn addresses(&self, now: Instant) -> BTreeMap<std::net::IpAddr, LocalAddress> {
+        let running = now.0 < self.beats.deadline_ns();
+        let observed = self.shared.observed().addresses.into_iter();
+        let local = observed.map(|(address, seen)| {
+            let answering = running && seen.gate == Gate::Open && seen.present;
+            (
+                address,
+                LocalAddress {
+                    interface: seen.interface,
+                    answering,
+                    counters: seen.counters,
+                },
+            )
+        });
+        local.collect()
+    }
+}
+
+impl Control for NodeControl {
+    async fn propose(&self, command: Command) -> Result<Outcome, ControlError> {
+        self.raft.propose(command).await.map_err(refused)
+    }
+
+    async fn linearize(&self) -> Result<(), ControlError> {
+        self.raft.linearizable().await.map_err(|error| match error {
+            vipd_raft::ReadError::NoLeader(_) => ControlError::NoLeader,
+            vipd_raft::ReadError::Behind { patience, .. } => ControlError::TimedOut(patience),
+        })
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.raft.state().read())
+    }
+
+    fn applied(&self) -> watch::Receiver<u64> {
+        self.raft.applied()
+    }
+
+    fn local(&self) -> LocalStatus {
+        let (now, status) = (beat::now(), self.raft.status());
+        let remaining = Instant(self.beats.deadline_ns()).since(now);
+        let heard = self.shared.heard().clone();
+        let last_seen = heard.iter().filter_map(|(node, heard)| {
+            let heard = heard.load(Ordering::Relaxed);
+            (heard > 0).then(|| (*node, Duration::from_nanos(now.since(Instant(heard)).0)))
+        });
+        LocalStatus {
+            node: self.raft.id(),
+            name: self.raft.name().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            leader: status.leader,
+            term: status.term,
+            committed: status.committed,
+            quorum_ok: status.quorum_ok,
+            lease_remaining: (remaining.0 > 0).then(|| Duration::from_nanos(remaining.0)),
+            addresses: self.addresses(now),
+            last_seen: last_seen.collect(),
+            beat_lateness: Some(Duration::from_micros(self.beats.late_p9999_us())),
+            datapath_fault: self.shared.fault(),
+        }
+    }
+
+    async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {
+        let role = self.raft.state().read().node(node).map(|node| node.role);
+        match role {
+            // The leader gives it its vote as soon as it has caught up; there is nothing to wait for here.
+            Some(role) if role.votes() => Ok(()),
+            Some(role) => Err(ControlError::Failed {
+                what: format!("node {node} joined as {role}, which has no vote"),
+                next:
+                    "remove it, and join it again with a token for a voter: vipd token --role voter"
+                        .into(),
+            }),
+            None => Err(ControlError::Failed {
+                what: format!("there is no node with number {node}"),
+                next: "join it: vipd join".into(),
+            }),
+        }
+    }
+
+    async fn remove_member(&self, node: NodeId) -> Result<(), ControlError> {
+        self.raft
+            .remove_node(node)
+            .await
+            .map_err(refused)?
+            .map_err(|why| ControlError::Failed {
+                what: format!("node {node} is not removed: {why}"),
+                next: "drain it and stop its vipd, then try again".into(),
+            })
+    }
+
+    async fn snapshot(&self) -> Result<u64, ControlError> {
+        let failed = |error: std::io::Error| ControlError::Failed {
+            what: format!("no snapshot was written: {error}"),
+            next: "ask a voter".into(),
+        };
+        self.raft.snapshot().await.map_err(failed)?;
+        Ok(self.raft.status().applied)
+    }
+
+    async fn join_token(
+        &self,
+        role: Role,
+        ttl: Duration,
+        uses: u32,
+    ) -> Result<JoinTicket, ControlError> {
+        let token = self
+            .raft
+            .issue_token(role, ttl, uses)
+            .await
+            .map_err(|error| match error {
+                TokenRequestError::Propose(error) => refused(error),
+                TokenRequestError::Rejected(rejection) => ControlError::Rejected(rejection),
+            })?;
+        let command = crate::join_command(self.raft.peer(), &token);
+        Ok(JoinTicket {
+            expires: token.expires,
+            command,
+            token: token.to_string(),
+        })
+    }
+}
+
+fn refused(error: ProposeError) -> ControlError {
+    match error {
+        ProposeError::NoLeader { .. } => ControlError::NoLeader,
+        ProposeError::Unknown { patience, .. } => ControlError::TimedOut(patience),
+        ProposeError::Stopping => ControlError::Stopping,
+        ProposeError::TooLarge { .. } => ControlError::Failed {
+            what: error.to_string(),
+            next: "split it into several objects".into(),
+        },
+    }
+}

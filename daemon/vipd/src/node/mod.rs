@@ -1,0 +1,222 @@
+//! A whole node: built from a configuration and a datapath, run until it is stopped. This is the embedding API.
+//!
+//! ```text
+//!   Config ──check──> Checked ──Node::build(datapath)──> Node ──run──> until Handle::stop
+//!                                                         │
+//!            raft (log, state)   beats (lease)   api (REST)   driver (the loop that joins them)
+//! ```
+
+mod control;
+mod driver;
+mod election;
+mod gate;
+mod shared;
+mod wanted;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use vipd_api::{Api, bind_tcp, bind_unix};
+use vipd_core::time::Span;
+use vipd_datapath::Datapath;
+use vipd_raft::beat::{self, BeatSettings, Beats, Event};
+use vipd_raft::{RaftNode, Settings};
+
+use crate::config::{ApiListen, Checked};
+use control::NodeControl;
+use driver::Driver;
+use gate::KernelGate;
+use shared::Shared;
+
+/// A node that is ready to run.
+pub struct Node<D> {
+    raft: RaftNode,
+    driver: Driver<D>,
+    events: mpsc::UnboundedReceiver<Event>,
+    links: watch::Receiver<u64>,
+    api: Api,
+    listeners: Listeners,
+    stop: watch::Sender<bool>,
+}
+
+/// Stops a running node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    stop: watch::Sender<bool>,
+}
+
+impl Handle {
+    /// Asks the node to give its VIPs to others and to end.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// Sockets of the API, bound before anything else is begun: a port in use is told at once and changes nothing.
+#[derive(Debug, Default)]
+struct Listeners {
+    unix: Vec<UnixListener>,
+    tls: Vec<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Checked) -> anyhow::Result<Self> {
+        let mut bound = Self::default();
+        for listen in &config.api {
+            match listen {
+                ApiListen::Unix(path) => bound.unix.push(bind_unix(path)?),
+                ApiListen::Tcp(address) => bound.tls.push(bind_tcp(*address).await?),
+            }
+        }
+        if let Some(address) = config.metrics {
+            bound.metrics = Some(bind_tcp(address).await?);
+        }
+        Ok(bound)
+    }
+}
+
+impl<D: Datapath + 'static> Node<D> {
+    /// Opens the store, the peers, the API and the beats of the node in `config.data_dir`. `links` changes
+    /// whenever the host's interfaces do.
+    ///
+    /// # Errors
+    /// With what failed on what, and the next step. Nothing is left running.
+    pub async fn build(
+        config: Checked,
+        mut datapath: D,
+        links: watch::Receiver<u64>,
+    ) -> anyhow::Result<Self> {
+        let listeners = Listeners::bind(&config).await?;
+        let identity = vipd_raft::peer_address(&config.data_dir)?;
+        let listen = config.listen.unwrap_or(identity);
+        let raft = RaftNode::open(settings(&config, listen)).await?;
+        if let Some(role) = config.role.filter(|role| *role != raft.role()) {
+            let joined = raft.role();
+            raft.shutdown().await;
+            anyhow::bail!(
+                "node.role is {role}, but this node joined as {joined}: correct it, or join again with a token for {role}"
+            );
+        }
+        let (beats, events) = match start_beats(&config, &raft, listen, &mut datapath) {
+            Ok(started) => started,
+            Err(error) => {
+                raft.shutdown().await;
+                return Err(error);
+            }
+        };
+        let config = Arc::new(config);
+        let shared = Arc::new(Shared::default());
+        let control = NodeControl::new(raft.clone(), shared.clone(), beats.stats());
+        let driver = Driver::new(config, raft.clone(), beats, datapath, shared);
+        let api = Api::new(Arc::new(control));
+        let (stop, _) = watch::channel(false);
+        Ok(Self {
+            raft,
+            driver,
+            events,
+            links,
+            api,
+            listeners,
+            stop,
+        })
+    }
+
+    /// How to stop it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// Runs until [`Handle::stop`], or until it can no longer take part.
+    ///
+    /// # Errors
+    /// Why it can no longer take part.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let closing = CancellationToken::new();
+        let serving = serve(&self.raft, &self.api, self.listeners, &closing)?;
+        info!(node = %self.raft.name(), id = %self.raft.id(), role = %self.raft.role(), "running");
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            warn!("systemd was not told that the node is ready: {error}");
+        }
+        let result = self
+            .driver
+            .run(self.events, self.links, self.stop.subscribe())
+            .await;
+        let _nobody_supervises = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        closing.cancel();
+        serving.close();
+        if tokio::time::timeout(Duration::from_secs(3), serving.wait())
+            .await
+            .is_err()
+        {
+            warn!("some API requests were cut off");
+        }
+        self.raft.shutdown().await;
+        info!("stopped");
+        result
+    }
+}
+
+fn settings(config: &Checked, listen: std::net::SocketAddr) -> Settings {
+    let span = |span: Span| Duration::from_nanos(span.0);
+    Settings {
+        heartbeat: span(config.timing.beat),
+        election_min: span(config.timing.election_min),
+        election_max: span(config.timing.lease),
+        ..Settings::new(config.data_dir.clone(), listen)
+    }
+}
+
+fn start_beats<D: Datapath>(
+    config: &Checked,
+    raft: &RaftNode,
+    listen: std::net::SocketAddr,
+    datapath: &mut D,
+) -> anyhow::Result<(Beats, mpsc::UnboundedReceiver<Event>)> {
+    let gate = KernelGate(datapath.node_gate().context("the gate in the kernel")?);
+    let settings = BeatSettings {
+        me: raft.id(),
+        listen,
+        timing: config.timing,
+        secret: raft.beat_secret(),
+    };
+    Ok(beat::start(
+        settings,
+        raft.fences().into_iter().collect(),
+        Box::new(gate),
+    )?)
+}
+
+fn serve(
+    raft: &RaftNode,
+    api: &Api,
+    listeners: Listeners,
+    closing: &CancellationToken,
+) -> anyhow::Result<tokio_util::task::TaskTracker> {
+    let tasks = tokio_util::task::TaskTracker::new();
+    for listener in listeners.unix {
+        let (api, closing) = (api.clone(), closing.clone());
+        tasks.spawn(async move { api.serve_unix(listener, closing).await });
+    }
+    if !listeners.tls.is_empty() {
+        let (chain, key) = raft.certificate();
+        let tls = vipd_api::tls_config(chain, key)?;
+        for listener in listeners.tls {
+            let (api, tls, closing) = (api.clone(), tls.clone(), closing.clone());
+            tasks.spawn(async move { api.serve_tls(listener, tls, closing).await });
+        }
+    }
+    if let Some(listener) = listeners.metrics {
+        let (api, closing) = (api.clone(), closing.clone());
+        tasks.spawn(async move { api.serve_metrics(listener, closing).await });
+    }
+    Ok(tasks)
+}

@@ -1,0 +1,42 @@
+//! What the loop knows and the API shows.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use vipd_datapath::Observed;
+
+use super::wanted::Heard;
+
+/// Written by the loop, read by the API; held for a copy's time only.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    observed: Mutex<Observed>,
+    heard: Mutex<Heard>,
+    fault: Mutex<Option<String>>,
+}
+
+/// A poisoned lock holds whole values all the same: every write replaces one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn observed(&self) -> Observed {
+        lock(&self.observed).clone()
+    }
+
+    pub(super) fn set_observed(&self, observed: Observed) {
+        *lock(&self.observed) = observed;
+    }
+
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+        lock(&self.heard)
+    }
+
+    pub(super) fn fault(&self) -> Option<String> {
+        lock(&self.fault).clone()
+    }
+
+    pub(super) fn set_fault(&self, fault: Option<String>) {
+        *lock(&self.fault) = fault;
+    }
+}

@@ -1,0 +1,132 @@
+//! What this node should be doing, computed from the cluster's state and nothing else. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use vipd_core::id::{Epoch, NodeId};
+use vipd_core::node::{Interface, Lease, Prefix};
+use vipd_core::state::State;
+use vipd_datapath::{Gate, Wanted, WantedAddress};
+use vipd_raft::beat::{Peer, View};
+
+/// When each member was last heard.
+pub(super) type Heard = BTreeMap<NodeId, Arc<AtomicU64>>;
+
+/// What the beat thread needs to know. Before this node has caught up with its own log it may not announce,
+/// since it might be counting support by voters that are no longer the voters.
+pub(super) fn view(state: &State, me: NodeId, caught_up: bool, heard: &mut Heard) -> View {
+    heard.retain(|id, _| state.node(*id).is_some());
+    let peers = state.nodes().values().map(|node| {
+        let heard = heard.entry(node.id).or_default().clone();
+        (
+            node.id,
+            Peer {
+                address: node.peer,
+                key: node.beat_key,
+                heard,
+            },
+        )
+    });
+    let running = state
+        .nodes()
+        .values()
+        .filter(|node| node.lease == Lease::Up);
+    let voters = state.voters().map(|(_, voters)| voters.clone());
+    View {
+        epoch: state
+            .node(me)
+            .filter(|node| caught_up && node.lease == Lease::Up)
+            .map(|node| node.epoch),
+        votes: voters
+            .as_ref()
+            .is_some_and(|voters| voters.voters().contains(&me)),
+        voters,
+        peers: peers.collect(),
+        leases: running.map(|node| (node.id, node.epoch)).collect(),
+    }
+}
+
+/// What the datapath shall have. An address is open only while this node holds it, is not asked to give it
+/// back, and is `supported`: a node that has just regained support so announces again.
+pub(super) fn wanted(
+    state: &State,
+    me: NodeId,
+    supported: bool,
+    interfaces: &BTreeSet<String>,
+) -> Wanted {
+    let Some(node) = state.node(me) else {
+        return Wanted {
+            addresses: BTreeMap::new(),
+            interfaces: interfaces.clone(),
+        };
+    };
+    let addresses = state.held_by(me).filter_map(|(address, allocation)| {
+        let interface = node
+            .interface_for(address, allocation.interface.as_deref())?
+            .to_owned();
+        let open = supported && node.lease == Lease::Up && allocation.vacating.is_none();
+        let gate = if open { Gate::Open } else { Gate::Shut };
+        Some((
+            address,
+            WantedAddress {
+                interface,
+                gate,
+                epoch: allocation.epoch.0,
+            },
+        ))
+    });
+    Wanted {
+        addresses: addresses.collect(),
+        interfaces: interfaces.clone(),
+    }
+}
+
+/// The addresses that this node is asked to give back.
+pub(super) fn vacating(state: &State, me: NodeId) -> Vec<(IpAddr, Epoch)> {
+    let held = state.held_by(me);
+    held.filter(|(_, allocation)| allocation.vacating.is_some())
+        .map(|(ip, allocation)| (ip, allocation.epoch))
+        .collect()
+}
+
+/// The host's interfaces as the cluster shall know them: those that may announce, without link-local subnets,
+/// in a fixed order.
+pub(super) fn reported(
+    found: &[vipd_datapath::Interface],
+    announces_on: impl Fn(&str) -> bool,
+) -> Vec<Interface> {
+    let mut interfaces: Vec<Interface> = found
+        .iter()
+        .filter(|interface| announces_on(&interface.name))
+        .map(|interface| {
+            let subnets = interface
+                .prefixes
+                .iter()
+                .filter(|(address, _)| !link_local(*address));
+            let mut prefixes: Vec<Prefix> = subnets
+                .map(|(address, len)| Prefix {
+                    address: *address,
+                    len: *len,
+                })
+                .collect();
+            prefixes.sort_unstable();
+            prefixes.dedup();
+            Interface {
+                name: interface.name.clone(),
+                up: interface.up,
+                prefixes,
+            }
+        })
+        .collect();
+    interfaces.sort_unstable();
+    interfaces
+}
+
+fn link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
