@@ -9,7 +9,8 @@ use openraft::EntryPayload as Payload;
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 
 use crate::types::{
-    Entry, EntryPayload, LogId, Member, Membership, Request, SnapshotMeta, StoredMembership, Vote, log_id, term_of,
+    Entry, EntryPayload, LogId, Member, Membership, Request, SnapshotMeta, StoredMembership, Vote,
+    log_id, term_of,
 };
 
 const BLANK: u8 = 0;
@@ -33,7 +34,11 @@ pub(crate) fn put_opt_log_id(id: Option<&LogId>, out: &mut Writer) {
 }
 
 pub(crate) fn get_opt_log_id(input: &mut Reader<'_>) -> Result<Option<LogId>, DecodeError> {
-    Ok(if bool::decode(input)? { Some(get_log_id(input)?) } else { None })
+    Ok(if bool::decode(input)? {
+        Some(get_log_id(input)?)
+    } else {
+        None
+    })
 }
 
 pub(crate) fn put_vote(vote: &Vote, out: &mut Writer) {
@@ -50,14 +55,20 @@ pub(crate) fn get_vote(input: &mut Reader<'_>) -> Result<Vote, DecodeError> {
 
 fn put_membership(membership: &Membership, out: &mut Writer) {
     membership.get_joint_config().clone().encode(out);
-    let nodes: BTreeMap<u64, SocketAddr> = membership.nodes().map(|(id, node)| (*id, node.peer)).collect();
+    let nodes: BTreeMap<u64, SocketAddr> = membership
+        .nodes()
+        .map(|(id, node)| (*id, node.peer))
+        .collect();
     nodes.encode(out);
 }
 
 fn get_membership(input: &mut Reader<'_>) -> Result<Membership, DecodeError> {
     let sets = Vec::<BTreeSet<u64>>::decode(input)?;
     let nodes = BTreeMap::<u64, SocketAddr>::decode(input)?;
-    let nodes: BTreeMap<u64, Member> = nodes.into_iter().map(|(id, peer)| (id, Member { peer })).collect();
+    let nodes: BTreeMap<u64, Member> = nodes
+        .into_iter()
+        .map(|(id, peer)| (id, Member { peer }))
+        .collect();
     if sets.is_empty() && nodes.is_empty() {
         return Ok(Membership::default());
     }
@@ -69,7 +80,9 @@ pub(crate) fn put_stored_membership(stored: &StoredMembership, out: &mut Writer)
     put_membership(stored.membership(), out);
 }
 
-pub(crate) fn get_stored_membership(input: &mut Reader<'_>) -> Result<StoredMembership, DecodeError> {
+pub(crate) fn get_stored_membership(
+    input: &mut Reader<'_>,
+) -> Result<StoredMembership, DecodeError> {
     let id = get_opt_log_id(input)?;
     Ok(StoredMembership::new(id, get_membership(input)?))
 }
@@ -93,7 +106,10 @@ pub(crate) fn get_payload(input: &mut Reader<'_>) -> Result<EntryPayload, Decode
         BLANK => Ok(Payload::Blank),
         NORMAL => Ok(Payload::Normal(Request::decode(input)?)),
         MEMBERSHIP => Ok(Payload::Membership(get_membership(input)?)),
-        tag => Err(DecodeError::Tag { of: "log entry", tag }),
+        tag => Err(DecodeError::Tag {
+            of: "log entry",
+            tag,
+        }),
     }
 }
 
@@ -103,7 +119,10 @@ pub(crate) fn put_entry(entry: &Entry, out: &mut Writer) {
 }
 
 pub(crate) fn get_entry(input: &mut Reader<'_>) -> Result<Entry, DecodeError> {
-    Ok(Entry { log_id: get_log_id(input)?, payload: get_payload(input)? })
+    Ok(Entry {
+        log_id: get_log_id(input)?,
+        payload: get_payload(input)?,
+    })
 }
 
 pub(crate) fn put_snapshot_meta(meta: &SnapshotMeta, out: &mut Writer) {
@@ -112,7 +131,10 @@ pub(crate) fn put_snapshot_meta(meta: &SnapshotMeta, out: &mut Writer) {
 }
 
 pub(crate) fn get_snapshot_meta(input: &mut Reader<'_>) -> Result<SnapshotMeta, DecodeError> {
-    Ok(SnapshotMeta { last_log_id: get_opt_log_id(input)?, last_membership: get_stored_membership(input)? })
+    Ok(SnapshotMeta {
+        last_log_id: get_opt_log_id(input)?,
+        last_membership: get_stored_membership(input)?,
+    })
 }
 
 /// A byte string: its length, then the bytes at once (a `Vec<u8>` would go byte by byte).

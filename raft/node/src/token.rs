@@ -32,7 +32,9 @@ pub struct Token {
 
 /// Why a text is no token.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("this is no join token ({0}); copy the whole of what `vipd token` printed: it begins with {PREFIX}")]
+#[error(
+    "this is no join token ({0}); copy the whole of what `vipd token` printed: it begins with {PREFIX}"
+)]
 pub struct TokenError(&'static str);
 
 impl Token {
@@ -40,7 +42,12 @@ impl Token {
     pub(crate) fn generate(role: Role, expires: Millis, fingerprint: [u8; 32]) -> Self {
         let mut secret = [0; 20];
         rand::rng().fill_bytes(&mut secret);
-        Self { role, expires, fingerprint, secret }
+        Self {
+            role,
+            expires,
+            fingerprint,
+            secret,
+        }
     }
 
     /// What the cluster keeps of it.
@@ -72,9 +79,16 @@ impl fmt::Debug for Token {
 impl FromStr for Token {
     type Err = TokenError;
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let text = text.trim().strip_prefix(PREFIX).ok_or(TokenError("it begins differently"))?;
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError("a character in it is wrong"))?;
-        let (body, crc) = bytes.split_last_chunk::<4>().ok_or(TokenError("it is too short"))?;
+        let text = text
+            .trim()
+            .strip_prefix(PREFIX)
+            .ok_or(TokenError("it begins differently"))?;
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| TokenError("a character in it is wrong"))?;
+        let (body, crc) = bytes
+            .split_last_chunk::<4>()
+            .ok_or(TokenError("it is too short"))?;
         if crc32c::crc32c(body).to_be_bytes() != *crc {
             return Err(TokenError("it was cut or changed"));
         }
@@ -104,7 +118,11 @@ mod tests {
             assert!(text[..n].parse::<Token>().is_err(), "cut at {n}");
             let mut other = text.clone().into_bytes();
             other[n] = if other[n] == b'A' { b'B' } else { b'A' };
-            assert_ne!(String::from_utf8(other).unwrap().parse(), Ok(token.clone()), "changed at {n}");
+            assert_ne!(
+                String::from_utf8(other).unwrap().parse(),
+                Ok(token.clone()),
+                "changed at {n}"
+            );
         }
     }
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
+use vipd_core::command::Outcome;
 use vipd_core::command::Proposal;
 use vipd_core::id::NodeId;
-use vipd_core::command::Outcome;
 
 openraft::declare_raft_types!(
     /// The openraft configuration of vipd: standard Raft leader ids, one leader a term.
@@ -38,7 +38,9 @@ pub(crate) struct Member {
 
 impl Default for Member {
     fn default() -> Self {
-        Self { peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) }
+        Self {
+            peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        }
     }
 }
 
@@ -62,7 +64,10 @@ impl Wire for Request {
         self.proposal.encode(out);
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { id: u128::decode(input)?, proposal: Proposal::decode(input)? })
+        Ok(Self {
+            id: u128::decode(input)?,
+            proposal: Proposal::decode(input)?,
+        })
     }
 }
 
@@ -82,5 +87,9 @@ pub(crate) fn term_of(id: &LogId) -> u64 {
 
 /// The ids of a membership entry's voter sets: one set, or two while the change is under way.
 pub(crate) fn voter_sets(membership: &Membership) -> Vec<std::collections::BTreeSet<NodeId>> {
-    membership.get_joint_config().iter().map(|set| set.iter().copied().map(NodeId).collect()).collect()
+    membership
+        .get_joint_config()
+        .iter()
+        .map(|set| set.iter().copied().map(NodeId).collect())
+        .collect()
 }

@@ -27,7 +27,11 @@ async fn a_single_node_comes_up_answers_and_restarts_with_its_state() {
     assert_eq!(node.fences(), [(NodeId(5), Epoch(3))].into());
     node.linearizable().await.unwrap();
     assert!(has_pool(&node, "web"));
-    assert_eq!(node.state().read().nodes().len(), 1, "the bootstrap is applied once");
+    assert_eq!(
+        node.state().read().nodes().len(),
+        1,
+        "the bootstrap is applied once"
+    );
     node.shutdown().await;
 }
 
@@ -47,7 +51,10 @@ async fn one_process_a_data_directory_and_one_program_a_port() {
     let place = Place::new("n1");
     place.init().unwrap();
     let node = place.open().await;
-    let error = vipd_raft::RaftNode::open(place.settings()).await.unwrap_err().to_string();
+    let error = vipd_raft::RaftNode::open(place.settings())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("is in use by another vipd (pid "), "{error}");
     let other = Place::new("n2");
     other.init().unwrap();
@@ -55,15 +62,24 @@ async fn one_process_a_data_directory_and_one_program_a_port() {
     settings.listen = place.addr;
     let error = vipd_raft::RaftNode::open(settings).await.unwrap_err();
     assert!(matches!(error, OpenError::Listen { .. }), "{error}");
-    assert!(error.to_string().contains("another program has that port"), "{error}");
+    assert!(
+        error.to_string().contains("another program has that port"),
+        "{error}"
+    );
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_without_a_node_says_how_to_make_one() {
     let place = Place::new("n1");
-    let error = vipd_raft::RaftNode::open(place.settings()).await.unwrap_err().to_string();
-    assert!(error.contains("vipd init") && error.contains("vipd join"), "{error}");
+    let error = vipd_raft::RaftNode::open(place.settings())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("vipd init") && error.contains("vipd join"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +90,12 @@ async fn any_node_proposes_and_every_node_reads_what_was_acknowledged() {
         done(node.propose(pool(&name, i as u8)).await.unwrap());
         for reader in &cluster.nodes {
             reader.linearizable().await.unwrap();
-            assert!(has_pool(reader, &name), "node {} after node {} proposed", reader.id(), node.id());
+            assert!(
+                has_pool(reader, &name),
+                "node {} after node {} proposed",
+                reader.id(),
+                node.id()
+            );
         }
     }
     cluster.down().await;
@@ -84,7 +105,12 @@ async fn any_node_proposes_and_every_node_reads_what_was_acknowledged() {
 async fn the_others_go_on_when_the_leader_is_gone() {
     let mut cluster = Cluster::of(3).await;
     let leader = cluster.leader().await;
-    done(cluster.nodes[leader].propose(pool("before", 1)).await.unwrap());
+    done(
+        cluster.nodes[leader]
+            .propose(pool("before", 1))
+            .await
+            .unwrap(),
+    );
     let gone = cluster.nodes.remove(leader);
     gone.shutdown().await;
     done(cluster.nodes[0].propose(pool("after", 2)).await.unwrap());
@@ -93,7 +119,10 @@ async fn the_others_go_on_when_the_leader_is_gone() {
 
     let back = cluster.places[leader].open().await;
     back.linearizable().await.unwrap();
-    assert!(has_pool(&back, "after"), "the old leader catches up when it is back");
+    assert!(
+        has_pool(&back, "after"),
+        "the old leader catches up when it is back"
+    );
     back.shutdown().await;
     cluster.down().await;
 }
@@ -127,7 +156,12 @@ async fn a_proposal_under_way_while_the_leader_goes_takes_effect_once() {
 async fn all_three_restart_with_everything_they_had() {
     let mut cluster = Cluster::of(3).await;
     for i in 0..5u8 {
-        done(cluster.nodes[i as usize % 3].propose(pool(&format!("pool-{i}"), i)).await.unwrap());
+        done(
+            cluster.nodes[i as usize % 3]
+                .propose(pool(&format!("pool-{i}"), i))
+                .await
+                .unwrap(),
+        );
     }
     let members: Vec<NodeId> = cluster.nodes.iter().map(vipd_raft::RaftNode::id).collect();
     cluster.down().await;
@@ -139,7 +173,10 @@ async fn all_three_restart_with_everything_they_had() {
     for node in &cluster.nodes {
         node.linearizable().await.unwrap();
         assert_eq!(node.state().read().pools().len(), 5);
-        assert_eq!(node.status().voters.into_iter().collect::<Vec<_>>(), members);
+        assert_eq!(
+            node.status().voters.into_iter().collect::<Vec<_>>(),
+            members
+        );
     }
     cluster.down().await;
 }
@@ -156,7 +193,10 @@ async fn without_a_majority_a_proposal_says_so_and_a_read_does_not_lie() {
     cluster.nodes[leader].shutdown().await;
     let alone = vipd_raft::RaftNode::open(settings).await.unwrap();
     let error = alone.propose(pool("web", 1)).await.unwrap_err().to_string();
-    assert!(error.contains("no leader took the command") && error.contains("vipctl status"), "{error}");
+    assert!(
+        error.contains("no leader took the command") && error.contains("vipctl status"),
+        "{error}"
+    );
     let error = alone.linearizable().await.unwrap_err().to_string();
     assert!(error.contains("consistency=local"), "{error}");
     assert!(!alone.status().quorum_ok);
@@ -171,12 +211,20 @@ async fn a_node_that_was_away_for_long_is_brought_back_by_a_snapshot() {
     cluster.nodes[away].shutdown().await;
     for round in 0..3u8 {
         for i in 0..20u8 {
-            done(cluster.nodes[leader].propose(pool(&format!("pool-{round}-{i}"), round * 20 + i)).await.unwrap());
+            done(
+                cluster.nodes[leader]
+                    .propose(pool(&format!("pool-{round}-{i}"), round * 20 + i))
+                    .await
+                    .unwrap(),
+            );
         }
         cluster.nodes[leader].snapshot().await.unwrap();
     }
     let node = &cluster.nodes[leader];
-    until("a snapshot is written", || node.status().snapshot.is_some_and(|at| at > 20)).await;
+    until("a snapshot is written", || {
+        node.status().snapshot.is_some_and(|at| at > 20)
+    })
+    .await;
     cluster.nodes[away] = cluster.places[away].open().await;
     cluster.nodes[away].linearizable().await.unwrap();
     assert_eq!(cluster.nodes[away].state().read().pools().len(), 60);
@@ -194,7 +242,10 @@ async fn the_log_is_let_go_behind_a_snapshot_and_a_restart_begins_there() {
     for i in 0..100u8 {
         done(node.propose(pool(&format!("pool-{i}"), i)).await.unwrap());
     }
-    until("a late snapshot", || node.status().snapshot.is_some_and(|at| at > 80)).await;
+    until("a late snapshot", || {
+        node.status().snapshot.is_some_and(|at| at > 80)
+    })
+    .await;
     node.shutdown().await;
     let node = vipd_raft::RaftNode::open(settings).await.unwrap();
     node.linearizable().await.unwrap();
@@ -208,11 +259,20 @@ async fn the_lead_is_handed_over_on_request() {
     let leader = cluster.leader().await;
     let next = cluster.nodes[(leader + 1) % 3].id();
     // Asked of a follower, carried out by the leader.
-    cluster.nodes[(leader + 2) % 3].transfer_leader(Some(next)).await.unwrap();
-    until("the chosen node leads", || leader_of(&cluster.nodes).is_some_and(|i| cluster.nodes[i].id() == next)).await;
+    cluster.nodes[(leader + 2) % 3]
+        .transfer_leader(Some(next))
+        .await
+        .unwrap();
+    until("the chosen node leads", || {
+        leader_of(&cluster.nodes).is_some_and(|i| cluster.nodes[i].id() == next)
+    })
+    .await;
     let before = cluster.leader().await;
     cluster.nodes[before].transfer_leader(None).await.unwrap();
-    until("another node leads", || leader_of(&cluster.nodes).is_some_and(|i| i != before)).await;
+    until("another node leads", || {
+        leader_of(&cluster.nodes).is_some_and(|i| i != before)
+    })
+    .await;
     cluster.down().await;
 }
 
@@ -226,6 +286,10 @@ async fn a_called_election_does_not_depose_a_living_leader() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(cluster.leader().await, leader);
-    assert_eq!(cluster.nodes[leader].vote_mark(), mark, "the term did not move");
+    assert_eq!(
+        cluster.nodes[leader].vote_mark(),
+        mark,
+        "the term did not move"
+    );
     cluster.down().await;
 }

@@ -20,14 +20,34 @@ async fn every_bad_token_is_refused_with_its_own_line_and_nothing_is_written() {
     let stranger = Place::new("n2");
 
     let never_issued = node.new_token(Role::Voter, Millis(u64::MAX));
-    let error = stranger.join(first.addr, never_issued).await.unwrap_err().to_string();
-    assert!(error.contains("did not admit this node") && error.contains("token"), "{error}");
+    let error = stranger
+        .join(first.addr, never_issued)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("did not admit this node") && error.contains("token"),
+        "{error}"
+    );
 
-    let expired = node.issue_token(Role::Voter, Duration::ZERO, 1).await.unwrap();
-    let error = stranger.join(first.addr, expired).await.unwrap_err().to_string();
+    let expired = node
+        .issue_token(Role::Voter, Duration::ZERO, 1)
+        .await
+        .unwrap();
+    let error = stranger
+        .join(first.addr, expired)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("expired"), "{error}");
 
-    assert!("vipd1-nonsense".parse::<Token>().unwrap_err().to_string().contains("vipd token"));
+    assert!(
+        "vipd1-nonsense"
+            .parse::<Token>()
+            .unwrap_err()
+            .to_string()
+            .contains("vipd token")
+    );
 
     let elsewhere = Place::new("other");
     elsewhere.init().unwrap();
@@ -48,8 +68,17 @@ async fn every_bad_token_is_refused_with_its_own_line_and_nothing_is_written() {
     let third = Place::new("n3");
     let error = third.join(first.addr, good).await.unwrap_err().to_string();
     assert!(error.contains("used"), "{error}");
-    let error = stranger.join(first.addr, node.issue_token(Role::Voter, HOUR, 1).await.unwrap()).await.unwrap_err();
-    assert!(error.to_string().contains("holds a node already"), "{error}");
+    let error = stranger
+        .join(
+            first.addr,
+            node.issue_token(Role::Voter, HOUR, 1).await.unwrap(),
+        )
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("holds a node already"),
+        "{error}"
+    );
     other.shutdown().await;
     node.shutdown().await;
 }
@@ -60,7 +89,11 @@ async fn a_name_that_is_taken_is_refused() {
     first.init().unwrap();
     let node = first.open().await;
     let token = node.issue_token(Role::Voter, HOUR, 1).await.unwrap();
-    let error = Place::new("n1").join(first.addr, token).await.unwrap_err().to_string();
+    let error = Place::new("n1")
+        .join(first.addr, token)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("n1"), "{error}");
     node.shutdown().await;
 }
@@ -74,17 +107,34 @@ async fn a_removed_node_is_told_so_and_never_comes_back_under_its_number() {
     gone.shutdown().await;
     cluster.nodes[1].remove_node(number).await.unwrap().unwrap();
     assert!(cluster.nodes[0].state().read().node(number).is_none());
-    until("two voters are left", || cluster.nodes.iter().all(|node| node.status().voters.len() == 2)).await;
+    until("two voters are left", || {
+        cluster
+            .nodes
+            .iter()
+            .all(|node| node.status().voters.len() == 2)
+    })
+    .await;
 
     let ghost = cluster.places[2].open().await;
     let mut failed = ghost.failed();
-    let told = tokio::time::timeout(PATIENCE, failed.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
+    let told = tokio::time::timeout(PATIENCE, failed.wait_for(Option::is_some))
+        .await
+        .unwrap()
+        .unwrap()
+        .clone();
     assert!(told.unwrap().contains("was removed from the cluster"));
     ghost.shutdown().await;
 
     // The same host comes back as a new member.
-    let again = Place { dir: tempfile::tempdir().unwrap(), addr: cluster.places[2].addr, name: cluster.places[2].name.clone() };
-    let token = cluster.nodes[0].issue_token(Role::Voter, HOUR, 1).await.unwrap();
+    let again = Place {
+        dir: tempfile::tempdir().unwrap(),
+        addr: cluster.places[2].addr,
+        name: cluster.places[2].name.clone(),
+    };
+    let token = cluster.nodes[0]
+        .issue_token(Role::Voter, HOUR, 1)
+        .await
+        .unwrap();
     let (fresh, _) = again.join(cluster.places[0].addr, token).await.unwrap();
     assert!(fresh > number);
     cluster.nodes.push(again.open().await);
@@ -100,7 +150,11 @@ async fn the_last_voter_and_a_stranger_cannot_be_removed() {
     let node = place.open().await;
     let error = node.remove_node(node.id()).await.unwrap().unwrap_err();
     assert!(error.contains("last voter"), "{error}");
-    let error = node.remove_node(vipd_core::id::NodeId(99)).await.unwrap().unwrap_err();
+    let error = node
+        .remove_node(vipd_core::id::NodeId(99))
+        .await
+        .unwrap()
+        .unwrap_err();
     assert!(error.contains("no node with number 99"), "{error}");
     node.shutdown().await;
 }
@@ -110,7 +164,10 @@ async fn an_agent_follows_proposes_and_resumes_with_another_voter() {
     let mut cluster = Cluster::of(3).await;
     done(cluster.nodes[0].propose(pool("first", 1)).await.unwrap());
     let place = Place::new("a1");
-    let token = cluster.nodes[1].issue_token(Role::Agent, HOUR, 1).await.unwrap();
+    let token = cluster.nodes[1]
+        .issue_token(Role::Agent, HOUR, 1)
+        .await
+        .unwrap();
     let (number, role) = place.join(cluster.places[1].addr, token).await.unwrap();
     assert_eq!(role, Role::Agent);
     let agent = place.open().await;
@@ -118,7 +175,12 @@ async fn an_agent_follows_proposes_and_resumes_with_another_voter() {
     done(agent.propose(pool("second", 2)).await.unwrap());
     agent.linearizable().await.unwrap();
     assert!(has_pool(&agent, "second"));
-    assert!(agent.persist_fence(number, vipd_core::id::Epoch(1)).await.is_err());
+    assert!(
+        agent
+            .persist_fence(number, vipd_core::id::Epoch(1))
+            .await
+            .is_err()
+    );
 
     // Whichever voter it follows: two of three go and come back, one after the other.
     for i in [0, 1] {
@@ -131,8 +193,15 @@ async fn an_agent_follows_proposes_and_resumes_with_another_voter() {
     }
     agent.shutdown().await;
     let agent = place.open().await;
-    until("a restarted agent has the state again", || has_pool(&agent, "while-1-away")).await;
-    assert_eq!(cluster.nodes[0].status().voters.len(), 3, "an agent is no Raft member");
+    until("a restarted agent has the state again", || {
+        has_pool(&agent, "while-1-away")
+    })
+    .await;
+    assert_eq!(
+        cluster.nodes[0].status().voters.len(),
+        3,
+        "an agent is no Raft member"
+    );
     agent.shutdown().await;
     cluster.down().await;
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep_until, timeout, Instant};
+use tokio::time::{Instant, sleep_until, timeout};
 use vipd_core::codec::Wire;
 use vipd_core::id::NodeId;
 
@@ -22,7 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Feeds `agent` over `stream` until one of them is gone.
 pub(crate) async fn feed(core: Arc<Core>, agent: NodeId, mut stream: Feeder) -> io::Result<()> {
-    let Some(voter) = &core.voter else { return Err(io::Error::other("an agent feeds nobody")) };
+    let Some(voter) = &core.voter else {
+        return Err(io::Error::other("an agent feeds nobody"));
+    };
     let bytes = timeout(PATIENCE, read_frame(&mut stream, 64)).await??;
     let From(mut at) = From::from_bytes(&bytes).map_err(invalid)?;
     tracing::info!(%agent, from = at.map_or(0, |id| id.index), "an agent follows");

@@ -33,7 +33,8 @@ pub(crate) async fn follow(core: Arc<Core>) {
             let error = follow_one(&core, voter).await;
             tracing::debug!(%voter, ?error, "the stream ended; going to another voter");
         }
-        core.leader.send_if_modified(|leader| leader.take().is_some());
+        core.leader
+            .send_if_modified(|leader| leader.take().is_some());
         turn = turn.wrapping_add(1);
         sleep(PAUSE).await;
     }
@@ -41,8 +42,18 @@ pub(crate) async fn follow(core: Arc<Core>) {
 
 /// The voters by the state, or by what the join answered and was seen last.
 fn voters(core: &Core) -> Vec<NodeId> {
-    let known: Vec<NodeId> = core.shared.read().membership.voter_ids().map(NodeId).collect();
-    if known.is_empty() { core.directory.hints() } else { known }
+    let known: Vec<NodeId> = core
+        .shared
+        .read()
+        .membership
+        .voter_ids()
+        .map(NodeId)
+        .collect();
+    if known.is_empty() {
+        core.directory.hints()
+    } else {
+        known
+    }
 }
 
 async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
@@ -66,7 +77,8 @@ async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
                 patience = FIRST;
             }
             Feed::Alive { leader } => {
-                core.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+                core.leader
+                    .send_if_modified(|known| std::mem::replace(known, leader) != leader);
                 remember(core, &mut known).await;
             }
         }
@@ -78,7 +90,10 @@ fn apply(core: &Core, entries: &[Entry]) -> io::Result<()> {
         for entry in entries {
             let next = replica.applied.map_or(0, |id| id.index + 1);
             if entry.log_id.index != next {
-                return Err(io::Error::other(format!("entry {} came, {next} was next", entry.log_id.index)));
+                return Err(io::Error::other(format!(
+                    "entry {} came, {next} was next",
+                    entry.log_id.index
+                )));
             }
             replica.apply(entry);
         }
@@ -93,7 +108,9 @@ async fn remember(core: &Core, known: &mut Vec<(NodeId, std::net::SocketAddr)>) 
     let now: Vec<_> = {
         let replica = core.shared.read();
         let nodes = replica.membership.membership().nodes();
-        nodes.map(|(id, member)| (NodeId(*id), member.peer)).collect()
+        nodes
+            .map(|(id, member)| (NodeId(*id), member.peer))
+            .collect()
     };
     if now.is_empty() || now == *known {
         return;

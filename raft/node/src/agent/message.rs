@@ -4,7 +4,9 @@ use bytes::Bytes;
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::id::NodeId;
 
-use crate::raft_wire::{get_entry, get_opt_log_id, get_snapshot_meta, put_entry, put_opt_log_id, put_snapshot_meta};
+use crate::raft_wire::{
+    get_entry, get_opt_log_id, get_snapshot_meta, put_entry, put_opt_log_id, put_snapshot_meta,
+};
 use crate::types::{Entry, LogId, SnapshotMeta};
 
 /// From the agent, once: the last entry it has applied.
@@ -57,13 +59,21 @@ impl Wire for Feed {
         match u8::decode(input)? {
             0 => {
                 let meta = get_snapshot_meta(input)?;
-                Ok(Self::Snapshot { meta, body: Bytes::copy_from_slice(input.raw(input.left())?) })
+                Ok(Self::Snapshot {
+                    meta,
+                    body: Bytes::copy_from_slice(input.raw(input.left())?),
+                })
             }
             1 => {
                 let n = input.count()?;
-                (0..n).map(|_| get_entry(input)).collect::<Result<_, _>>().map(Self::Entries)
+                (0..n)
+                    .map(|_| get_entry(input))
+                    .collect::<Result<_, _>>()
+                    .map(Self::Entries)
             }
-            2 => Ok(Self::Alive { leader: Option::decode(input)? }),
+            2 => Ok(Self::Alive {
+                leader: Option::decode(input)?,
+            }),
             tag => Err(DecodeError::Tag { of: "feed", tag }),
         }
     }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType, SubjectPublicKeyInfo, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType, SubjectPublicKeyInfo, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use vipd_core::id::NodeId;
@@ -35,14 +35,23 @@ impl Authority {
         let mut params = base();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, format!("vipd cluster {}", hex::encode(cluster)));
+        params.distinguished_name.push(
+            DnType::CommonName,
+            format!("vipd cluster {}", hex::encode(cluster)),
+        );
         let certificate = params.self_signed(&key)?;
-        Ok(Self { certificate: certificate.der().clone(), key: Some(key.serialize_der()) })
+        Ok(Self {
+            certificate: certificate.der().clone(),
+            key: Some(key.serialize_der()),
+        })
     }
 
     /// An authority from its parts.
     pub(crate) fn from_parts(certificate: Vec<u8>, key: Option<Vec<u8>>) -> Self {
-        Self { certificate: certificate.into(), key }
+        Self {
+            certificate: certificate.into(),
+            key,
+        }
     }
 
     pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
@@ -61,27 +70,49 @@ impl Authority {
     /// A certificate for `subject` over the public key `spki` (SubjectPublicKeyInfo, DER); `None` if this node
     /// does not hold the CA's key. Nothing of what the certificate says is the applicant's choice but its
     /// addresses; its name must not look like one of the cluster's own.
-    pub(crate) fn sign(&self, subject: &Subject<'_>, spki: &[u8]) -> Option<Result<Vec<u8>, rcgen::Error>> {
+    pub(crate) fn sign(
+        &self,
+        subject: &Subject<'_>,
+        spki: &[u8],
+    ) -> Option<Result<Vec<u8>, rcgen::Error>> {
         let key = self.key.as_ref()?;
         Some(self.issue(subject, spki, key))
     }
 
-    fn issue(&self, subject: &Subject<'_>, spki: &[u8], key: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+    fn issue(
+        &self,
+        subject: &Subject<'_>,
+        spki: &[u8],
+        key: &[u8],
+    ) -> Result<Vec<u8>, rcgen::Error> {
         let issuer_key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.to_vec()))?;
         let issuer = Issuer::from_ca_cert_der(&self.certificate, issuer_key)?;
-        let mut names = vec![node_dns(subject.cluster, subject.node), ANY_MEMBER.into(), "localhost".into()];
+        let mut names = vec![
+            node_dns(subject.cluster, subject.node),
+            ANY_MEMBER.into(),
+            "localhost".into(),
+        ];
         if !subject.name.as_str().ends_with(".vipd") {
             names.push(subject.name.to_string());
         }
         let mut params = base();
         for name in names {
-            params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
+            params
+                .subject_alt_names
+                .push(SanType::DnsName(name.try_into()?));
         }
-        params.subject_alt_names.extend(subject.addresses.iter().copied().map(SanType::IpAddress));
+        params
+            .subject_alt_names
+            .extend(subject.addresses.iter().copied().map(SanType::IpAddress));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         params.use_authority_key_identifier_extension = true;
-        params.distinguished_name.push(DnType::CommonName, subject.name.to_string());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, subject.name.to_string());
         let spki = SubjectPublicKeyInfo::from_der(spki)?;
         Ok(params.signed_by(&spki, &issuer)?.der().to_vec())
     }

@@ -23,11 +23,15 @@ const VERSION: u8 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// There is none.
-    #[error("{0} holds no node yet; make the first one with `vipd init`, a further one with `vipd join`")]
+    #[error(
+        "{0} holds no node yet; make the first one with `vipd init`, a further one with `vipd join`"
+    )]
     Missing(PathBuf),
     /// The file does not decode.
-    #[error("{path} is damaged: {reason}. Next: put back a copy of it, or remove the node from the cluster, move \
-             the data directory away and `vipd join` again as a new member")]
+    #[error(
+        "{path} is damaged: {reason}. Next: put back a copy of it, or remove the node from the cluster, move \
+             the data directory away and `vipd join` again as a new member"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -55,14 +59,24 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(IdentityError::Missing(data_dir.to_path_buf()));
             }
-            Err(source) => return Err(IdentityError::Io { what: "read", path, source }),
+            Err(source) => {
+                return Err(IdentityError::Io {
+                    what: "read",
+                    path,
+                    source,
+                });
+            }
         };
         decode(&bytes).map_err(|reason| IdentityError::Damaged { path, reason })
     }
 
     /// Keeps this identity in `data_dir`, durably, and the CA's certificate beside it for people to use.
     pub(crate) fn save(&self, data_dir: &Path) -> Result<(), IdentityError> {
-        replace(&data_dir.join("ca.pem"), self.authority.pem().as_bytes(), 0o644)?;
+        replace(
+            &data_dir.join("ca.pem"),
+            self.authority.pem().as_bytes(),
+            0o644,
+        )?;
         replace(&data_dir.join(IDENTITY), &encode(self), 0o600)
     }
 }
@@ -76,13 +90,21 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Identi
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&aside)?;
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(mode)
+            .open(&aside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&aside, path)?;
         File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
     };
-    write().map_err(|source| IdentityError::Io { what: "write", path: path.to_path_buf(), source })
+    write().map_err(|source| IdentityError::Io {
+        what: "write",
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 fn encode(identity: &Identity) -> Vec<u8> {
@@ -114,14 +136,23 @@ fn decode(bytes: &[u8]) -> Result<Identity, DecodeError> {
     }
     match u8::decode(&mut input)? {
         VERSION => {}
-        tag => return Err(DecodeError::Tag { of: "identity", tag }),
+        tag => {
+            return Err(DecodeError::Tag {
+                of: "identity",
+                tag,
+            });
+        }
     }
     let crc = u32::decode(&mut input)?;
     if crc32c::crc32c(&bytes[bytes.len() - input.left()..]) != crc {
         return Err(DecodeError::Invalid("checksum"));
     }
     let cluster = <[u8; 16]>::decode(&mut input)?;
-    let (node, name, role) = (NodeId::decode(&mut input)?, Name::decode(&mut input)?, Role::decode(&mut input)?);
+    let (node, name, role) = (
+        NodeId::decode(&mut input)?,
+        Name::decode(&mut input)?,
+        Role::decode(&mut input)?,
+    );
     let peer = SocketAddr::decode(&mut input)?;
     let (ca, ca_key) = (get_bytes(&mut input)?, get_bytes(&mut input)?);
     let identity = Identity {

@@ -70,15 +70,21 @@ pub fn peer_address(dir: &Path) -> Result<SocketAddr, IdentityError> {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// There is one already.
-    #[error("{0} holds a node already, and nothing was changed; start it with `vipd run`, or choose another data \
-             directory")]
+    #[error(
+        "{0} holds a node already, and nothing was changed; start it with `vipd run`, or choose another data \
+             directory"
+    )]
     Exists(PathBuf),
     /// Peers could never reach it there.
-    #[error("{0} is no address at which peers can reach this node; listen on (or advertise) one of its own \
-             addresses with a port")]
+    #[error(
+        "{0} is no address at which peers can reach this node; listen on (or advertise) one of its own \
+             addresses with a port"
+    )]
     Unreachable(SocketAddr),
     /// The directory cannot be used.
-    #[error("cannot use the data directory {path}: {source}; make it writable for the user that runs vipd")]
+    #[error(
+        "cannot use the data directory {path}: {source}; make it writable for the user that runs vipd"
+    )]
     DataDir {
         /// Which.
         path: PathBuf,
@@ -109,9 +115,18 @@ pub fn init(options: &Init) -> Result<Initialized, InitError> {
     rng.fill_bytes(&mut beat_secret);
     let authority = Authority::generate(&cluster)?;
     let key = KeyPair::generate()?;
-    let mut addresses = vec![options.peer.ip(), IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
+    let mut addresses = vec![
+        options.peer.ip(),
+        IpAddr::from([127, 0, 0, 1]),
+        IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+    ];
     addresses.extend(options.addresses.iter().filter(|ip| !ip.is_unspecified()));
-    let subject = Subject { cluster: &cluster, node: NodeId(1), name: &options.name, addresses: &addresses };
+    let subject = Subject {
+        cluster: &cluster,
+        node: NodeId(1),
+        name: &options.name,
+        addresses: &addresses,
+    };
     let certificate = authority
         .sign(&subject, &public_key_of(&key))
         .expect("an authority just generated holds its key")?;
@@ -136,24 +151,41 @@ pub fn init(options: &Init) -> Result<Initialized, InitError> {
     let at = now();
     let valid = u64::try_from(JOIN_TOKEN.0.as_millis()).unwrap_or(u64::MAX);
     let expires = Millis(at.0.saturating_add(valid));
-    let join_token = Token::generate(Role::Voter, expires, fingerprint(identity.authority.certificate()));
+    let join_token = Token::generate(
+        Role::Voter,
+        expires,
+        fingerprint(identity.authority.certificate()),
+    );
     let admit = Command::PutJoinToken {
         token: join_token.hash(),
         role: join_token.role,
         expires,
         uses: JOIN_TOKEN.1,
     };
-    let commands = [bootstrap, admit].into_iter().chain(options.first.iter().cloned());
-    let requests = commands.map(|command| Request { id: rand::random(), proposal: Proposal { at, command } });
-    Bootstrap { requests: requests.collect() }.save(&options.data_dir)?;
+    let commands = [bootstrap, admit]
+        .into_iter()
+        .chain(options.first.iter().cloned());
+    let requests = commands.map(|command| Request {
+        id: rand::random(),
+        proposal: Proposal { at, command },
+    });
+    Bootstrap {
+        requests: requests.collect(),
+    }
+    .save(&options.data_dir)?;
     // Last, since it is what makes the directory a node.
     identity.save(&options.data_dir)?;
-    Ok(Initialized { join_token, ca_pem: identity.authority.pem() })
+    Ok(Initialized {
+        join_token,
+        ca_pem: identity.authority.pem(),
+    })
 }
 
 /// The wall clock, for log entries.
 pub(crate) fn now() -> Millis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -163,9 +195,15 @@ pub(crate) fn take_data_dir(dir: &Path) -> Result<(), InitError> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|source| InitError::DataDir { path: dir.to_path_buf(), source })?;
+        .map_err(|source| InitError::DataDir {
+            path: dir.to_path_buf(),
+            source,
+        })?;
     let holds = |name: &str| dir.join(name).symlink_metadata().is_ok();
-    if [super::IDENTITY, "log", "log.witness", "snapshots"].into_iter().any(holds) {
+    if [super::IDENTITY, "log", "log.witness", "snapshots"]
+        .into_iter()
+        .any(holds)
+    {
         return Err(InitError::Exists(dir.to_path_buf()));
     }
     Ok(())
@@ -191,9 +229,17 @@ impl Bootstrap {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(IdentityError::Io { what: "read", path, source }),
+            Err(source) => {
+                return Err(IdentityError::Io {
+                    what: "read",
+                    path,
+                    source,
+                });
+            }
         };
-        let decode = |bytes: &[u8]| -> Result<Vec<Request>, DecodeError> { Vec::decode(&mut Reader::new(bytes)) };
+        let decode = |bytes: &[u8]| -> Result<Vec<Request>, DecodeError> {
+            Vec::decode(&mut Reader::new(bytes))
+        };
         decode(&bytes)
             .map(|requests| Some(Self { requests }))
             .map_err(|reason| IdentityError::Damaged { path, reason })
@@ -202,6 +248,10 @@ impl Bootstrap {
     /// Forgets them, once they are applied.
     pub(crate) fn done(data_dir: &Path) -> Result<(), IdentityError> {
         let path = data_dir.join(BOOTSTRAP);
-        fs::remove_file(&path).map_err(|source| IdentityError::Io { what: "remove", path, source })
+        fs::remove_file(&path).map_err(|source| IdentityError::Io {
+            what: "remove",
+            path,
+            source,
+        })
     }
 }

@@ -54,7 +54,10 @@ pub(crate) struct Identity {
 impl Identity {
     /// The certificate chain to present: the node's, then the CA's, which a joiner compares with its token.
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.certificate.clone().into(), self.authority.certificate().clone()]
+        vec![
+            self.certificate.clone().into(),
+            self.authority.certificate().clone(),
+        ]
     }
 
     /// The private key of the certificate.

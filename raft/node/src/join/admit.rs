@@ -23,14 +23,28 @@ pub(crate) async fn admit(node: &RaftNode, ask: JoinAsk) -> Result<JoinAnswer, S
         beat_key: ask.beat_key,
     };
     let patience = node.core.settings.patience;
-    let outcome = node.propose_numbered(ask.id, command, patience).await.map_err(|error| error.to_string())?;
+    let outcome = node
+        .propose_numbered(ask.id, command, patience)
+        .await
+        .map_err(|error| error.to_string())?;
     let (number, role) = match outcome.map_err(|rejection| rejection.to_string())? {
         Applied::Joined { node, role } => (node, role),
-        other @ Applied::Done { .. } => return Err(format!("the cluster answered {other:?} to a join")),
+        other @ Applied::Done { .. } => {
+            return Err(format!("the cluster answered {other:?} to a join"));
+        }
     };
-    let mut addresses: Vec<IpAddr> = vec![ask.peer.ip(), [127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
+    let mut addresses: Vec<IpAddr> = vec![
+        ask.peer.ip(),
+        [127, 0, 0, 1].into(),
+        std::net::Ipv6Addr::LOCALHOST.into(),
+    ];
     addresses.extend(ask.addresses.into_iter().filter(|ip| !ip.is_unspecified()));
-    let subject = Subject { cluster: &identity.cluster, node: number, name: &ask.name, addresses: &addresses };
+    let subject = Subject {
+        cluster: &identity.cluster,
+        node: number,
+        name: &ask.name,
+        addresses: &addresses,
+    };
     let certificate = match identity.authority.sign(&subject, &ask.spki) {
         Some(Ok(certificate)) => certificate,
         Some(Err(error)) => return Err(format!("the key cannot be certified: {error}")),
@@ -42,15 +56,22 @@ pub(crate) async fn admit(node: &RaftNode, ask: JoinAsk) -> Result<JoinAnswer, S
         node: number,
         role,
         certificate,
-        ca_key: role.votes().then(|| identity.authority.key().map(<[u8]>::to_vec)).flatten(),
+        ca_key: role
+            .votes()
+            .then(|| identity.authority.key().map(<[u8]>::to_vec))
+            .flatten(),
         members: members(node),
     })
 }
 
 fn members(node: &RaftNode) -> Vec<(NodeId, std::net::SocketAddr)> {
     let replica = node.core.shared.read();
-    let mut known: Vec<_> =
-        replica.membership.membership().nodes().map(|(id, member)| (NodeId(*id), member.peer)).collect();
+    let mut known: Vec<_> = replica
+        .membership
+        .membership()
+        .nodes()
+        .map(|(id, member)| (NodeId(*id), member.peer))
+        .collect();
     if known.is_empty() {
         known.push((node.id(), node.peer()));
     }

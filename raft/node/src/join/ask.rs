@@ -16,8 +16,13 @@ use vipd_core::name::Name;
 use vipd_core::node::Role;
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use crate::identity::{ANY_MEMBER, Authority, Identity, InitError, now, public_key_of, server_name, take_data_dir};
-use crate::peer::{Hello, JoinAnswer, JoinAsk, Lane, PROTOCOL, get_welcome, joiner_config, open_stream, read_frame, write_frame};
+use crate::identity::{
+    ANY_MEMBER, Authority, Identity, InitError, now, public_key_of, server_name, take_data_dir,
+};
+use crate::peer::{
+    Hello, JoinAnswer, JoinAsk, Lane, PROTOCOL, get_welcome, joiner_config, open_stream,
+    read_frame, write_frame,
+};
 use crate::token::Token;
 
 /// How long the connection, and then the answer, may take.
@@ -52,8 +57,10 @@ pub enum JoinError {
     #[error("the token has expired; make a new one with `vipd token` on a member")]
     Expired,
     /// Nobody answers there.
-    #[error("cannot reach a member at {addr}: {source}; check the address (its [cluster] listen), that vipd runs \
-             there, and the firewall")]
+    #[error(
+        "cannot reach a member at {addr}: {source}; check the address (its [cluster] listen), that vipd runs \
+             there, and the firewall"
+    )]
     Unreachable {
         /// Where.
         addr: SocketAddr,
@@ -61,8 +68,10 @@ pub enum JoinError {
         source: io::Error,
     },
     /// The node there is of another cluster.
-    #[error("the node at {0} does not belong to the cluster of this token (its CA is another); use a token made by \
-             that cluster, or the address of the token's cluster")]
+    #[error(
+        "the node at {0} does not belong to the cluster of this token (its CA is another); use a token made by \
+             that cluster, or the address of the token's cluster"
+    )]
     WrongCluster(SocketAddr),
     /// The cluster said no.
     #[error("{addr} did not admit this node: {why}")]
@@ -120,7 +129,9 @@ pub async fn join(options: &Join) -> Result<(NodeId, Role), JoinError> {
         beat_secret,
         members: answer.members,
     };
-    identity.save(&options.data_dir).map_err(InitError::Identity)?;
+    identity
+        .save(&options.data_dir)
+        .map_err(InitError::Identity)?;
     Ok((answer.node, answer.role))
 }
 
@@ -128,20 +139,31 @@ pub async fn join(options: &Join) -> Result<(NodeId, Role), JoinError> {
 async fn exchange(options: &Join, ask: &JoinAsk) -> Result<(JoinAnswer, Vec<u8>), JoinError> {
     let addr = options.addr;
     let unreachable = |source| JoinError::Unreachable { addr, source };
-    let config = joiner_config(options.token.fingerprint).map_err(|error| unreachable(io::Error::other(error)))?;
+    let config = joiner_config(options.token.fingerprint)
+        .map_err(|error| unreachable(io::Error::other(error)))?;
     let connector = TlsConnector::from(Arc::new(config));
     let opened = open_stream(&connector, addr, server_name(ANY_MEMBER.into()), CONNECT).await;
     let mut stream = opened.map_err(|error| {
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
             Some(rustls::Error::InvalidCertificate(_)) => JoinError::WrongCluster(addr),
             _ => unreachable(error),
         }
     })?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let pinned = chain.iter().find(|cert| crate::identity::fingerprint(cert) == options.token.fingerprint);
-    let ca = pinned.map(|cert| cert.to_vec()).ok_or(JoinError::WrongCluster(addr))?;
-    let hello = Hello { protocol: PROTOCOL, lane: Lane::Join, caller: None };
+    let pinned = chain
+        .iter()
+        .find(|cert| crate::identity::fingerprint(cert) == options.token.fingerprint);
+    let ca = pinned
+        .map(|cert| cert.to_vec())
+        .ok_or(JoinError::WrongCluster(addr))?;
+    let hello = Hello {
+        protocol: PROTOCOL,
+        lane: Lane::Join,
+        caller: None,
+    };
     let talk = async {
         write_frame(&mut stream, &hello.to_bytes()).await?;
         let welcome = read_frame(&mut stream, FRAME).await?;
@@ -149,12 +171,19 @@ async fn exchange(options: &Join, ask: &JoinAsk) -> Result<(JoinAnswer, Vec<u8>)
         Ok::<_, io::Error>((welcome, read_frame(&mut stream, FRAME).await))
     };
     let late = |_| unreachable(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
-    let (welcome, answer) = timeout(ANSWER, talk).await.map_err(late)?.map_err(unreachable)?;
+    let (welcome, answer) = timeout(ANSWER, talk)
+        .await
+        .map_err(late)?
+        .map_err(unreachable)?;
     let garbled = |why: String| JoinError::Garbled { addr, why };
     if let Err(refused) = get_welcome(&welcome).map_err(|error| garbled(error.to_string()))? {
-        return Err(JoinError::Refused { addr, why: refused.to_string() });
+        return Err(JoinError::Refused {
+            addr,
+            why: refused.to_string(),
+        });
     }
     let answer = answer.map_err(unreachable)?;
-    let answer = Result::<JoinAnswer, String>::from_bytes(&answer).map_err(|error| garbled(error.to_string()))?;
+    let answer = Result::<JoinAnswer, String>::from_bytes(&answer)
+        .map_err(|error| garbled(error.to_string()))?;
     Ok((answer.map_err(|why| JoinError::Refused { addr, why })?, ca))
 }

@@ -61,12 +61,22 @@ mod tests {
     fn the_window_is_bounded_and_survives_encoding() {
         let mut recent = Recent::default();
         for n in 0..KEEP as u128 + 10 {
-            recent.insert(n, Ok(Applied::Done { revision: Revision(n as u64) }));
+            recent.insert(
+                n,
+                Ok(Applied::Done {
+                    revision: Revision(n as u64),
+                }),
+            );
         }
         let copy = Recent::from_bytes(&recent.to_bytes()).unwrap();
         assert_eq!(copy.order.len(), KEEP);
         assert_eq!(copy.outcomes.len(), KEEP);
         assert!(copy.get(9).is_none());
-        assert_eq!(copy.get(10), Some(&Ok(Applied::Done { revision: Revision(10) })));
+        assert_eq!(
+            copy.get(10),
+            Some(&Ok(Applied::Done {
+                revision: Revision(10)
+            }))
+        );
     }
 }

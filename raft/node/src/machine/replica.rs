@@ -55,7 +55,10 @@ impl Replica {
 
     /// What a snapshot says of itself.
     pub(crate) fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
+        SnapshotMeta {
+            last_log_id: self.applied,
+            last_membership: self.membership.clone(),
+        }
     }
 
     /// What a snapshot holds.
@@ -72,11 +75,21 @@ impl Replica {
         let mut input = Reader::new(body);
         match u8::decode(&mut input)? {
             VERSION => {}
-            tag => return Err(DecodeError::Tag { of: "snapshot", tag }),
+            tag => {
+                return Err(DecodeError::Tag {
+                    of: "snapshot",
+                    tag,
+                });
+            }
         }
         let (state, recent) = (State::decode(&mut input)?, Recent::decode(&mut input)?);
         match input.left() {
-            0 => Ok(Self { state, applied: meta.last_log_id, membership: meta.last_membership.clone(), recent }),
+            0 => Ok(Self {
+                state,
+                applied: meta.last_log_id,
+                membership: meta.last_membership.clone(),
+                recent,
+            }),
             n => Err(DecodeError::Trailing(n)),
         }
     }
@@ -91,7 +104,10 @@ pub(crate) struct Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { replica: Arc::default(), applied: Arc::new(watch::Sender::new(0)) }
+        Self {
+            replica: Arc::default(),
+            applied: Arc::new(watch::Sender::new(0)),
+        }
     }
 }
 
@@ -110,7 +126,8 @@ impl Shared {
     /// Tells the watchers how far the replica has come.
     pub(crate) fn announce(&self) {
         let index = self.read().applied.map_or(0, |id| id.index);
-        self.applied.send_if_modified(|seen| std::mem::replace(seen, index) != index);
+        self.applied
+            .send_if_modified(|seen| std::mem::replace(seen, index) != index);
     }
 
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {
@@ -147,6 +164,9 @@ impl SharedState {
     /// What `view` makes of the state, and the index of the last entry in it.
     pub fn view<R>(&self, view: impl FnOnce(&State) -> R) -> (u64, R) {
         let replica = self.0.read();
-        (replica.applied.map_or(0, |id| id.index), view(&replica.state))
+        (
+            replica.applied.map_or(0, |id| id.index),
+            view(&replica.state),
+        )
     }
 }

@@ -31,7 +31,10 @@ impl SnapshotDir {
 
     /// Keeps this snapshot in place of every older one. Durable when it returns. Blocks.
     pub(crate) fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
-        let id = meta.last_log_id.map_or_else(|| "0-0".into(), |id| format!("{}-{}", id.index, term_of(&id)));
+        let id = meta.last_log_id.map_or_else(
+            || "0-0".into(),
+            |id| format!("{}-{}", id.index, term_of(&id)),
+        );
         let path = self.0.join(format!("{id}{SUFFIX}"));
         let aside = path.with_extension("new");
         let mut head = Writer::new();
@@ -39,7 +42,12 @@ impl SnapshotDir {
         let head = head.finish();
         let crc = crc32c::crc32c_append(crc32c::crc32c(&head), body);
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&aside)?;
             file.write_all(&MAGIC.to_be_bytes())?;
             file.write_all(&crc.to_be_bytes())?;
             file.write_all(&head)?;
@@ -70,7 +78,10 @@ impl SnapshotDir {
                     ),
                 )
             })?;
-            if newest.as_ref().is_none_or(|(meta, _)| meta.last_log_id < found.0.last_log_id) {
+            if newest
+                .as_ref()
+                .is_none_or(|(meta, _)| meta.last_log_id < found.0.last_log_id)
+            {
                 newest = Some(found);
             }
         }
@@ -104,7 +115,10 @@ fn decode(bytes: Bytes) -> Result<(SnapshotMeta, Bytes), DecodeError> {
 }
 
 fn on(what: &str, path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {what} {}: {error}", path.display()))
+    io::Error::new(
+        error.kind(),
+        format!("cannot {what} {}: {error}", path.display()),
+    )
 }
 
 #[cfg(test)]
@@ -113,7 +127,10 @@ mod tests {
     use crate::types::log_id;
 
     fn meta(index: u64) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: Some(log_id(3, index)), ..SnapshotMeta::default() }
+        SnapshotMeta {
+            last_log_id: Some(log_id(3, index)),
+            ..SnapshotMeta::default()
+        }
     }
 
     #[test]
@@ -139,7 +156,10 @@ mod tests {
         bytes[last] ^= 1;
         fs::write(&path, bytes).unwrap();
         let error = dir.load().unwrap_err().to_string();
-        assert!(error.contains("is damaged") && error.contains("vipd join"), "{error}");
+        assert!(
+            error.contains("is damaged") && error.contains("vipd join"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -39,7 +39,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         save(&self.dir, &self.meta, &self.body).await?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: self.body.clone() })
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: self.body.clone(),
+        })
     }
 }
 
@@ -79,12 +82,24 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         let replica = self.shared.read();
-        Builder { meta: replica.meta(), body: replica.body(), dir: self.dir.clone() }
+        Builder {
+            meta: replica.meta(),
+            body: replica.body(),
+            dir: self.dir.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
-        let restored = Replica::restore(meta, &snapshot)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is unreadable: {error}")))?;
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Bytes,
+    ) -> Result<(), io::Error> {
+        let restored = Replica::restore(meta, &snapshot).map_err(|error| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the snapshot is unreadable: {error}"),
+            )
+        })?;
         save(&self.dir, meta, &snapshot).await?;
         self.shared.write(|replica| *replica = restored);
         self.shared.announce();
@@ -104,6 +119,10 @@ async fn save(dir: &SnapshotDir, meta: &SnapshotMeta, body: &Bytes) -> io::Resul
 }
 
 /// Disk work off the executor's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }

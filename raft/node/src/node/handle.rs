@@ -141,14 +141,21 @@ impl RaftNode {
     pub async fn persist_fence(&self, node: NodeId, epoch: Epoch) -> io::Result<()> {
         match &self.core.voter {
             Some(voter) => voter.store.persist_fence(node, epoch).await,
-            None => Err(io::Error::new(io::ErrorKind::Unsupported, "an agent fences nobody: it has no vote")),
+            None => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "an agent fences nobody: it has no vote",
+            )),
         }
     }
 
     /// The newest epoch of each node that this voter has fenced.
     #[must_use]
     pub fn fences(&self) -> BTreeMap<NodeId, Epoch> {
-        self.core.voter.as_ref().map(|voter| voter.log.fences()).unwrap_or_default()
+        self.core
+            .voter
+            .as_ref()
+            .map(|voter| voter.log.fences())
+            .unwrap_or_default()
     }
 
     /// Stops taking part: closes the listener, stops Raft, flushes and releases the store.
@@ -168,9 +175,18 @@ impl RaftNode {
         let core = self.core.clone();
         let flush = tokio::task::spawn_blocking(move || {
             if let Some(voter) = &core.voter {
-                voter.io.lock().unwrap_or_else(PoisonError::into_inner).stop();
+                voter
+                    .io
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .stop();
             }
-            drop(core.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+            drop(
+                core.lock
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
         });
         if flush.await.is_err() {
             tracing::error!("stopping the log thread panicked");
@@ -202,6 +218,8 @@ impl Core {
 
 impl std::fmt::Debug for RaftNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RaftNode").field("identity", &self.core.identity).finish_non_exhaustive()
+        f.debug_struct("RaftNode")
+            .field("identity", &self.core.identity)
+            .finish_non_exhaustive()
     }
 }

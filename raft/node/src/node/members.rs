@@ -17,9 +17,9 @@ use vipd_core::id::NodeId;
 use vipd_core::node::Lease;
 use vipd_core::rejection::Rejection;
 
+use super::ProposeError;
 use super::handle::{Core, RaftNode, Voter};
 use super::propose::{Attempt, write};
-use super::ProposeError;
 use crate::peer::{Request as Ask, Response};
 use crate::types::{Member, Metrics};
 
@@ -62,7 +62,13 @@ fn next_step(view: &View<'_>) -> Option<Step> {
         view.wanted.contains_key(id) && matched.is_some_and(|at| at + CAUGHT_UP >= view.last)
     };
     // One at a time: each makes the majority harder to reach until it is really there.
-    let ready: BTreeSet<NodeId> = view.learners.iter().filter(ready).take(room.min(1)).copied().collect();
+    let ready: BTreeSet<NodeId> = view
+        .learners
+        .iter()
+        .filter(ready)
+        .take(room.min(1))
+        .copied()
+        .collect();
     (!ready.is_empty()).then_some(Step::Promote(ready))
 }
 
@@ -76,7 +82,9 @@ pub(super) async fn keep(core: Arc<Core>) {
         }
         let Some(voter) = &core.voter else { return };
         let now = voter.raft.metrics().borrow_watched().clone();
-        if now.current_leader == Some(now.id) && now.membership_config == now.committed_membership_config {
+        if now.current_leader == Some(now.id)
+            && now.membership_config == now.committed_membership_config
+        {
             reconcile(&core, voter, &now).await;
         }
         core.directory.keep_only(|node| still_wanted(&core, node));
@@ -92,11 +100,17 @@ fn still_wanted(core: &Core, node: NodeId) -> bool {
 
 async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
     let wanted: BTreeMap<NodeId, Member> = {
-        let leaving = voter.leaving.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let leaving = voter
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let replica = core.shared.read();
         let nodes = replica.state.nodes().values();
         let staying = nodes.filter(|node| node.role.votes() && !leaving.contains(&node.id));
-        staying.map(|node| (node.id, Member { peer: node.peer })).collect()
+        staying
+            .map(|node| (node.id, Member { peer: node.peer }))
+            .collect()
     };
     let membership = now.membership_config.membership();
     let progress = now.replication.clone().unwrap_or_default();
@@ -104,7 +118,10 @@ async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
         wanted: &wanted,
         voters: membership.voter_ids().map(NodeId).collect(),
         learners: membership.learner_ids().map(NodeId).collect(),
-        matched: progress.iter().filter_map(|(id, at)| Some((NodeId(*id), at.as_ref()?.index))).collect(),
+        matched: progress
+            .iter()
+            .filter_map(|(id, at)| Some((NodeId(*id), at.as_ref()?.index)))
+            .collect(),
         last: now.last_log_index.unwrap_or(0),
     };
     let Some(step) = next_step(&view) else { return };
@@ -124,7 +141,10 @@ async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
     match timeout(CHANGE, change).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the membership change will be tried again"),
-        Err(_) => tracing::warn!(?step, "the membership change takes long; is a majority of the voters up?"),
+        Err(_) => tracing::warn!(
+            ?step,
+            "the membership change takes long; is a majority of the voters up?"
+        ),
     }
 }
 
@@ -135,22 +155,30 @@ impl RaftNode {
     /// # Errors
     /// [`ProposeError`] without a leader; the inner error says in the operator's words why it cannot go.
     pub async fn remove_node(&self, node: NodeId) -> Result<Result<(), String>, ProposeError> {
-        let local = move |own: Self| -> BoxFuture<'static, _> { Box::pin(async move { own.remove_here(node).await }) };
+        let local = move |own: Self| -> BoxFuture<'static, _> {
+            Box::pin(async move { own.remove_here(node).await })
+        };
         let read = |reply| match reply {
             Response::Done => Some(Ok(())),
             Response::Failed(why) => Some(Err(why)),
             _ => None,
         };
         let patience = self.core.settings.patience.max(CHANGE);
-        self.at_leader(Ask::Remove(node), patience, local, read).await
+        self.at_leader(Ask::Remove(node), patience, local, read)
+            .await
     }
 
     /// The same, on the leader.
     pub(super) async fn remove_here(&self, node: NodeId) -> Attempt<Result<(), String>> {
-        let Some(voter) = &self.core.voter else { return Attempt::no_vote() };
+        let Some(voter) = &self.core.voter else {
+            return Attempt::no_vote();
+        };
         let now = voter.raft.metrics().borrow_watched().clone();
         if now.current_leader != Some(now.id) {
-            return Attempt::Elsewhere(now.current_leader.map(NodeId), "this node does not lead".into());
+            return Attempt::Elsewhere(
+                now.current_leader.map(NodeId),
+                "this node does not lead".into(),
+            );
         }
         let name = {
             let replica = self.core.shared.read();
@@ -166,26 +194,54 @@ impl RaftNode {
             record.name.clone()
         };
         if now.membership_config.membership().voter_ids().eq([node.0]) {
-            return Attempt::Done(Err(format!("node {name} is the last voter: a cluster cannot be without one")));
+            return Attempt::Done(Err(format!(
+                "node {name} is the last voter: a cluster cannot be without one"
+            )));
         }
-        voter.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
-        let outcome = self.take_out(voter, node, Command::RemoveNode { node: name }).await;
-        voter.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        voter
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(node);
+        let outcome = self
+            .take_out(voter, node, Command::RemoveNode { node: name })
+            .await;
+        voter
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&node);
         outcome
     }
 
-    async fn take_out(&self, voter: &Voter, node: NodeId, forget: Command) -> Attempt<Result<(), String>> {
+    async fn take_out(
+        &self,
+        voter: &Voter,
+        node: NodeId,
+        forget: Command,
+    ) -> Attempt<Result<(), String>> {
         let gone = BTreeSet::from([node.0]);
         let is_voter = voter.raft.voter_ids().any(|id| id == node.0);
         if is_voter
-            && let Err(error) =
-                voter.raft.change_membership(ChangeMembers::RemoveVoters(gone.clone()), true).await
+            && let Err(error) = voter
+                .raft
+                .change_membership(ChangeMembers::RemoveVoters(gone.clone()), true)
+                .await
         {
             return Attempt::Unsure(format!("taking its vote failed: {error}"));
         }
-        let known = voter.raft.metrics().borrow_watched().membership_config.get_node(&node.0).is_some();
+        let known = voter
+            .raft
+            .metrics()
+            .borrow_watched()
+            .membership_config
+            .get_node(&node.0)
+            .is_some();
         if known
-            && let Err(error) = voter.raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await
+            && let Err(error) = voter
+                .raft
+                .change_membership(ChangeMembers::RemoveNodes(gone), false)
+                .await
         {
             return Attempt::Unsure(format!("ending its replication failed: {error}"));
         }
@@ -194,8 +250,12 @@ impl RaftNode {
         let id = rand::random::<u128>();
         for attempt in 0u128.. {
             match write(self, id.wrapping_add(attempt), forget.clone()).await {
-                Attempt::Done(Ok(_) | Err(Rejection::NotFound { .. })) => return Attempt::Done(Ok(())),
-                Attempt::Done(Err(Rejection::NodeBusy { .. })) if Instant::now() < deadline => sleep(TICK).await,
+                Attempt::Done(Ok(_) | Err(Rejection::NotFound { .. })) => {
+                    return Attempt::Done(Ok(()));
+                }
+                Attempt::Done(Err(Rejection::NodeBusy { .. })) if Instant::now() < deadline => {
+                    sleep(TICK).await
+                }
                 Attempt::Done(Err(rejection)) => return Attempt::Done(Err(rejection.to_string())),
                 Attempt::Elsewhere(who, why) => return Attempt::Elsewhere(who, why),
                 Attempt::Unsure(why) => return Attempt::Unsure(why),
@@ -214,7 +274,9 @@ mod tests {
     }
 
     fn wanted(of: &[u64]) -> BTreeMap<NodeId, Member> {
-        of.iter().map(|id| (NodeId(*id), Member::default())).collect()
+        of.iter()
+            .map(|id| (NodeId(*id), Member::default()))
+            .collect()
     }
 
     #[test]
@@ -227,7 +289,10 @@ mod tests {
             matched: BTreeMap::new(),
             last: 100,
         };
-        assert_eq!(next_step(&view), Some(Step::Learn(NodeId(9), Member::default())));
+        assert_eq!(
+            next_step(&view),
+            Some(Step::Learn(NodeId(9), Member::default()))
+        );
         view.learners = ids(&[9]);
         assert_eq!(next_step(&view), None);
         view.matched = [(NodeId(9), 30)].into();

@@ -15,8 +15,8 @@ mod settings;
 mod status;
 mod tokens;
 
-pub use handle::RaftNode;
 pub(crate) use handle::Core;
+pub use handle::RaftNode;
 pub use open::OpenError;
 pub use propose::ProposeError;
 pub use read::ReadError;

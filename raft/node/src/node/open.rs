@@ -42,7 +42,9 @@ pub enum OpenError {
     #[error("{0}")]
     Snapshot(io::Error),
     /// Its keys cannot be used.
-    #[error("the certificate or key of this node cannot be used: {0}; put back the identity file, or join again")]
+    #[error(
+        "the certificate or key of this node cannot be used: {0}; put back the identity file, or join again"
+    )]
     Tls(rustls::Error),
     /// It cannot listen.
     #[error("cannot listen for peers on {listen}: {source}{}", listen_hint(source))]
@@ -65,7 +67,9 @@ fn listen_hint(source: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => {
             "; another program has that port: stop it, or choose another with [cluster] listen"
         }
-        io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address: correct [cluster] listen",
+        io::ErrorKind::AddrNotAvailable => {
+            "; no interface of this host has that address: correct [cluster] listen"
+        }
         _ => "",
     }
 }
@@ -93,7 +97,11 @@ impl RaftNode {
             identity,
             shared,
         };
-        let core = if core.identity.role.votes() { open_voter(core, tls).await? } else { Arc::new(core) };
+        let core = if core.identity.role.votes() {
+            open_voter(core, tls).await?
+        } else {
+            Arc::new(core)
+        };
         watch_removal(&core);
         if core.voter.is_none() {
             core.spawn(agent::follow(core.clone()));
@@ -109,14 +117,28 @@ impl RaftNode {
     /// Proposes, once, what `vipd init` left to be proposed.
     async fn bootstrap(&self) -> Result<(), OpenError> {
         let data_dir = &self.core.settings.data_dir;
-        let (Some(voter), Some(first)) = (&self.core.voter, Bootstrap::load(data_dir)?) else { return Ok(()) };
+        let (Some(voter), Some(first)) = (&self.core.voter, Bootstrap::load(data_dir)?) else {
+            return Ok(());
+        };
         let fail = |error: String| OpenError::Bootstrap(error);
-        if !voter.raft.is_initialized().await.map_err(|error| fail(error.to_string()))? {
-            let members = std::collections::BTreeMap::from([(self.id().0, Member { peer: self.peer() })]);
-            voter.raft.initialize(members).await.map_err(|error| fail(error.to_string()))?;
+        if !voter
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|error| fail(error.to_string()))?
+        {
+            let members =
+                std::collections::BTreeMap::from([(self.id().0, Member { peer: self.peer() })]);
+            voter
+                .raft
+                .initialize(members)
+                .await
+                .map_err(|error| fail(error.to_string()))?;
         }
         for request in first.requests {
-            let outcome = self.propose_numbered(request.id, request.proposal.command, BOOTSTRAP).await;
+            let outcome = self
+                .propose_numbered(request.id, request.proposal.command, BOOTSTRAP)
+                .await;
             match outcome.map_err(|error| fail(error.to_string()))? {
                 Ok(_) | Err(vipd_core::rejection::Rejection::AlreadyBootstrapped) => {}
                 Err(rejected) => return Err(fail(rejected.to_string())),
@@ -129,21 +151,31 @@ impl RaftNode {
 async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
     let config = core.settings.config(&core.identity.cluster)?;
     let listen = core.settings.listen;
-    let socket = TcpListener::bind(listen).await.map_err(|source| OpenError::Listen { listen, source })?;
+    let socket = TcpListener::bind(listen)
+        .await
+        .map_err(|source| OpenError::Listen { listen, source })?;
     let dir = core.settings.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
         let (disk, recovered) = SledDisk::open(&dir)?;
         let snapshots = SnapshotDir::open(dir.join("snapshots")).map_err(OpenError::Snapshot)?;
         Ok((disk, recovered, snapshots))
     });
-    let (disk, recovered, snapshots) = opened.await.map_err(|panic| OpenError::Raft(panic.to_string()))??;
+    let (disk, recovered, snapshots) = opened
+        .await
+        .map_err(|panic| OpenError::Raft(panic.to_string()))??;
     let io = IoThread::start(disk).map_err(OpenError::Snapshot)?;
     let store = LogStore::new(recovered, &io);
     let machine = StateMachine::new(core.shared.clone(), snapshots);
     let network = Network::new(core.identity.node, core.directory.clone());
-    let raft = openraft::Raft::new(core.identity.node.0, config, network, store.clone(), machine)
-        .await
-        .map_err(|error| OpenError::Raft(error.to_string()))?;
+    let raft = openraft::Raft::new(
+        core.identity.node.0,
+        config,
+        network,
+        store.clone(),
+        machine,
+    )
+    .await
+    .map_err(|error| OpenError::Raft(error.to_string()))?;
     core.shared.announce();
     let voter = Voter {
         raft,
@@ -153,7 +185,10 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
         listener: OnceLock::new(),
         leaving: Mutex::default(),
     };
-    let core = Arc::new(Core { voter: Some(voter), ..core });
+    let core = Arc::new(Core {
+        voter: Some(voter),
+        ..core
+    });
     if let Some(voter) = &core.voter {
         let listener = Listener::start(socket, tls, Arc::new(NodeService::new(&core)))
             .map_err(|source| OpenError::Listen { listen, source })?;
@@ -173,9 +208,13 @@ fn follow_raft(core: &Arc<Core>, voter: &Voter) {
         loop {
             let (leader, fatal) = {
                 let now = metrics.borrow_watched();
-                (now.current_leader.map(NodeId), now.running_state.as_ref().err().map(ToString::to_string))
+                (
+                    now.current_leader.map(NodeId),
+                    now.running_state.as_ref().err().map(ToString::to_string),
+                )
             };
-            own.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+            own.leader
+                .send_if_modified(|known| std::mem::replace(known, leader) != leader);
             if let Some(fatal) = fatal {
                 own.fail(&fatal);
             }
@@ -184,7 +223,11 @@ fn follow_raft(core: &Arc<Core>, voter: &Voter) {
             }
         }
     });
-    let mut store = voter.io.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failed();
+    let mut store = voter
+        .io
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .failed();
     let own = core.clone();
     core.spawn(async move {
         if let Ok(failed) = store.wait_for(Option::is_some).await
@@ -221,8 +264,11 @@ fn lock(data_dir: &Path) -> Result<Flock<File>, StoreError> {
         .map_err(StoreError::io("open", &path))?;
     let mut text = String::new();
     drop(file.read_to_string(&mut text));
-    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| StoreError::InUse { path: path.clone(), pid: text.trim().parse().ok() })?;
+    let mut lock =
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StoreError::InUse {
+            path: path.clone(),
+            pid: text.trim().parse().ok(),
+        })?;
     let write = |lock: &mut Flock<File>| -> io::Result<()> {
         lock.set_len(0)?;
         lock.seek(SeekFrom::Start(0))?;

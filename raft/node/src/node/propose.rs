@@ -33,8 +33,10 @@ pub enum ProposeError {
         last: Option<String>,
     },
     /// It was given to a leader, and no answer came in time.
-    #[error("no answer within {patience:?} ({last}); the command may have been carried out or may yet be. Next: look \
-             at the object, then repeat")]
+    #[error(
+        "no answer within {patience:?} ({last}); the command may have been carried out or may yet be. Next: look \
+             at the object, then repeat"
+    )]
     Unknown {
         /// How long it was tried.
         patience: Duration,
@@ -77,7 +79,8 @@ impl RaftNode {
     /// # Errors
     /// [`ProposeError`] if there is no outcome. That the command was rejected is an outcome.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
-        self.propose_numbered(rand::random(), command, self.core.settings.patience).await
+        self.propose_numbered(rand::random(), command, self.core.settings.patience)
+            .await
     }
 
     pub(crate) async fn propose_numbered(
@@ -88,9 +91,15 @@ impl RaftNode {
     ) -> Result<Outcome, ProposeError> {
         let size = command.to_bytes().len();
         if size > MAX_COMMAND {
-            return Err(ProposeError::TooLarge { size, limit: MAX_COMMAND });
+            return Err(ProposeError::TooLarge {
+                size,
+                limit: MAX_COMMAND,
+            });
         }
-        let ask = Ask::Propose { id, command: command.clone() };
+        let ask = Ask::Propose {
+            id,
+            command: command.clone(),
+        };
         let local = |node: Self| -> BoxFuture<'static, _> {
             let command = command.clone();
             Box::pin(async move { write(&node, id, command).await })
@@ -123,11 +132,15 @@ impl RaftNode {
                 drop(timeout_at(deadline, leader.changed()).await);
                 continue;
             };
-            let left = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT);
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .min(ATTEMPT);
             let attempt = match &self.core.voter {
                 Some(_) if target == self.id() => {
                     let late = |_| Attempt::Unsure("the entry was not committed in time".into());
-                    timeout(left, local(self.clone())).await.unwrap_or_else(late)
+                    timeout(left, local(self.clone()))
+                        .await
+                        .unwrap_or_else(late)
                 }
                 _ => {
                     let lane = self.core.directory.lane(target, Lane::Bulk);
@@ -145,10 +158,15 @@ impl RaftNode {
                     hint = who.filter(|who| *who != target);
                     last = Some(why);
                     if hint.is_none() {
-                        drop(timeout_at(deadline, async { tokio::select! {
-                            _ = leader.changed() => {}
-                            () = sleep(PAUSE) => {}
-                        }}).await);
+                        drop(
+                            timeout_at(deadline, async {
+                                tokio::select! {
+                                    _ = leader.changed() => {}
+                                    () = sleep(PAUSE) => {}
+                                }
+                            })
+                            .await,
+                        );
                     }
                 }
                 Attempt::Unsure(why) => unsure = Some(why),
@@ -175,9 +193,15 @@ impl RaftNode {
     }
 }
 
-fn sort<T>(target: NodeId, reply: Result<Response, CallError>, read: impl Fn(Response) -> Option<T>) -> Attempt<T> {
+fn sort<T>(
+    target: NodeId,
+    reply: Result<Response, CallError>,
+    read: impl Fn(Response) -> Option<T>,
+) -> Attempt<T> {
     match reply {
-        Ok(Response::NotLeader(leader)) => Attempt::Elsewhere(leader, format!("node {target} does not lead")),
+        Ok(Response::NotLeader(leader)) => {
+            Attempt::Elsewhere(leader, format!("node {target} does not lead"))
+        }
         Ok(other) => {
             let why = match &other {
                 Response::Failed(why) => why.clone(),
@@ -192,7 +216,9 @@ fn sort<T>(target: NodeId, reply: Result<Response, CallError>, read: impl Fn(Res
 
 /// Writes through this node's own Raft.
 pub(super) async fn write(node: &RaftNode, id: u128, command: Command) -> Attempt<Outcome> {
-    let Some(voter) = &node.core.voter else { return Attempt::no_vote() };
+    let Some(voter) = &node.core.voter else {
+        return Attempt::no_vote();
+    };
     let proposal = Proposal { at: now(), command };
     match voter.raft.client_write(Request { id, proposal }).await {
         Ok(response) => match response.data.0 {

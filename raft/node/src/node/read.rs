@@ -17,11 +17,15 @@ use crate::peer::{Request as Ask, Response};
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// No leader could vouch for it.
-    #[error("no leader confirmed the read: {0}; a local read (`?consistency=local`) may be stale but works")]
+    #[error(
+        "no leader confirmed the read: {0}; a local read (`?consistency=local`) may be stale but works"
+    )]
     NoLeader(String),
     /// This node is behind.
-    #[error("this node has applied entry {applied}, the read needs {wanted}, and {patience:?} were not enough; ask \
-             another node, or read locally (`?consistency=local`)")]
+    #[error(
+        "this node has applied entry {applied}, the read needs {wanted}, and {patience:?} were not enough; ask \
+             another node, or read locally (`?consistency=local`)"
+    )]
     Behind {
         /// The last entry applied here.
         applied: u64,
@@ -39,22 +43,33 @@ impl RaftNode {
     /// [`ReadError`] if no leader with a majority is found, or this node does not catch up, in time.
     pub async fn linearizable(&self) -> Result<(), ReadError> {
         let patience = self.core.settings.patience;
-        let local = |node: Self| -> BoxFuture<'static, _> { Box::pin(async move { read_index(&node).await }) };
+        let local = |node: Self| -> BoxFuture<'static, _> {
+            Box::pin(async move { read_index(&node).await })
+        };
         let read = |reply| match reply {
             Response::ReadIndex(index) => Some(index),
             _ => None,
         };
-        let wanted = self.at_leader(Ask::ReadIndex, patience, local, read).await.map_err(|error| {
-            ReadError::NoLeader(match error {
-                ProposeError::Unknown { last, .. } => last,
-                ProposeError::NoLeader { last, .. } => last.unwrap_or_else(|| "nobody leads".into()),
-                other => other.to_string(),
-            })
-        })?;
+        let wanted = self
+            .at_leader(Ask::ReadIndex, patience, local, read)
+            .await
+            .map_err(|error| {
+                ReadError::NoLeader(match error {
+                    ProposeError::Unknown { last, .. } => last,
+                    ProposeError::NoLeader { last, .. } => {
+                        last.unwrap_or_else(|| "nobody leads".into())
+                    }
+                    other => other.to_string(),
+                })
+            })?;
         let mut applied = self.core.shared.applied();
         let caught_up = applied.wait_for(|applied| *applied >= wanted);
         if timeout(patience, caught_up).await.is_err() {
-            return Err(ReadError::Behind { applied: *self.core.shared.applied().borrow(), wanted, patience });
+            return Err(ReadError::Behind {
+                applied: *self.core.shared.applied().borrow(),
+                wanted,
+                patience,
+            });
         }
         Ok(())
     }
@@ -62,7 +77,9 @@ impl RaftNode {
 
 /// The entry that a read of now must have seen, confirmed by a majority.
 pub(super) async fn read_index(node: &RaftNode) -> Attempt<u64> {
-    let Some(voter) = &node.core.voter else { return Attempt::no_vote() };
+    let Some(voter) = &node.core.voter else {
+        return Attempt::no_vote();
+    };
     match voter.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
         Ok((read, _applied)) => Attempt::Done(read.log_id().index),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {

@@ -27,11 +27,16 @@ pub(crate) struct NodeService {
 
 impl NodeService {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
-        Self { core: Arc::downgrade(core), me: (core.identity.cluster, core.identity.node) }
+        Self {
+            core: Arc::downgrade(core),
+            me: (core.identity.cluster, core.identity.node),
+        }
     }
 
     fn core(&self) -> io::Result<Arc<Core>> {
-        self.core.upgrade().ok_or_else(|| io::Error::other("this node is shutting down"))
+        self.core
+            .upgrade()
+            .ok_or_else(|| io::Error::other("this node is shutting down"))
     }
 }
 
@@ -45,8 +50,11 @@ impl Service for NodeService {
     fn was_removed(&self, node: NodeId) -> bool {
         let Ok(core) = self.core() else { return false };
         let replica = core.shared.read();
-        let passed = replica.applied.is_some_and(|id| id.index >= node.0) && replica.state.cluster().is_some();
-        passed && replica.state.node(node).is_none() && replica.membership.membership().get_node(&node.0).is_none()
+        let passed = replica.applied.is_some_and(|id| id.index >= node.0)
+            && replica.state.cluster().is_some();
+        passed
+            && replica.state.node(node).is_none()
+            && replica.membership.membership().get_node(&node.0).is_none()
     }
 
     async fn answer(&self, from: NodeId, request: Request) -> Response {
@@ -67,7 +75,9 @@ impl Service for NodeService {
 }
 
 async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
-    let Some(voter) = &node.core.voter else { return Response::Failed("an agent takes no requests".into()) };
+    let Some(voter) = &node.core.voter else {
+        return Response::Failed("an agent takes no requests".into());
+    };
     let raft = &voter.raft;
     match request {
         Request::Ping => Response::Done,
@@ -75,10 +85,18 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
         Request::Vote(rpc) => reply(raft.vote(rpc).await, Response::Vote),
         Request::PreVote(rpc) => reply(raft.pre_vote(rpc).await, Response::Vote),
         Request::Snapshot { vote, meta, body } => {
-            let snapshot = Snapshot { meta, snapshot: body };
-            reply(raft.install_full_snapshot(vote, snapshot).await, |done| Response::Snapshot(done.vote))
+            let snapshot = Snapshot {
+                meta,
+                snapshot: body,
+            };
+            reply(raft.install_full_snapshot(vote, snapshot).await, |done| {
+                Response::Snapshot(done.vote)
+            })
         }
-        Request::TransferLeader(rpc) => reply(raft.handle_transfer_leader(rpc).await, Response::TransferLeader),
+        Request::TransferLeader(rpc) => reply(
+            raft.handle_transfer_leader(rpc).await,
+            Response::TransferLeader,
+        ),
         Request::Propose { id, command } => {
             tracing::debug!(%from, "a forwarded proposal");
             settle(write(node, id, command), Response::Proposed).await
@@ -95,14 +113,20 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
     }
 }
 
-fn reply<T, E: std::fmt::Display>(result: Result<T, E>, response: impl FnOnce(T) -> Response) -> Response {
+fn reply<T, E: std::fmt::Display>(
+    result: Result<T, E>,
+    response: impl FnOnce(T) -> Response,
+) -> Response {
     match result {
         Ok(value) => response(value),
         Err(error) => Response::Failed(error.to_string()),
     }
 }
 
-async fn settle<T>(attempt: impl Future<Output = Attempt<T>>, response: impl FnOnce(T) -> Response) -> Response {
+async fn settle<T>(
+    attempt: impl Future<Output = Attempt<T>>,
+    response: impl FnOnce(T) -> Response,
+) -> Response {
     match timeout(FORWARDED, attempt).await {
         Ok(Attempt::Done(value)) => response(value),
         Ok(Attempt::Elsewhere(leader, _)) => Response::NotLeader(leader),

@@ -74,7 +74,10 @@ impl Settings {
             broadcast_submitted_on_append: Some(true),
             ..Config::default()
         };
-        config.validate().map(Arc::new).map_err(|error| SettingsError(error.to_string()))
+        config
+            .validate()
+            .map(Arc::new)
+            .map_err(|error| SettingsError(error.to_string()))
     }
 }
 

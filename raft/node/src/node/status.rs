@@ -7,9 +7,9 @@ use futures_util::future::BoxFuture;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use vipd_core::id::NodeId;
 
+use super::ProposeError;
 use super::handle::{RaftNode, Voter};
 use super::propose::Attempt;
-use super::ProposeError;
 use crate::peer::{Request as Ask, Response};
 
 /// The cluster as this node sees it.
@@ -31,6 +31,9 @@ pub struct Status {
     pub voters: BTreeSet<NodeId>,
     /// Members without a vote yet.
     pub learners: BTreeSet<NodeId>,
+    /// Whether a change of members is under way. Until it is done, a majority of the voters before *and* after it is
+    /// needed.
+    pub changing: bool,
     /// Whether a majority can be assumed: on the leader, that one answered within the election time-out; elsewhere,
     /// that there is a leader.
     pub quorum_ok: bool,
@@ -51,7 +54,9 @@ impl RaftNode {
         let membership = now.membership_config.membership();
         let alone = membership.voter_ids().eq([self.id().0]);
         let leader = now.current_leader.map(NodeId);
-        let recent = now.last_quorum_acked.is_some_and(|at| at.elapsed() <= self.core.settings.election_max * 2);
+        let recent = now
+            .last_quorum_acked
+            .is_some_and(|at| at.elapsed() <= self.core.settings.election_max * 2);
         let quorum_ok = match leader {
             Some(leader) if leader == self.id() => alone || recent,
             Some(_) => true,
@@ -66,6 +71,8 @@ impl RaftNode {
             snapshot: now.snapshot.map(|id| id.index),
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
+            changing: now.membership_config != now.committed_membership_config
+                || membership.get_joint_config().len() > 1,
             quorum_ok,
         }
     }
@@ -73,7 +80,9 @@ impl RaftNode {
     fn agent_status(&self) -> Status {
         let leader = *self.core.leader.borrow();
         let replica = self.core.shared.read();
-        let (applied, term) = replica.applied.map_or((0, 0), |id| (id.index, crate::types::term_of(&id)));
+        let (applied, term) = replica
+            .applied
+            .map_or((0, 0), |id| (id.index, crate::types::term_of(&id)));
         let membership = replica.membership.membership();
         Status {
             leader,
@@ -84,6 +93,7 @@ impl RaftNode {
             snapshot: None,
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
+            changing: membership.get_joint_config().len() > 1,
             quorum_ok: leader.is_some(),
         }
     }
@@ -92,10 +102,16 @@ impl RaftNode {
     /// compares it before it calls [`RaftNode::elect`], so that a late candidate never deposes a fresh leader.
     #[must_use]
     pub fn vote_mark(&self) -> (u64, u64, bool) {
-        let Some(voter) = &self.core.voter else { return (0, 0, false) };
+        let Some(voter) = &self.core.voter else {
+            return (0, 0, false);
+        };
         let metrics = voter.raft.metrics();
         let vote = metrics.borrow_watched().vote;
-        (vote.leader_id.term, vote.leader_id.voted_for, vote.committed)
+        (
+            vote.leader_id.term,
+            vote.leader_id.voted_for,
+            vote.committed,
+        )
     }
 
     /// Stands for election at once, with a pre-vote round first: harmless while a leader is alive. Nothing on an
@@ -114,10 +130,13 @@ impl RaftNode {
     /// [`ProposeError`] if that does not happen in time.
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<(), ProposeError> {
         let before = *self.core.leader.borrow();
-        let local = move |node: Self| -> BoxFuture<'static, _> { Box::pin(async move { hand_over(&node, to).await }) };
+        let local = move |node: Self| -> BoxFuture<'static, _> {
+            Box::pin(async move { hand_over(&node, to).await })
+        };
         let read = |reply| matches!(reply, Response::Done).then_some(());
         let patience = self.core.settings.patience;
-        self.at_leader(Ask::Handover(to), patience, local, read).await?;
+        self.at_leader(Ask::Handover(to), patience, local, read)
+            .await?;
         let mut leader = self.core.leader.subscribe();
         let changed = leader.wait_for(|now| match to {
             Some(to) => *now == Some(to),
@@ -125,7 +144,10 @@ impl RaftNode {
         });
         match tokio::time::timeout(patience, changed).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(ProposeError::Unknown { patience, last: "nobody else took the lead".into() }),
+            Err(_) => Err(ProposeError::Unknown {
+                patience,
+                last: "nobody else took the lead".into(),
+            }),
         }
     }
 
@@ -135,28 +157,53 @@ impl RaftNode {
     /// On an agent, and if Raft has stopped.
     pub async fn snapshot(&self) -> io::Result<()> {
         let Some(voter) = &self.core.voter else {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "an agent keeps no snapshots"));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "an agent keeps no snapshots",
+            ));
         };
-        voter.raft.trigger().snapshot().await.map_err(|error| io::Error::other(error.to_string()))
+        voter
+            .raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|error| io::Error::other(error.to_string()))
     }
 }
 
 /// Hands over from this node, which should be the leader.
 pub(super) async fn hand_over(node: &RaftNode, to: Option<NodeId>) -> Attempt<()> {
-    let Some(voter) = &node.core.voter else { return Attempt::no_vote() };
+    let Some(voter) = &node.core.voter else {
+        return Attempt::no_vote();
+    };
     let now = voter.raft.metrics().borrow_watched().clone();
     if now.current_leader != Some(now.id) {
-        return Attempt::Elsewhere(now.current_leader.map(NodeId), "this node does not lead".into());
+        return Attempt::Elsewhere(
+            now.current_leader.map(NodeId),
+            "this node does not lead".into(),
+        );
     }
     let progress = now.replication.unwrap_or_default();
-    let voters: BTreeSet<u64> = now.membership_config.voter_ids().filter(|id| *id != now.id).collect();
-    let best = voters.iter().copied().max_by_key(|id| progress.get(id).cloned().flatten());
-    let target = to.map(|to| to.0).filter(|to| voters.contains(to)).or(best.filter(|_| to.is_none()));
+    let voters: BTreeSet<u64> = now
+        .membership_config
+        .voter_ids()
+        .filter(|id| *id != now.id)
+        .collect();
+    let best = voters
+        .iter()
+        .copied()
+        .max_by_key(|id| progress.get(id).cloned().flatten());
+    let target = to
+        .map(|to| to.0)
+        .filter(|to| voters.contains(to))
+        .or(best.filter(|_| to.is_none()));
     match target {
-        Some(target) if Some(target) != now.current_leader => match voter.raft.trigger().transfer_leader(target).await {
-            Ok(()) => Attempt::Done(()),
-            Err(error) => Attempt::Unsure(error.to_string()),
-        },
+        Some(target) if Some(target) != now.current_leader => {
+            match voter.raft.trigger().transfer_leader(target).await {
+                Ok(()) => Attempt::Done(()),
+                Err(error) => Attempt::Unsure(error.to_string()),
+            }
+        }
         _ if to == Some(NodeId(now.id)) => Attempt::Done(()),
         _ => Attempt::Unsure("there is no other voter to lead".into()),
     }

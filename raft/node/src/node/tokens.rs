@@ -28,11 +28,21 @@ impl RaftNode {
     ///
     /// # Errors
     /// [`TokenRequestError`] if the cluster did not note it.
-    pub async fn issue_token(&self, role: Role, valid: Duration, uses: u32) -> Result<Token, TokenRequestError> {
+    pub async fn issue_token(
+        &self,
+        role: Role,
+        valid: Duration,
+        uses: u32,
+    ) -> Result<Token, TokenRequestError> {
         let valid = u64::try_from(valid.as_millis()).unwrap_or(u64::MAX);
         let expires = Millis(now().0.saturating_add(valid));
         let token = self.new_token(role, expires);
-        let command = Command::PutJoinToken { token: token.hash(), role, expires, uses };
+        let command = Command::PutJoinToken {
+            token: token.hash(),
+            role,
+            expires,
+            uses,
+        };
         match self.propose(command).await? {
             Ok(_) => Ok(token),
             Err(rejection) => Err(TokenRequestError::Rejected(rejection)),
@@ -42,6 +52,10 @@ impl RaftNode {
     /// A token that pins this cluster's CA. It is of no use until its hash is proposed.
     #[must_use]
     pub fn new_token(&self, role: Role, expires: Millis) -> Token {
-        Token::generate(role, expires, fingerprint(self.core.identity.authority.certificate()))
+        Token::generate(
+            role,
+            expires,
+            fingerprint(self.core.identity.authority.certificate()),
+        )
     }
 }

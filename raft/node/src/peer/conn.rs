@@ -86,7 +86,12 @@ impl Conn {
             stop.cancel();
             told.lock().replies.clear();
         });
-        Self { out, waiting, next: AtomicU64::new(1), closed }
+        Self {
+            out,
+            waiting,
+            next: AtomicU64::new(1),
+            closed,
+        }
     }
 
     /// Resolves when the connection has ended.
@@ -104,7 +109,11 @@ impl Conn {
     }
 
     /// Sends `request` and waits at most `patience` for the reply.
-    pub(super) async fn call(&self, request: &Request, patience: Duration) -> Result<Response, NoReply> {
+    pub(super) async fn call(
+        &self,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Response, NoReply> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut frame = id.to_be_bytes().to_vec();
         frame.append(&mut request.to_bytes());
@@ -114,17 +123,26 @@ impl Conn {
             waiting.replies.insert(id, tell);
             waiting.silent_since.get_or_insert_with(Instant::now);
         }
-        let pending = Pending { id, waiting: &self.waiting };
+        let pending = Pending {
+            id,
+            waiting: &self.waiting,
+        };
         if self.closed.is_cancelled() || self.out.send(frame).is_err() {
             return Err(NoReply::Closed);
         }
         let reply = tokio::time::timeout(patience, told).await;
         drop(pending);
         match reply {
-            Ok(Ok(bytes)) => Response::from_bytes(&bytes).map_err(|error| NoReply::Garbled(error.to_string())),
+            Ok(Ok(bytes)) => {
+                Response::from_bytes(&bytes).map_err(|error| NoReply::Garbled(error.to_string()))
+            }
             Ok(Err(_)) => Err(NoReply::Closed),
             Err(_) => {
-                let silent = self.waiting.lock().silent_since.is_some_and(|since| since.elapsed() >= DEAD_AFTER);
+                let silent = self
+                    .waiting
+                    .lock()
+                    .silent_since
+                    .is_some_and(|since| since.elapsed() >= DEAD_AFTER);
                 if silent {
                     self.closed.cancel();
                 }
@@ -154,7 +172,9 @@ impl Drop for Pending<'_> {
 
 fn deliver(waiting: &Waiting, frame: &[u8]) {
     let mut input = Reader::new(frame);
-    let Ok(id) = u64::decode(&mut input) else { return };
+    let Ok(id) = u64::decode(&mut input) else {
+        return;
+    };
     let mut waiting = waiting.lock();
     let now = Instant::now();
     waiting.last_heard = Some(now);

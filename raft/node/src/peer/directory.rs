@@ -27,7 +27,9 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn new(identity: &Identity, tls: Tls, shared: Shared) -> Self {
-        let hints = Arc::new(RwLock::new(identity.members.iter().copied().collect::<BTreeMap<_, _>>()));
+        let hints = Arc::new(RwLock::new(
+            identity.members.iter().copied().collect::<BTreeMap<_, _>>(),
+        ));
         let (report, removed) = watch::channel(false);
         let known = hints.clone();
         let dial = Dial {
@@ -39,28 +41,47 @@ impl Directory {
                 report.send_replace(true);
             }),
         };
-        Self { dial: Arc::new(dial), lanes: Arc::default(), hints, removed }
+        Self {
+            dial: Arc::new(dial),
+            lanes: Arc::default(),
+            hints,
+            removed,
+        }
     }
 
     /// Remembers where a node is, for as long as the state does not say.
     pub(crate) fn hint(&self, node: NodeId, addr: SocketAddr) {
-        self.hints.write().unwrap_or_else(PoisonError::into_inner).insert(node, addr);
+        self.hints
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(node, addr);
     }
 
     /// The nodes known without the state.
     pub(crate) fn hints(&self) -> Vec<NodeId> {
-        self.hints.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.hints
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .copied()
+            .collect()
     }
 
     /// The lane to `node`.
     pub(crate) fn lane(&self, node: NodeId, lane: Lane) -> Arc<Link> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.entry((node, lane)).or_insert_with(|| Arc::new(Link::new(self.dial.clone(), node, lane))).clone()
+        lanes
+            .entry((node, lane))
+            .or_insert_with(|| Arc::new(Link::new(self.dial.clone(), node, lane)))
+            .clone()
     }
 
     /// Lets go of the lanes to nodes that are no longer wanted.
     pub(crate) fn keep_only(&self, wanted: impl Fn(NodeId) -> bool) {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).retain(|(node, _), _| wanted(*node));
+        self.lanes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(node, _), _| wanted(*node));
     }
 
     /// A greeted connection of one's own.
@@ -75,10 +96,26 @@ impl Directory {
 }
 
 /// The state's record first, then the Raft membership's, then what the join answered.
-fn resolve(shared: &Shared, hints: &RwLock<BTreeMap<NodeId, SocketAddr>>, node: NodeId) -> Option<SocketAddr> {
+fn resolve(
+    shared: &Shared,
+    hints: &RwLock<BTreeMap<NodeId, SocketAddr>>,
+    node: NodeId,
+) -> Option<SocketAddr> {
     let replica = shared.read();
     let recorded = replica.state.node(node).map(|record| record.peer);
     recorded
-        .or_else(|| replica.membership.membership().get_node(&node.0).map(|member| member.peer))
-        .or_else(|| hints.read().unwrap_or_else(PoisonError::into_inner).get(&node).copied())
+        .or_else(|| {
+            replica
+                .membership
+                .membership()
+                .get_node(&node.0)
+                .map(|member| member.peer)
+        })
+        .or_else(|| {
+            hints
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&node)
+                .copied()
+        })
 }

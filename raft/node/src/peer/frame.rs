@@ -10,7 +10,10 @@ pub(crate) const LARGE: usize = 64 * 1024 * 1024;
 pub(crate) const SMALL: usize = 64 * 1024;
 
 /// Reads one frame of at most `max` bytes.
-pub(crate) async fn read_frame(input: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Vec<u8>> {
+pub(crate) async fn read_frame(
+    input: &mut (impl AsyncRead + Unpin),
+    max: usize,
+) -> io::Result<Vec<u8>> {
     let len = input.read_u32().await? as usize;
     if len > max {
         let text = format!("a frame of {len} bytes, more than {max}");
@@ -22,8 +25,12 @@ pub(crate) async fn read_frame(input: &mut (impl AsyncRead + Unpin), max: usize)
 }
 
 /// Writes one frame and flushes it.
-pub(crate) async fn write_frame(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-    let len = u32::try_from(bytes.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+pub(crate) async fn write_frame(
+    output: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+) -> io::Result<()> {
+    let len =
+        u32::try_from(bytes.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // One write for small frames, so that they are one TLS record.
     if bytes.len() <= 16 * 1024 {
         let mut whole = Vec::with_capacity(4 + bytes.len());

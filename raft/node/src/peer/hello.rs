@@ -33,7 +33,10 @@ impl Wire for Lane {
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let tag = u8::decode(input)?;
-        Self::ALL.into_iter().find(|lane| *lane as u8 == tag).ok_or(DecodeError::Tag { of: "lane", tag })
+        Self::ALL
+            .into_iter()
+            .find(|lane| *lane as u8 == tag)
+            .ok_or(DecodeError::Tag { of: "lane", tag })
     }
 }
 
@@ -69,11 +72,19 @@ impl Wire for Hello {
         let (protocol, lane) = (u8::decode(input)?, Lane::decode(input)?);
         let caller = if bool::decode(input)? {
             let cluster = <[u8; 16]>::decode(input)?;
-            Some(Caller { cluster, from: NodeId::decode(input)?, to: NodeId::decode(input)? })
+            Some(Caller {
+                cluster,
+                from: NodeId::decode(input)?,
+                to: NodeId::decode(input)?,
+            })
         } else {
             None
         };
-        Ok(Self { protocol, lane, caller })
+        Ok(Self {
+            protocol,
+            lane,
+            caller,
+        })
     }
 }
 
@@ -100,7 +111,10 @@ pub(crate) enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Protocol { ours } => write!(f, "it speaks protocol {ours}, this vipd {PROTOCOL}: upgrade the older"),
+            Self::Protocol { ours } => write!(
+                f,
+                "it speaks protocol {ours}, this vipd {PROTOCOL}: upgrade the older"
+            ),
             Self::OtherCluster => write!(f, "it belongs to another cluster"),
             Self::NotMe { me } => write!(f, "node {me} answers there: two nodes share an address"),
             Self::NotYou => write!(f, "it does not take our certificate for this node's"),
@@ -132,9 +146,13 @@ impl Wire for Refused {
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match u8::decode(input)? {
-            0 => Ok(Self::Protocol { ours: u8::decode(input)? }),
+            0 => Ok(Self::Protocol {
+                ours: u8::decode(input)?,
+            }),
             1 => Ok(Self::OtherCluster),
-            2 => Ok(Self::NotMe { me: NodeId::decode(input)? }),
+            2 => Ok(Self::NotMe {
+                me: NodeId::decode(input)?,
+            }),
             3 => Ok(Self::NotYou),
             4 => Ok(Self::Removed),
             5 => Ok(Self::Unable(String::decode(input)?)),
@@ -156,5 +174,9 @@ pub(crate) fn put_welcome(welcome: &Welcome) -> Vec<u8> {
 /// A [`Welcome`] from bytes.
 pub(crate) fn get_welcome(bytes: &[u8]) -> Result<Welcome, DecodeError> {
     let mut input = Reader::new(bytes);
-    Ok(if bool::decode(&mut input)? { Ok(()) } else { Err(Refused::decode(&mut input)?) })
+    Ok(if bool::decode(&mut input)? {
+        Ok(())
+    } else {
+        Err(Refused::decode(&mut input)?)
+    })
 }

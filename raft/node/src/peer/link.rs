@@ -76,19 +76,33 @@ impl Link {
         let (report, state) = watch::channel(State::Idle);
         let wanted = Arc::new(Notify::new());
         let task = tokio::spawn(keep(dial, target, lane, wanted.clone(), report));
-        Self { target, state, wanted, task }
+        Self {
+            target,
+            state,
+            wanted,
+            task,
+        }
     }
 
     /// Asks the peer and waits at most `patience`, connecting included.
-    pub(crate) async fn call(&self, request: &Request, patience: Duration) -> Result<Response, CallError> {
+    pub(crate) async fn call(
+        &self,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Response, CallError> {
         let deadline = Instant::now() + patience;
-        let conn = self.connected(deadline).await.map_err(CallError::Unreachable)?;
+        let conn = self
+            .connected(deadline)
+            .await
+            .map_err(CallError::Unreachable)?;
         let left = deadline.saturating_duration_since(Instant::now());
         conn.call(request, left).await.map_err(|error| {
             CallError::Unknown(match error {
                 NoReply::Late => format!("node {} did not answer within {patience:?}", self.target),
                 NoReply::Closed => format!("the connection to node {} broke", self.target),
-                NoReply::Garbled(why) => format!("the reply of node {} is garbled: {why}", self.target),
+                NoReply::Garbled(why) => {
+                    format!("the reply of node {} is garbled: {why}", self.target)
+                }
             })
         })
     }
@@ -118,7 +132,13 @@ impl Drop for Link {
 }
 
 /// The task of a link: dial when wanted, watch over the connection, pause after a failure.
-async fn keep(dial: Arc<Dial>, target: NodeId, lane: Lane, wanted: Arc<Notify>, state: watch::Sender<State>) {
+async fn keep(
+    dial: Arc<Dial>,
+    target: NodeId,
+    lane: Lane,
+    wanted: Arc<Notify>,
+    state: watch::Sender<State>,
+) {
     let mut pause = PAUSE;
     loop {
         wanted.notified().await;
@@ -132,7 +152,9 @@ async fn keep(dial: Arc<Dial>, target: NodeId, lane: Lane, wanted: Arc<Notify>, 
             }
             Err(error) => {
                 tracing::debug!(node = %target, ?lane, %error, "cannot connect");
-                state.send_replace(State::Down(format!("node {target} cannot be reached: {error}")));
+                state.send_replace(State::Down(format!(
+                    "node {target} cannot be reached: {error}"
+                )));
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
                 state.send_replace(State::Idle);
@@ -147,7 +169,9 @@ async fn watch_over(conn: &Conn) {
             () = conn.closed() => return,
             () = sleep(KEEPALIVE) => {}
         }
-        if conn.heard().is_none_or(|ago| ago >= KEEPALIVE) && conn.call(&Request::Ping, KEEPALIVE).await.is_err() {
+        if conn.heard().is_none_or(|ago| ago >= KEEPALIVE)
+            && conn.call(&Request::Ping, KEEPALIVE).await.is_err()
+        {
             return;
         }
     }
@@ -164,25 +188,46 @@ pub(super) async fn greet(
     lane: Lane,
 ) -> io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
     let Some(addr) = (dial.resolve)(target) else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "its address is not known"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "its address is not known",
+        ));
     };
     let name = node_server_name(&dial.cluster, target);
     let mut stream = open_stream(&dial.tls.connector, addr, name, Duration::ZERO).await?;
-    let caller = Caller { cluster: dial.cluster, from: dial.me, to: target };
-    let hello = Hello { protocol: PROTOCOL, lane, caller: Some(caller) };
+    let caller = Caller {
+        cluster: dial.cluster,
+        from: dial.me,
+        to: target,
+    };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        lane,
+        caller: Some(caller),
+    };
     let exchange = async {
         write_frame(&mut stream, &hello.to_bytes()).await?;
         read_frame(&mut stream, SMALL).await
     };
-    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("{addr} accepts connections but does not answer"));
+    let late = || {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("{addr} accepts connections but does not answer"),
+        )
+    };
     let reply = timeout(HANDSHAKE, exchange).await.map_err(|_| late())??;
-    match get_welcome(&reply).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))? {
+    match get_welcome(&reply)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?
+    {
         Ok(()) => Ok(stream),
         Err(refused) => {
             if refused == Refused::Removed {
                 (dial.removed)();
             }
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{addr} refuses: {refused}")))
+            Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{addr} refuses: {refused}"),
+            ))
         }
     }
 }

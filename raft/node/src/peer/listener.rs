@@ -55,7 +55,11 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Accepts on `socket` and hands everything to `service`.
-    pub(crate) fn start(socket: TcpListener, tls: Tls, service: Arc<impl Service>) -> io::Result<Self> {
+    pub(crate) fn start(
+        socket: TcpListener,
+        tls: Tls,
+        service: Arc<impl Service>,
+    ) -> io::Result<Self> {
         let addr = socket.local_addr()?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (stopped, tracker) = (stop.clone(), tasks.clone());
@@ -63,10 +67,13 @@ impl Listener {
             let greeting = Arc::new(Semaphore::new(GREETING));
             let accept = async {
                 loop {
-                    let Ok(turn) = greeting.clone().acquire_owned().await else { return };
+                    let Ok(turn) = greeting.clone().acquire_owned().await else {
+                        return;
+                    };
                     match socket.accept().await {
                         Ok((stream, from)) => {
-                            let (tls, service, stopped) = (tls.clone(), service.clone(), stopped.clone());
+                            let (tls, service, stopped) =
+                                (tls.clone(), service.clone(), stopped.clone());
                             tracker.spawn(async move {
                                 let serve = serve(stream, &tls, service, turn);
                                 if let Some(Err(error)) = stopped.run_until_cancelled(serve).await {
@@ -109,7 +116,8 @@ async fn serve<S: Service>(
     let greeting = async {
         let mut stream = tls.acceptor.accept(stream).await?;
         let bytes = read_frame(&mut stream, SMALL).await?;
-        let hello = Hello::from_bytes(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let hello = Hello::from_bytes(&bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         let judged = judge(&stream, &hello, &*service);
         let welcome: Welcome = judged.as_ref().map(|_| ()).map_err(Clone::clone);
         write_frame(&mut stream, &put_welcome(&welcome)).await?;
@@ -118,19 +126,27 @@ async fn serve<S: Service>(
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the caller did not greet in time");
     let (mut stream, hello, judged) = timeout(HANDSHAKE, greeting).await.map_err(late)??;
     drop(turn);
-    match judged.map_err(|refused| io::Error::new(io::ErrorKind::PermissionDenied, refused.to_string()))? {
-        None => {
-            timeout(JOIN, admit(&mut stream, &*service)).await.map_err(late)?
-        }
+    match judged
+        .map_err(|refused| io::Error::new(io::ErrorKind::PermissionDenied, refused.to_string()))?
+    {
+        None => timeout(JOIN, admit(&mut stream, &*service))
+            .await
+            .map_err(late)?,
         Some(from) => match hello.lane {
             Lane::Follow => service.feed(from, stream).await,
-            Lane::Pulse | Lane::Log | Lane::Bulk | Lane::Join => answer_all(stream, service, from).await,
+            Lane::Pulse | Lane::Log | Lane::Bulk | Lane::Join => {
+                answer_all(stream, service, from).await
+            }
         },
     }
 }
 
 /// Who the caller is, if it may come in: a member by its certificate, or `None` for a stranger who may join.
-fn judge<S: Service>(stream: &TlsStream<TcpStream>, hello: &Hello, service: &S) -> Result<Option<NodeId>, Refused> {
+fn judge<S: Service>(
+    stream: &TlsStream<TcpStream>,
+    hello: &Hello,
+    service: &S,
+) -> Result<Option<NodeId>, Refused> {
     if hello.protocol != PROTOCOL {
         return Err(Refused::Protocol { ours: PROTOCOL });
     }
@@ -144,8 +160,13 @@ fn judge<S: Service>(stream: &TlsStream<TcpStream>, hello: &Hello, service: &S) 
     if caller.cluster != cluster {
         return Err(Refused::OtherCluster);
     }
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    if !certificate.is_some_and(|certificate| is_certificate_of(certificate, &cluster, caller.from)) {
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(<[_]>::first);
+    if !certificate.is_some_and(|certificate| is_certificate_of(certificate, &cluster, caller.from))
+    {
         return Err(Refused::NotYou);
     }
     if caller.to != me {
@@ -157,9 +178,13 @@ fn judge<S: Service>(stream: &TlsStream<TcpStream>, hello: &Hello, service: &S) 
     Ok(Some(caller.from))
 }
 
-async fn admit<S: Service>(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), service: &S) -> io::Result<()> {
+async fn admit<S: Service>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    service: &S,
+) -> io::Result<()> {
     let bytes = read_frame(stream, SMALL).await?;
-    let ask = JoinAsk::from_bytes(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    let ask = JoinAsk::from_bytes(&bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
     let answer: Result<JoinAnswer, String> = service.admit(ask).await;
     write_frame(stream, &answer.to_bytes()).await?;
     // The caller closes when it has read the answer.
@@ -167,7 +192,11 @@ async fn admit<S: Service>(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), s
     Ok(())
 }
 
-async fn answer_all<S: Service>(stream: TlsStream<TcpStream>, service: Arc<S>, from: NodeId) -> io::Result<()> {
+async fn answer_all<S: Service>(
+    stream: TlsStream<TcpStream>,
+    service: Arc<S>,
+    from: NodeId,
+) -> io::Result<()> {
     let (mut input, mut output) = tokio::io::split(stream);
     let (out, mut queue) = mpsc::channel::<Vec<u8>>(AT_ONCE);
     let slots = Arc::new(Semaphore::new(AT_ONCE));
@@ -182,9 +211,14 @@ async fn answer_all<S: Service>(stream: TlsStream<TcpStream>, service: Arc<S>, f
             let frame = read_frame(&mut input, LARGE).await?;
             if service.was_removed(from) {
                 // Its next greeting is told why.
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, Refused::Removed.to_string()));
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    Refused::Removed.to_string(),
+                ));
             }
-            let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return Ok(());
+            };
             let (service, out) = (service.clone(), out.clone());
             tokio::spawn(async move {
                 let reply = answer_one(&*service, from, &frame).await;

@@ -22,10 +22,17 @@ pub(crate) enum Request {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<Types>),
     PreVote(VoteRequest<Types>),
-    Snapshot { vote: Vote, meta: SnapshotMeta, body: Bytes },
+    Snapshot {
+        vote: Vote,
+        meta: SnapshotMeta,
+        body: Bytes,
+    },
     TransferLeader(TransferLeaderRequest<Types>),
     /// To the leader: put this command into the log, unless the request with this number is there already.
-    Propose { id: u128, command: Command },
+    Propose {
+        id: u128,
+        command: Command,
+    },
     /// To the leader: which entry must a read have seen?
     ReadIndex,
     /// To the leader: hand over, to this node or the best one.
@@ -122,9 +129,16 @@ impl Wire for Request {
             1 => wire::get_append(input).map(Self::Append),
             2 => wire::get_vote_request(input).map(Self::Vote),
             3 => wire::get_vote_request(input).map(Self::PreVote),
-            4 => wire::get_snapshot(input).map(|(vote, meta, body)| Self::Snapshot { vote, meta, body }),
+            4 => wire::get_snapshot(input).map(|(vote, meta, body)| Self::Snapshot {
+                vote,
+                meta,
+                body,
+            }),
             5 => wire::get_transfer(input).map(Self::TransferLeader),
-            6 => Ok(Self::Propose { id: u128::decode(input)?, command: Command::decode(input)? }),
+            6 => Ok(Self::Propose {
+                id: u128::decode(input)?,
+                command: Command::decode(input)?,
+            }),
             7 => Ok(Self::ReadIndex),
             8 => Ok(Self::Handover(Option::decode(input)?)),
             9 => Ok(Self::Remove(NodeId::decode(input)?)),
@@ -183,7 +197,10 @@ impl Wire for Response {
             6 => Ok(Self::ReadIndex(u64::decode(input)?)),
             7 => Ok(Self::NotLeader(Option::decode(input)?)),
             8 => Ok(Self::Failed(String::decode(input)?)),
-            tag => Err(DecodeError::Tag { of: "response", tag }),
+            tag => Err(DecodeError::Tag {
+                of: "response",
+                tag,
+            }),
         }
     }
 }
@@ -221,9 +238,23 @@ impl Wire for JoinAnswer {
         self.members.encode(out);
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let (cluster, node, role) = (<[u8; 16]>::decode(input)?, NodeId::decode(input)?, Role::decode(input)?);
-        let (certificate, key) = (crate::raft_wire::get_bytes(input)?, crate::raft_wire::get_bytes(input)?);
+        let (cluster, node, role) = (
+            <[u8; 16]>::decode(input)?,
+            NodeId::decode(input)?,
+            Role::decode(input)?,
+        );
+        let (certificate, key) = (
+            crate::raft_wire::get_bytes(input)?,
+            crate::raft_wire::get_bytes(input)?,
+        );
         let ca_key = (!key.is_empty()).then_some(key);
-        Ok(Self { cluster, node, role, certificate, ca_key, members: Vec::decode(input)? })
+        Ok(Self {
+            cluster,
+            node,
+            role,
+            certificate,
+            ca_key,
+            members: Vec::decode(input)?,
+        })
     }
 }

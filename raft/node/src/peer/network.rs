@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RPCTypes};
 use vipd_core::id::NodeId;
@@ -37,7 +39,12 @@ impl Network {
         let target = NodeId(target);
         self.directory.hint(target, node.peer);
         let pulse = self.directory.lane(target, Lane::Pulse);
-        Client { me: self.me, target, lane: self.directory.lane(target, lane), pulse }
+        Client {
+            me: self.me,
+            target,
+            lane: self.directory.lane(target, lane),
+            pulse,
+        }
     }
 }
 
@@ -79,17 +86,34 @@ impl Client {
             Err(CallError::Unreachable(why)) => Err(Unreachable::from_string(why).into()),
             Err(CallError::Unknown(why)) => {
                 tracing::debug!(node = %self.target, %why, "no reply");
-                Err(Timeout { action, id: self.me.0, target: self.target.0, timeout: patience }.into())
+                Err(Timeout {
+                    action,
+                    id: self.me.0,
+                    target: self.target.0,
+                    timeout: patience,
+                }
+                .into())
             }
         }
     }
 
     fn unexpected(&self, reply: &Response) -> RPCError<Types> {
-        NetworkError::from_string(format!("node {} answered something else: {reply:?}", self.target)).into()
+        NetworkError::from_string(format!(
+            "node {} answered something else: {reply:?}",
+            self.target
+        ))
+        .into()
     }
 
-    async fn ask_vote(&self, request: Request, patience: Duration) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.call(&self.pulse, RPCTypes::Vote, &request, patience).await? {
+    async fn ask_vote(
+        &self,
+        request: Request,
+        patience: Duration,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self
+            .call(&self.pulse, RPCTypes::Vote, &request, patience)
+            .await?
+        {
             Response::Vote(reply) => Ok(reply),
             other => Err(self.unexpected(&other)),
         }
@@ -104,13 +128,25 @@ impl RaftNetworkV2<Types> for Client {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        match self.call(&self.lane, RPCTypes::AppendEntries, &Request::Append(rpc), option.hard_ttl()).await? {
+        match self
+            .call(
+                &self.lane,
+                RPCTypes::AppendEntries,
+                &Request::Append(rpc),
+                option.hard_ttl(),
+            )
+            .await?
+        {
             Response::Append(reply) => Ok(reply),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         self.ask_vote(Request::Vote(rpc), option.hard_ttl()).await
     }
 
@@ -119,7 +155,8 @@ impl RaftNetworkV2<Types> for Client {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.ask_vote(Request::PreVote(rpc), option.hard_ttl()).await
+        self.ask_vote(Request::PreVote(rpc), option.hard_ttl())
+            .await
     }
 
     async fn full_snapshot(
@@ -129,7 +166,11 @@ impl RaftNetworkV2<Types> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let request = Request::Snapshot { vote, meta: snapshot.meta, body: snapshot.snapshot };
+        let request = Request::Snapshot {
+            vote,
+            meta: snapshot.meta,
+            body: snapshot.snapshot,
+        };
         let reply = tokio::select! {
             closed = cancel => return Err(closed.into()),
             reply = self.call(&self.lane, RPCTypes::InstallSnapshot, &request, option.hard_ttl()) => reply?,
@@ -146,7 +187,15 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let request = Request::TransferLeader(rpc);
-        match self.call(&self.pulse, RPCTypes::TransferLeader, &request, option.hard_ttl()).await? {
+        match self
+            .call(
+                &self.pulse,
+                RPCTypes::TransferLeader,
+                &request,
+                option.hard_ttl(),
+            )
+            .await?
+        {
             Response::TransferLeader(reply) => Ok(reply),
             other => Err(self.unexpected(&other)),
         }

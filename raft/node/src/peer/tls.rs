@@ -11,7 +11,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
@@ -57,12 +58,19 @@ impl Tls {
             .with_client_auth_cert(identity.chain(), identity.private_key())?;
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.resumption = Resumption::disabled();
-        Ok(Self { acceptor: Arc::new(server).into(), connector: Arc::new(client).into() })
+        Ok(Self {
+            acceptor: Arc::new(server).into(),
+            connector: Arc::new(client).into(),
+        })
     }
 }
 
 /// Whether `certificate`, whose chain was checked, is the one of `node`.
-pub(crate) fn is_certificate_of(certificate: &CertificateDer<'_>, cluster: &[u8; 16], node: NodeId) -> bool {
+pub(crate) fn is_certificate_of(
+    certificate: &CertificateDer<'_>,
+    cluster: &[u8; 16],
+    node: NodeId,
+) -> bool {
     ParsedCertificate::try_from(certificate)
         .and_then(|parsed| verify_server_name(&parsed, &node_server_name(cluster, node)))
         .is_ok()
@@ -75,18 +83,30 @@ pub(crate) async fn open_stream(
     name: ServerName<'static>,
     patience: Duration,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what} {addr} took too long"));
+    let late = |what: &str| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("{what} {addr} took too long"),
+        )
+    };
     let connect = TcpStream::connect(addr);
-    let tcp = timeout(CONNECT.max(patience), connect).await.map_err(|_| late("connecting to"))??;
+    let tcp = timeout(CONNECT.max(patience), connect)
+        .await
+        .map_err(|_| late("connecting to"))??;
     tcp.set_nodelay(true)?;
     let handshake = connector.connect(name, tcp);
-    timeout(HANDSHAKE.max(patience), handshake).await.map_err(|_| late("the TLS handshake with"))?
+    timeout(HANDSHAKE.max(patience), handshake)
+        .await
+        .map_err(|_| late("the TLS handshake with"))?
 }
 
 /// The TLS of a node that has only a token: it trusts the CA with the token's fingerprint and nothing else.
 pub(crate) fn joiner_config(pin: [u8; 32]) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Pinned { pin, provider: provider.clone() });
+    let verifier = Arc::new(Pinned {
+        pin,
+        provider: provider.clone(),
+    });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -113,7 +133,10 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(ca) = intermediates.iter().find(|certificate| fingerprint(certificate) == self.pin) else {
+        let Some(ca) = intermediates
+            .iter()
+            .find(|certificate| fingerprint(certificate) == self.pin)
+        else {
             return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
         };
         let mut roots = RootCertStore::empty();
@@ -139,10 +162,17 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

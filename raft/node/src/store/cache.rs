@@ -33,7 +33,11 @@ impl SharedLog {
         if is_empty(&range) {
             return Vec::new();
         }
-        self.read().entries.range(range).map(|(_, entry)| entry.clone()).collect()
+        self.read()
+            .entries
+            .range(range)
+            .map(|(_, entry)| entry.clone())
+            .collect()
     }
 
     /// At most `limit` entries that follow `after`; `None` if the log no longer (or not yet) reaches back
@@ -43,10 +47,19 @@ impl SharedLog {
         let known = match &after {
             None => log.purged.is_none(),
             Some(id) if log.purged.as_ref() == Some(id) => true,
-            Some(id) => log.entries.get(&id.index).is_some_and(|entry| entry.log_id == *id),
+            Some(id) => log
+                .entries
+                .get(&id.index)
+                .is_some_and(|entry| entry.log_id == *id),
         };
         let from = after.map_or(0, |id| id.index + 1);
-        known.then(|| log.entries.range(from..).take(limit).map(|(_, entry)| entry.clone()).collect())
+        known.then(|| {
+            log.entries
+                .range(from..)
+                .take(limit)
+                .map(|(_, entry)| entry.clone())
+                .collect()
+        })
     }
 
     /// The epochs fenced durably, by node.

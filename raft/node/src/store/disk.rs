@@ -44,7 +44,10 @@ pub(crate) struct Recovered {
 impl Recovered {
     /// The last log id: of the last entry, or else the purged one.
     pub(crate) fn last(&self) -> Option<LogId> {
-        self.entries.last_key_value().map(|(_, entry)| entry.log_id).or(self.purged)
+        self.entries
+            .last_key_value()
+            .map(|(_, entry)| entry.log_id)
+            .or(self.purged)
     }
 }
 

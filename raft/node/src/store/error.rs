@@ -26,9 +26,11 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The files contradict themselves.
-    #[error("the log in {path} is damaged: {what}. It is not repaired, since a repaired log may have forgotten \
+    #[error(
+        "the log in {path} is damaged: {what}. It is not repaired, since a repaired log may have forgotten \
              what it promised. Next: stop this node, remove it from the cluster (`vipctl cluster remove`), move \
-             the data directory away and `vipd join` again as a new member")]
+             the data directory away and `vipd join` again as a new member"
+    )]
     Corrupt {
         /// The store.
         path: PathBuf,
@@ -36,10 +38,12 @@ pub enum StoreError {
         what: String,
     },
     /// Acknowledged data are gone.
-    #[error("the log in {path} has lost data that this node acknowledged: {what}. The disk or the file system \
+    #[error(
+        "the log in {path} has lost data that this node acknowledged: {what}. The disk or the file system \
              does not keep what it is asked to flush, or an old copy was put back. Next: stop this node, remove \
              it from the cluster (`vipctl cluster remove`), move the data directory away, check the disk, and \
-             `vipd join` again as a new member")]
+             `vipd join` again as a new member"
+    )]
     Lost {
         /// The store.
         path: PathBuf,
@@ -64,9 +68,13 @@ fn hint(source: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "; the disk is full: make room and start vipd again"
         }
-        io::ErrorKind::ReadOnlyFilesystem => "; the file system is read-only: check the disk and remount it",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is read-only: check the disk and remount it"
+        }
         io::ErrorKind::PermissionDenied => "; give the directory to the user that runs vipd",
-        _ if source.raw_os_error() == Some(nix::libc::EIO) => "; the disk reports errors: replace it",
+        _ if source.raw_os_error() == Some(nix::libc::EIO) => {
+            "; the disk reports errors: replace it"
+        }
         _ => "",
     }
 }

@@ -47,8 +47,14 @@ impl IoThread {
     pub(crate) fn start(disk: impl Disk) -> io::Result<Self> {
         let (sender, jobs) = channel();
         let (report, failed) = watch::channel(None);
-        let thread = thread::Builder::new().name("vipd-log".into()).spawn(move || run(disk, &jobs, &report))?;
-        Ok(Self { queue: Queue(sender), failed, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("vipd-log".into())
+            .spawn(move || run(disk, &jobs, &report))?;
+        Ok(Self {
+            queue: Queue(sender),
+            failed,
+            thread: Some(thread),
+        })
     }
 
     pub(super) fn queue(&self) -> Queue {
@@ -81,7 +87,9 @@ impl Drop for IoThread {
 impl Queue {
     /// Queues `op`. If the thread is gone, `notify` hears so.
     pub(super) fn push(&self, op: Op, notify: Notify) {
-        if let Err(std::sync::mpsc::SendError(Job::Write(_, notify))) = self.0.send(Job::Write(op, notify)) {
+        if let Err(std::sync::mpsc::SendError(Job::Write(_, notify))) =
+            self.0.send(Job::Write(op, notify))
+        {
             tell(notify, Err(&StoreError::Failed("it is closed".into())));
         }
     }
@@ -90,14 +98,19 @@ impl Queue {
     pub(super) async fn push_and_wait(&self, op: Op) -> io::Result<()> {
         let (tell, told) = oneshot::channel();
         self.push(op, Notify::Caller(tell));
-        told.await.unwrap_or_else(|_| Err(io::Error::other("the log thread is gone")))
+        told.await
+            .unwrap_or_else(|_| Err(io::Error::other("the log thread is gone")))
     }
 }
 
 fn run(mut disk: impl Disk, jobs: &Receiver<Job>, failed: &watch::Sender<Option<String>>) {
     let mut unsettled = false;
     loop {
-        let first = match if unsettled { jobs.recv_timeout(SETTLE) } else { jobs.recv().map_err(Into::into) } {
+        let first = match if unsettled {
+            jobs.recv_timeout(SETTLE)
+        } else {
+            jobs.recv().map_err(Into::into)
+        } {
             Ok(Job::Write(op, notify)) => (op, notify),
             Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
 
-use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use vipd_core::id::{Epoch, NodeId};
 
 use super::SharedLog;
@@ -26,7 +26,10 @@ pub(crate) struct LogStore {
 impl LogStore {
     /// The log that holds `recovered` and is kept by `io`.
     pub(crate) fn new(recovered: Recovered, io: &IoThread) -> Self {
-        Self { log: SharedLog::new(recovered), queue: io.queue() }
+        Self {
+            log: SharedLog::new(recovered),
+            queue: io.queue(),
+        }
     }
 
     /// The log for readers outside openraft.
@@ -36,7 +39,13 @@ impl LogStore {
 
     /// Records that `epoch` of `node` is never supported again. Durable when it returns.
     pub(crate) async fn persist_fence(&self, node: NodeId, epoch: Epoch) -> io::Result<()> {
-        if self.log.read().fences.get(&node).is_some_and(|fenced| *fenced >= epoch) {
+        if self
+            .log
+            .read()
+            .fences
+            .get(&node)
+            .is_some_and(|fenced| *fenced >= epoch)
+        {
             return Ok(());
         }
         self.queue.push_and_wait(Op::Fence(node, epoch)).await?;
@@ -59,7 +68,11 @@ impl RaftLogReader<Types> for LogStore {
         Ok(self.log.read().vote)
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         Ok(self.log.entries(start..end.min(start.saturating_add(READ))))
     }
 }
@@ -69,7 +82,10 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let log = self.log.read();
-        Ok(LogState { last_purged_log_id: log.purged, last_log_id: log.last() })
+        Ok(LogState {
+            last_purged_log_id: log.purged,
+            last_log_id: log.last(),
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -98,8 +114,13 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        self.log.write().entries.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
-        self.queue.push(Op::Append(entries), Notify::Openraft(callback));
+        self.log.write().entries.extend(
+            entries
+                .iter()
+                .map(|entry| (entry.log_id.index, entry.clone())),
+        );
+        self.queue
+            .push(Op::Append(entries), Notify::Openraft(callback));
         Ok(())
     }
 

@@ -32,7 +32,11 @@ pub(crate) fn decode(value: &[u8]) -> Result<Entry, String> {
     let text = |error: DecodeError| error.to_string();
     match u8::decode(&mut input).map_err(text)? {
         VERSION => {}
-        other => return Err(format!("version {other}, but this vipd knows {VERSION}: was it downgraded?")),
+        other => {
+            return Err(format!(
+                "version {other}, but this vipd knows {VERSION}: was it downgraded?"
+            ));
+        }
     }
     let crc = u32::decode(&mut input).map_err(text)?;
     let body = input.raw(input.left()).map_err(text)?;
@@ -41,10 +45,16 @@ pub(crate) fn decode(value: &[u8]) -> Result<Entry, String> {
         return Err(format!("checksum {found:08x}, but {crc:08x} was written"));
     }
     let mut body = Reader::new(body);
-    let id = log_id(u64::decode(&mut body).map_err(text)?, u64::decode(&mut body).map_err(text)?);
+    let id = log_id(
+        u64::decode(&mut body).map_err(text)?,
+        u64::decode(&mut body).map_err(text)?,
+    );
     let payload = get_payload(&mut body).map_err(text)?;
     match body.left() {
-        0 => Ok(Entry { log_id: id, payload }),
+        0 => Ok(Entry {
+            log_id: id,
+            payload,
+        }),
         n => Err(text(DecodeError::Trailing(n))),
     }
 }
@@ -56,7 +66,10 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_a_record_is_noticed() {
-        let entry = Entry { log_id: log_id(7, 42), payload: EntryPayload::Blank };
+        let entry = Entry {
+            log_id: log_id(7, 42),
+            payload: EntryPayload::Blank,
+        };
         let value = encode(&entry);
         assert_eq!(decode(&value).unwrap().log_id, entry.log_id);
         for bit in 0..value.len() * 8 {

@@ -13,10 +13,12 @@ use vipd_core::id::{Epoch, NodeId};
 
 use super::StoreError;
 use super::disk::{Disk, Op, Recovered};
+use super::record;
 use super::verify::{Fault, verify};
 use super::witness::{Tail, Witness};
-use super::record;
-use crate::raft_wire::{get_log_id, get_opt_log_id, get_vote, put_log_id, put_opt_log_id, put_vote};
+use crate::raft_wire::{
+    get_log_id, get_opt_log_id, get_vote, put_log_id, put_opt_log_id, put_vote,
+};
 use crate::types::LogId;
 
 const CACHE: u64 = 4 * 1024 * 1024;
@@ -45,7 +47,10 @@ impl SledDisk {
         let witness = match Witness::open(&witness_path)? {
             Some(witness) => witness,
             None if path.exists() => {
-                return Err(StoreError::Corrupt { path, what: "its witness file is missing".into() });
+                return Err(StoreError::Corrupt {
+                    path,
+                    what: "its witness file is missing".into(),
+                });
             }
             None => {
                 let witness = Witness::create(&witness_path)?;
@@ -55,19 +60,38 @@ impl SledDisk {
         };
         remove_leftovers(&path)?;
         let db = open_sled(&path)?;
-        let tree = |name: &str| db.open_tree(name).map_err(|error| from_sled("open", &path, error));
+        let tree = |name: &str| {
+            db.open_tree(name)
+                .map_err(|error| from_sled("open", &path, error))
+        };
         let (log, meta) = (tree("log")?, tree("meta")?);
         let db_file = path.join("db");
-        let file = File::options().write(true).open(&db_file).map_err(StoreError::io("open", &db_file))?;
+        let file = File::options()
+            .write(true)
+            .open(&db_file)
+            .map_err(StoreError::io("open", &db_file))?;
         sync_dir(&path)?;
         sync_dir(dir)?;
-        let mut disk = Self { path, db, log, meta, file, witness, tail: Tail::default() };
+        let mut disk = Self {
+            path,
+            db,
+            log,
+            meta,
+            file,
+            witness,
+            tail: Tail::default(),
+        };
         let recovered = disk.load()?;
         disk.tail = Tail {
             last: recovered.last(),
             purged: recovered.purged,
             vote: recovered.vote,
-            fenced: recovered.fences.values().map(|epoch| epoch.0).max().unwrap_or(0),
+            fenced: recovered
+                .fences
+                .values()
+                .map(|epoch| epoch.0)
+                .max()
+                .unwrap_or(0),
         };
         Ok((disk, recovered))
     }
@@ -76,18 +100,25 @@ impl SledDisk {
         let mut found = self.read_meta()?;
         for item in self.log.iter() {
             let (key, value) = item.map_err(|error| from_sled("read", &self.path, error))?;
-            let index = u64::from_bytes(&key).map_err(|error| self.damaged(format!("a key {error}")))?;
+            let index =
+                u64::from_bytes(&key).map_err(|error| self.damaged(format!("a key {error}")))?;
             // A purge that a crash cut short: the marker is written first.
             if found.purged.is_some_and(|purged| index <= purged.index) {
-                self.log.remove(&key).map_err(|error| from_sled("purge", &self.path, error))?;
+                self.log
+                    .remove(&key)
+                    .map_err(|error| from_sled("purge", &self.path, error))?;
                 continue;
             }
-            let entry = record::decode(&value).map_err(|what| self.damaged(format!("entry {index}: {what}")))?;
+            let entry = record::decode(&value)
+                .map_err(|what| self.damaged(format!("entry {index}: {what}")))?;
             found.entries.insert(index, entry);
         }
         verify(&found, Some(self.witness.tail())).map_err(|fault| match fault {
             Fault::Damaged(what) => self.damaged(what),
-            Fault::Behind(what) => StoreError::Lost { path: self.path.clone(), what },
+            Fault::Behind(what) => StoreError::Lost {
+                path: self.path.clone(),
+                what,
+            },
         })?;
         Ok(found)
     }
@@ -96,7 +127,9 @@ impl SledDisk {
         let mut found = Recovered::default();
         for item in self.meta.iter() {
             let (key, value) = item.map_err(|error| from_sled("read", &self.path, error))?;
-            let fault = |error: DecodeError| self.damaged(format!("{}: {error}", String::from_utf8_lossy(&key)));
+            let fault = |error: DecodeError| {
+                self.damaged(format!("{}: {error}", String::from_utf8_lossy(&key)))
+            };
             let mut input = Reader::new(&value);
             match &*key {
                 VOTE => found.vote = Some(get_vote(&mut input).map_err(fault)?),
@@ -104,16 +137,26 @@ impl SledDisk {
                 COMMITTED => found.committed = get_opt_log_id(&mut input).map_err(fault)?,
                 key if key.starts_with(FENCE) => {
                     let node = NodeId::from_bytes(&key[FENCE.len()..]).map_err(fault)?;
-                    found.fences.insert(node, Epoch::decode(&mut input).map_err(fault)?);
+                    found
+                        .fences
+                        .insert(node, Epoch::decode(&mut input).map_err(fault)?);
                 }
-                _ => return Err(self.damaged(format!("a key `{}` of no known kind", String::from_utf8_lossy(&key)))),
+                _ => {
+                    return Err(self.damaged(format!(
+                        "a key `{}` of no known kind",
+                        String::from_utf8_lossy(&key)
+                    )));
+                }
             }
         }
         Ok(found)
     }
 
     fn damaged(&self, what: String) -> StoreError {
-        StoreError::Corrupt { path: self.path.clone(), what }
+        StoreError::Corrupt {
+            path: self.path.clone(),
+            what,
+        }
     }
 
     fn carry_out(&mut self, op: &Op) -> Result<(), StoreError> {
@@ -130,14 +173,21 @@ impl SledDisk {
             Op::Purge(upto) => return self.purge(upto),
             Op::Vote(vote) => {
                 self.tail.vote = Some(*vote);
-                self.meta.insert(VOTE, with(|out| put_vote(vote, out))).map(drop)
+                self.meta
+                    .insert(VOTE, with(|out| put_vote(vote, out)))
+                    .map(drop)
             }
-            Op::Committed(id) => self.meta.insert(COMMITTED, with(|out| put_opt_log_id(id.as_ref(), out))).map(drop),
+            Op::Committed(id) => self
+                .meta
+                .insert(COMMITTED, with(|out| put_opt_log_id(id.as_ref(), out)))
+                .map(drop),
             Op::Fence(node, epoch) => {
                 self.tail.fenced = self.tail.fenced.max(epoch.0);
                 let key = [FENCE, &node.0.to_be_bytes()].concat();
                 let fenced = self.meta.fetch_and_update(key, |old| {
-                    let old = old.and_then(|old| Epoch::from_bytes(old).ok()).unwrap_or_default();
+                    let old = old
+                        .and_then(|old| Epoch::from_bytes(old).ok())
+                        .unwrap_or_default();
                     Some((*epoch).max(old).to_bytes())
                 });
                 fenced.map(drop)
@@ -162,12 +212,16 @@ impl SledDisk {
         // What came before in this group must not be ahead of the witness's other fields.
         self.sync_store()?;
         self.witness.see(&self.tail)?;
-        self.log.apply_batch(batch).map_err(|error| from_sled("truncate", &self.path, error))
+        self.log
+            .apply_batch(batch)
+            .map_err(|error| from_sled("truncate", &self.path, error))
     }
 
     fn purge(&mut self, upto: &LogId) -> Result<(), StoreError> {
         let fail = |error| from_sled("purge", &self.path, error);
-        self.meta.insert(PURGED, with(|out| put_log_id(upto, out))).map_err(fail)?;
+        self.meta
+            .insert(PURGED, with(|out| put_log_id(upto, out)))
+            .map_err(fail)?;
         let mut batch = sled::Batch::default();
         for key in self.log.range(..=upto.index.to_be_bytes()).keys() {
             batch.remove(key.map_err(fail)?);
@@ -179,8 +233,12 @@ impl SledDisk {
     }
 
     fn sync_store(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(|error| from_sled("flush", &self.path, error))?;
-        self.file.sync_data().map_err(StoreError::io("flush", &self.path.join("db")))
+        self.db
+            .flush()
+            .map_err(|error| from_sled("flush", &self.path, error))?;
+        self.file
+            .sync_data()
+            .map_err(StoreError::io("flush", &self.path.join("db")))
     }
 }
 
@@ -224,8 +282,13 @@ fn open_sled(path: &Path) -> Result<sled::Db, StoreError> {
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        Err(StoreError::Corrupt { path: path.to_path_buf(), what: format!("sled gave up: {text}") })
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(StoreError::Corrupt {
+            path: path.to_path_buf(),
+            what: format!("sled gave up: {text}"),
+        })
     })
 }
 
@@ -233,7 +296,10 @@ fn from_sled(what: &'static str, path: &Path, error: sled::Error) -> StoreError 
     let path = path.to_path_buf();
     match error {
         sled::Error::Io(source) => StoreError::Io { what, path, source },
-        other => StoreError::Corrupt { path, what: other.to_string() },
+        other => StoreError::Corrupt {
+            path,
+            what: other.to_string(),
+        },
     }
 }
 
@@ -246,7 +312,9 @@ fn remove_leftovers(path: &Path) -> Result<(), StoreError> {
     for entry in entries {
         let entry = entry.map_err(StoreError::io("read", path))?;
         let name = entry.file_name();
-        if name.to_string_lossy().starts_with("snap.") && name.to_string_lossy().ends_with(".generating") {
+        if name.to_string_lossy().starts_with("snap.")
+            && name.to_string_lossy().ends_with(".generating")
+        {
             fs::remove_file(entry.path()).map_err(StoreError::io("remove", &entry.path()))?;
         }
     }
@@ -255,5 +323,7 @@ fn remove_leftovers(path: &Path) -> Result<(), StoreError> {
 
 /// Makes the names in `dir` durable.
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(StoreError::io("sync", dir))
 }

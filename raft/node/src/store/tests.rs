@@ -18,7 +18,9 @@ struct OnSled;
 struct InMemory;
 
 impl StoreBuilder<Types, LogStore, StateMachine, (IoThread, TempDir)> for OnSled {
-    async fn build(&self) -> Result<((IoThread, TempDir), LogStore, StateMachine), openraft::StorageError<Types>> {
+    async fn build(
+        &self,
+    ) -> Result<((IoThread, TempDir), LogStore, StateMachine), openraft::StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
         let (io, store) = open(&dir);
         let machine = machine(&dir);
@@ -27,7 +29,9 @@ impl StoreBuilder<Types, LogStore, StateMachine, (IoThread, TempDir)> for OnSled
 }
 
 impl StoreBuilder<Types, LogStore, StateMachine, (IoThread, TempDir)> for InMemory {
-    async fn build(&self) -> Result<((IoThread, TempDir), LogStore, StateMachine), openraft::StorageError<Types>> {
+    async fn build(
+        &self,
+    ) -> Result<((IoThread, TempDir), LogStore, StateMachine), openraft::StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
         let io = IoThread::start(MemoryDisk::default()).unwrap();
         let store = LogStore::new(Recovered::default(), &io);
@@ -37,7 +41,10 @@ impl StoreBuilder<Types, LogStore, StateMachine, (IoThread, TempDir)> for InMemo
 }
 
 fn machine(dir: &TempDir) -> StateMachine {
-    StateMachine::new(Shared::default(), SnapshotDir::open(dir.path().join("snapshots")).unwrap())
+    StateMachine::new(
+        Shared::default(),
+        SnapshotDir::open(dir.path().join("snapshots")).unwrap(),
+    )
 }
 
 fn open(dir: &TempDir) -> (IoThread, LogStore) {
@@ -48,7 +55,12 @@ fn open(dir: &TempDir) -> (IoThread, LogStore) {
 }
 
 fn blanks(term: u64, indexes: std::ops::Range<u64>) -> Vec<Entry> {
-    indexes.map(|index| Entry { log_id: log_id(term, index), payload: EntryPayload::Blank }).collect()
+    indexes
+        .map(|index| Entry {
+            log_id: log_id(term, index),
+            payload: EntryPayload::Blank,
+        })
+        .collect()
 }
 
 #[tokio::test]
@@ -66,17 +78,38 @@ async fn what_was_acknowledged_is_there_after_every_reopening() {
     let dir = tempfile::tempdir().unwrap();
     for life in 0..10u64 {
         let (io, mut store) = open(&dir);
-        assert_eq!(store.get_log_state().await.unwrap().last_log_id, (life > 0).then(|| log_id(1, life * 10 - 1)));
+        assert_eq!(
+            store.get_log_state().await.unwrap().last_log_id,
+            (life > 0).then(|| log_id(1, life * 10 - 1))
+        );
         let vote = Vote::new(life + 1, 3);
         store.save_vote(&vote).await.unwrap();
-        store.blocking_append(blanks(1, life * 10..life * 10 + 10)).await.unwrap();
-        store.persist_fence(NodeId(7), Epoch(life + 1)).await.unwrap();
-        store.save_committed(Some(log_id(1, life * 10 + 5))).await.unwrap();
+        store
+            .blocking_append(blanks(1, life * 10..life * 10 + 10))
+            .await
+            .unwrap();
+        store
+            .persist_fence(NodeId(7), Epoch(life + 1))
+            .await
+            .unwrap();
+        store
+            .save_committed(Some(log_id(1, life * 10 + 5)))
+            .await
+            .unwrap();
         drop((store, io));
         let (_io, mut store) = open(&dir);
-        assert_eq!(store.get_log_reader().await.read_vote().await.unwrap(), Some(vote));
-        assert_eq!(store.shared().fences(), [(NodeId(7), Epoch(life + 1))].into());
-        assert_eq!(store.read_committed().await.unwrap(), Some(log_id(1, life * 10 + 5)));
+        assert_eq!(
+            store.get_log_reader().await.read_vote().await.unwrap(),
+            Some(vote)
+        );
+        assert_eq!(
+            store.shared().fences(),
+            [(NodeId(7), Epoch(life + 1))].into()
+        );
+        assert_eq!(
+            store.read_committed().await.unwrap(),
+            Some(log_id(1, life * 10 + 5))
+        );
     }
 }
 
@@ -88,7 +121,10 @@ async fn a_fence_never_goes_back() {
     store.persist_fence(NodeId(7), Epoch(4)).await.unwrap();
     assert_eq!(store.shared().fences(), [(NodeId(7), Epoch(9))].into());
     drop((store, io));
-    assert_eq!(open(&dir).1.shared().fences(), [(NodeId(7), Epoch(9))].into());
+    assert_eq!(
+        open(&dir).1.shared().fences(),
+        [(NodeId(7), Epoch(9))].into()
+    );
 }
 
 #[tokio::test]
@@ -102,7 +138,10 @@ async fn truncation_and_purge_survive_reopening() {
     drop((store, io));
     let (_io, mut store) = open(&dir);
     let state = store.get_log_state().await.unwrap();
-    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 4)), Some(log_id(2, 14))));
+    assert_eq!(
+        (state.last_purged_log_id, state.last_log_id),
+        (Some(log_id(1, 4)), Some(log_id(2, 14)))
+    );
 }
 
 #[tokio::test]
@@ -121,7 +160,12 @@ async fn a_store_put_back_from_an_old_copy_is_refused_as_lost_data() {
     let error = SledDisk::open(dir.path()).unwrap_err();
     assert!(matches!(error, StoreError::Lost { .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains("it ends at entry 4") && text.contains("entry 7") && text.contains("vipd join"), "{text}");
+    assert!(
+        text.contains("it ends at entry 4")
+            && text.contains("entry 7")
+            && text.contains("vipd join"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -131,7 +175,10 @@ async fn an_emptied_store_is_refused_as_lost_data() {
     store.blocking_append(blanks(1, 0..5)).await.unwrap();
     drop((store, io));
     std::fs::remove_dir_all(dir.path().join("log")).unwrap();
-    assert!(matches!(SledDisk::open(dir.path()), Err(StoreError::Lost { .. })));
+    assert!(matches!(
+        SledDisk::open(dir.path()),
+        Err(StoreError::Lost { .. })
+    ));
 }
 
 #[tokio::test]
@@ -152,7 +199,10 @@ async fn a_damaged_store_is_refused_and_left_as_it_is() {
         }
         std::fs::write(&db, &bad).unwrap();
         if let Err(error) = SledDisk::open(dir.path()) {
-            assert!(matches!(error, StoreError::Lost { .. } | StoreError::Corrupt { .. }), "{error}");
+            assert!(
+                matches!(error, StoreError::Lost { .. } | StoreError::Corrupt { .. }),
+                "{error}"
+            );
             assert!(error.to_string().contains("vipd join"), "{error}");
             refused += 1;
         }
@@ -167,20 +217,33 @@ async fn a_leftover_of_sleds_own_snapshot_does_not_keep_the_store_from_opening()
     let (io, mut store) = open(&dir);
     store.blocking_append(blanks(1, 0..5)).await.unwrap();
     drop((store, io));
-    std::fs::write(dir.path().join("log/snap.00000000000000AA.generating"), b"half").unwrap();
+    std::fs::write(
+        dir.path().join("log/snap.00000000000000AA.generating"),
+        b"half",
+    )
+    .unwrap();
     let (_io, mut store) = open(&dir);
-    assert_eq!(store.get_log_state().await.unwrap().last_log_id, Some(log_id(1, 4)));
+    assert_eq!(
+        store.get_log_state().await.unwrap().last_log_id,
+        Some(log_id(1, 4))
+    );
 }
 
 #[tokio::test]
 async fn after_a_failed_flush_everybody_hears_the_reason_and_nothing_is_tried_again() {
-    let io = IoThread::start(MemoryDisk { fail_after: Some(1) }).unwrap();
+    let io = IoThread::start(MemoryDisk {
+        fail_after: Some(1),
+    })
+    .unwrap();
     let mut store = LogStore::new(Recovered::default(), &io);
     store.blocking_append(blanks(1, 0..1)).await.unwrap();
     let error = store.blocking_append(blanks(1, 1..2)).await.unwrap_err();
     assert!(error.to_string().contains("disk is full"), "{error}");
     let error = store.save_vote(&Vote::new(1, 1)).await.unwrap_err();
-    assert!(error.to_string().contains("failed earlier") && error.to_string().contains("disk is full"), "{error}");
+    assert!(
+        error.to_string().contains("failed earlier") && error.to_string().contains("disk is full"),
+        "{error}"
+    );
     let failed = io.failed().borrow().clone().unwrap();
     assert!(failed.contains("make room"), "{failed}");
 }
@@ -192,11 +255,17 @@ async fn appends_that_wait_share_a_flush() {
     let mut told = Vec::new();
     for index in 0..200 {
         let (tell, hears) = Types::oneshot();
-        store.append(blanks(1, index..index + 1), IOFlushed::signal(tell)).await.unwrap();
+        store
+            .append(blanks(1, index..index + 1), IOFlushed::signal(tell))
+            .await
+            .unwrap();
         told.push(hears);
     }
     for hears in told {
-        assert_eq!(hears.await.unwrap().map_err(|error| error.kind()), Ok::<_, ErrorKind>(()));
+        assert_eq!(
+            hears.await.unwrap().map_err(|error| error.kind()),
+            Ok::<_, ErrorKind>(())
+        );
     }
 }
 

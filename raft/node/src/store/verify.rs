@@ -31,7 +31,10 @@ fn dense(log: &Recovered) -> Result<(), String> {
     };
     for (index, entry) in &log.entries {
         if entry.log_id.index != *index {
-            return Err(format!("the entry filed under {index} says it is {}", entry.log_id.index));
+            return Err(format!(
+                "the entry filed under {index} says it is {}",
+                entry.log_id.index
+            ));
         }
         if *index != next {
             return Err(format!("entry {next} is missing: {index} comes next"));
@@ -47,26 +50,42 @@ fn dense(log: &Recovered) -> Result<(), String> {
 
 fn not_behind(log: &Recovered, tail: &Tail) -> Result<(), String> {
     if log.last() < tail.last {
-        return Err(format!("it ends at {}, the witness saw {}", show(log.last()), show(tail.last)));
+        return Err(format!(
+            "it ends at {}, the witness saw {}",
+            show(log.last()),
+            show(tail.last)
+        ));
     }
     if log.purged < tail.purged {
-        return Err(format!("it is purged to {}, the witness saw {}", show(log.purged), show(tail.purged)));
+        return Err(format!(
+            "it is purged to {}, the witness saw {}",
+            show(log.purged),
+            show(tail.purged)
+        ));
     }
     if let Some(seen) = &tail.vote {
         let behind = log.vote.as_ref().is_none_or(|vote| !(vote >= seen));
         if behind {
-            return Err(format!("its vote is older than {seen}, which the witness saw"));
+            return Err(format!(
+                "its vote is older than {seen}, which the witness saw"
+            ));
         }
     }
     let fenced = log.fences.values().map(|epoch| epoch.0).max().unwrap_or(0);
     if fenced < tail.fenced {
-        return Err(format!("its newest fence is {fenced}, the witness saw {}", tail.fenced));
+        return Err(format!(
+            "its newest fence is {fenced}, the witness saw {}",
+            tail.fenced
+        ));
     }
     Ok(())
 }
 
 fn show(id: Option<crate::types::LogId>) -> String {
-    id.map_or_else(|| "nothing".into(), |id| format!("entry {} of term {}", id.index, term_of(&id)))
+    id.map_or_else(
+        || "nothing".into(),
+        |id| format!("entry {} of term {}", id.index, term_of(&id)),
+    )
 }
 
 #[cfg(test)]
@@ -79,42 +98,80 @@ mod tests {
     fn log(ids: &[(u64, u64)]) -> Recovered {
         let entries = ids
             .iter()
-            .map(|&(term, index)| (index, Entry { log_id: log_id(term, index), payload: EntryPayload::Blank }))
+            .map(|&(term, index)| {
+                (
+                    index,
+                    Entry {
+                        log_id: log_id(term, index),
+                        payload: EntryPayload::Blank,
+                    },
+                )
+            })
             .collect();
-        Recovered { entries, ..Recovered::default() }
+        Recovered {
+            entries,
+            ..Recovered::default()
+        }
     }
 
     fn tail(term: u64, index: u64) -> Tail {
-        Tail { last: Some(log_id(term, index)), ..Tail::default() }
+        Tail {
+            last: Some(log_id(term, index)),
+            ..Tail::default()
+        }
     }
 
     #[test]
     fn a_hole_is_damage() {
         let fault = verify(&log(&[(1, 0), (1, 2)]), Some(&Tail::default())).unwrap_err();
-        assert_eq!(fault, Fault::Damaged("entry 1 is missing: 2 comes next".into()));
+        assert_eq!(
+            fault,
+            Fault::Damaged("entry 1 is missing: 2 comes next".into())
+        );
     }
 
     #[test]
     fn a_falling_term_is_damage() {
-        assert!(matches!(verify(&log(&[(2, 0), (1, 1)]), Some(&Tail::default())), Err(Fault::Damaged(_))));
+        assert!(matches!(
+            verify(&log(&[(2, 0), (1, 1)]), Some(&Tail::default())),
+            Err(Fault::Damaged(_))
+        ));
     }
 
     #[test]
     fn a_log_shorter_than_the_witness_saw_has_lost_data() {
         assert_eq!(verify(&log(&[(1, 0), (1, 1)]), Some(&tail(1, 1))), Ok(()));
-        assert!(matches!(verify(&log(&[(1, 0)]), Some(&tail(1, 1))), Err(Fault::Behind(_))));
-        assert!(matches!(verify(&log(&[]), Some(&tail(1, 1))), Err(Fault::Behind(_))));
+        assert!(matches!(
+            verify(&log(&[(1, 0)]), Some(&tail(1, 1))),
+            Err(Fault::Behind(_))
+        ));
+        assert!(matches!(
+            verify(&log(&[]), Some(&tail(1, 1))),
+            Err(Fault::Behind(_))
+        ));
     }
 
     #[test]
     fn an_older_vote_or_fence_than_the_witness_saw_is_lost_data() {
-        let voted = Tail { vote: Some(Vote::new(4, 2)), ..Tail::default() };
-        assert!(matches!(verify(&log(&[]), Some(&voted)), Err(Fault::Behind(_))));
+        let voted = Tail {
+            vote: Some(Vote::new(4, 2)),
+            ..Tail::default()
+        };
+        assert!(matches!(
+            verify(&log(&[]), Some(&voted)),
+            Err(Fault::Behind(_))
+        ));
         let mut newer = log(&[]);
         newer.vote = Some(Vote::new_committed(4, 2));
         assert_eq!(verify(&newer, Some(&voted)), Ok(()));
-        let fenced = Tail { fenced: 9, ..Tail::default() };
-        assert!(matches!(verify(&log(&[]), Some(&fenced)), Err(Fault::Behind(_))));
+        let fenced = Tail {
+            fenced: 9,
+            ..Tail::default()
+        };
+        assert!(matches!(
+            verify(&log(&[]), Some(&fenced)),
+            Err(Fault::Behind(_))
+        ));
         newer.fences.insert(NodeId(3), Epoch(9));
         assert_eq!(verify(&newer, Some(&fenced)), Ok(()));
     }
@@ -122,6 +179,9 @@ mod tests {
     #[test]
     fn data_without_a_witness_are_not_trusted() {
         assert_eq!(verify(&log(&[]), None), Ok(()));
-        assert!(matches!(verify(&log(&[(1, 0)]), None), Err(Fault::Damaged(_))));
+        assert!(matches!(
+            verify(&log(&[(1, 0)]), None),
+            Err(Fault::Damaged(_))
+        ));
     }
 }

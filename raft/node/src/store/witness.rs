@@ -44,14 +44,21 @@ impl Witness {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::io("open", path)(error)),
         };
-        let newest = (0..2).filter_map(|slot| read_slot(&file, slot)).max_by_key(|(seq, _)| *seq);
+        let newest = (0..2)
+            .filter_map(|slot| read_slot(&file, slot))
+            .max_by_key(|(seq, _)| *seq);
         let Some((seq, tail)) = newest else {
             return Err(StoreError::Corrupt {
                 path: path.to_path_buf(),
                 what: "neither slot of the witness is readable".into(),
             });
         };
-        Ok(Some(Self { file, path: path.to_path_buf(), seq, tail }))
+        Ok(Some(Self {
+            file,
+            path: path.to_path_buf(),
+            seq,
+            tail,
+        }))
     }
 
     /// Makes a witness that has seen nothing. The caller syncs the directory.
@@ -63,7 +70,12 @@ impl Witness {
             .mode(0o600)
             .open(path)
             .map_err(StoreError::io("create", path))?;
-        let mut witness = Self { file, path: path.to_path_buf(), seq: 0, tail: Tail::default() };
+        let mut witness = Self {
+            file,
+            path: path.to_path_buf(),
+            seq: 0,
+            tail: Tail::default(),
+        };
         witness.write(&Tail::default())?;
         witness.write(&Tail::default())?;
         Ok(witness)
@@ -76,7 +88,11 @@ impl Witness {
 
     /// Notes `tail` durably, unless that is what it saw already.
     pub(super) fn see(&mut self, tail: &Tail) -> Result<(), StoreError> {
-        if *tail == self.tail { Ok(()) } else { self.write(tail) }
+        if *tail == self.tail {
+            Ok(())
+        } else {
+            self.write(tail)
+        }
     }
 
     fn write(&mut self, tail: &Tail) -> Result<(), StoreError> {
@@ -129,8 +145,20 @@ fn decode(page: &[u8]) -> Result<Option<(u64, Tail)>, DecodeError> {
     let seq = u64::decode(&mut body)?;
     let last = get_opt_log_id(&mut body)?;
     let purged = get_opt_log_id(&mut body)?;
-    let vote = if bool::decode(&mut body)? { Some(get_vote(&mut body)?) } else { None };
-    Ok(Some((seq, Tail { last, purged, vote, fenced: u64::decode(&mut body)? })))
+    let vote = if bool::decode(&mut body)? {
+        Some(get_vote(&mut body)?)
+    } else {
+        None
+    };
+    Ok(Some((
+        seq,
+        Tail {
+            last,
+            purged,
+            vote,
+            fenced: u64::decode(&mut body)?,
+        },
+    )))
 }
 
 #[cfg(test)]
@@ -143,15 +171,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("witness");
         let mut witness = Witness::create(&path).unwrap();
-        let tail = |index| Tail { last: Some(log_id(1, index)), ..Tail::default() };
+        let tail = |index| Tail {
+            last: Some(log_id(1, index)),
+            ..Tail::default()
+        };
         for index in 0..7 {
             witness.see(&tail(index)).unwrap();
         }
         let newest = witness.seq % 2;
         assert_eq!(Witness::open(&path).unwrap().unwrap().tail(), &tail(6));
-        witness.file.write_all_at(&[0xff; 40], newest * PAGE + 8).unwrap();
+        witness
+            .file
+            .write_all_at(&[0xff; 40], newest * PAGE + 8)
+            .unwrap();
         assert_eq!(Witness::open(&path).unwrap().unwrap().tail(), &tail(5));
-        witness.file.write_all_at(&[0xff; 40], (1 - newest) * PAGE + 8).unwrap();
-        assert!(matches!(Witness::open(&path), Err(StoreError::Corrupt { .. })));
+        witness
+            .file
+            .write_all_at(&[0xff; 40], (1 - newest) * PAGE + 8)
+            .unwrap();
+        assert!(matches!(
+            Witness::open(&path),
+            Err(StoreError::Corrupt { .. })
+        ));
     }
 }

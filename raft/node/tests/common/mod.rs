@@ -11,7 +11,7 @@ use vipd_core::id::NodeId;
 use vipd_core::name::{Labels, Name};
 use vipd_core::node::Role;
 use vipd_core::pool::PoolSpec;
-use vipd_raft::{Init, Join, RaftNode, Settings, Token, init, join};
+use vipd_raft::{Init, Join, RaftNode, Settings, Status, Token, init, join};
 
 /// The longest a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,9 +25,24 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(name: &str) -> Self {
+        // `RUST_LOG=debug cargo test …` shows what a failing cluster did.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        drop(
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_test_writer()
+                .try_init(),
+        );
         // The kernel does not hand out a port it has just given away for a while.
-        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), addr, name: name.parse().unwrap() }
+        let addr = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            addr,
+            name: name.parse().unwrap(),
+        }
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -48,9 +63,14 @@ impl Place {
             addresses: vec![],
             first: vec![],
         })
+        .map(drop)
     }
 
-    pub(crate) async fn join(&self, at: SocketAddr, token: Token) -> Result<(NodeId, Role), vipd_raft::JoinError> {
+    pub(crate) async fn join(
+        &self,
+        at: SocketAddr,
+        token: Token,
+    ) -> Result<(NodeId, Role), vipd_raft::JoinError> {
         join(&Join {
             addr: at,
             token,
@@ -79,7 +99,10 @@ impl Cluster {
         places[0].init().unwrap();
         let mut nodes = vec![places[0].open().await];
         for place in &places[1..] {
-            let token = nodes[0].issue_token(Role::Voter, Duration::from_secs(60), 1).await.unwrap();
+            let token = nodes[0]
+                .issue_token(Role::Voter, Duration::from_secs(60), 1)
+                .await
+                .unwrap();
             place.join(places[0].addr, token).await.unwrap();
             nodes.push(place.open().await);
         }
@@ -91,7 +114,10 @@ impl Cluster {
     pub(crate) async fn until_all_vote(&self) {
         let want = self.nodes.len();
         until("every node votes", || {
-            self.nodes.iter().all(|node| node.status().voters.len() == want && node.status().learners.is_empty())
+            let settled = |status: Status| {
+                status.voters.len() == want && status.learners.is_empty() && !status.changing
+            };
+            self.nodes.iter().all(|node| settled(node.status()))
         })
         .await;
     }
@@ -117,15 +143,23 @@ impl Cluster {
 /// The place in `nodes` of the one that all of them follow.
 pub(crate) fn leader_of(nodes: &[RaftNode]) -> Option<usize> {
     let leader = nodes.first()?.status().leader?;
-    let agreed = nodes.iter().all(|node| node.status().leader == Some(leader));
-    nodes.iter().position(|node| node.id() == leader).filter(|_| agreed)
+    let agreed = nodes
+        .iter()
+        .all(|node| node.status().leader == Some(leader));
+    nodes
+        .iter()
+        .position(|node| node.id() == leader)
+        .filter(|_| agreed)
 }
 
 /// Waits for `condition`, at most [`PATIENCE`].
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} until {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -133,8 +167,16 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// A command that makes the pool `name`.
 pub(crate) fn pool(name: &str, third: u8) -> Command {
     let block = Block::parse(&format!("10.1.{third}.0/24")).unwrap();
-    let spec = PoolSpec { blocks: vec![block], ..PoolSpec::default() };
-    Command::PutPool { name: name.parse().unwrap(), labels: Labels::new(), spec, expect: Expect::Any }
+    let spec = PoolSpec {
+        blocks: vec![block],
+        ..PoolSpec::default()
+    };
+    Command::PutPool {
+        name: name.parse().unwrap(),
+        labels: Labels::new(),
+        spec,
+        expect: Expect::Any,
+    }
 }
 
 pub(crate) fn done(outcome: Outcome) -> u64 {
@@ -145,5 +187,8 @@ pub(crate) fn done(outcome: Outcome) -> u64 {
 }
 
 pub(crate) fn has_pool(node: &RaftNode, name: &str) -> bool {
-    node.state().read().pools().contains_key(&name.parse::<Name>().unwrap())
+    node.state()
+        .read()
+        .pools()
+        .contains_key(&name.parse::<Name>().unwrap())
 }
