@@ -14,7 +14,7 @@ use crate::config::LogFormat;
 pub fn begin(level: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = match std::env::var("VIPD_LOG") {
         Ok(filter) => filter.parse::<EnvFilter>().context("VIPD_LOG")?,
-        Err(_) => level.parse().context("log.level")?,
+        Err(_) => quiet(level).parse().context("log.level")?,
     };
     let to_stderr = fmt::layer().with_writer(std::io::stderr);
     match format {
@@ -31,4 +31,12 @@ pub fn begin(level: &str, format: LogFormat) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A plain level is vipd's own; the Raft library's running commentary begins at `debug`.
+fn quiet(level: &str) -> String {
+    match level {
+        "error" | "warn" | "info" => format!("{level},openraft=error"),
+        other => other.to_owned(),
+    }
 }

@@ -30,7 +30,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let admin = place.data_dir.join("admin.token");
     write_private(&admin, format!("{secret}\n").as_bytes())?;
     let ca = place.data_dir.join("ca.pem");
-    write_private(&ca, made.ca_pem.as_bytes())?;
     place.write_config(&name, peer)?;
     println!("Node {name} is made: the first of a new cluster, reached by its peers at {peer}.");
     println!("  configuration  {}", place.config.display());

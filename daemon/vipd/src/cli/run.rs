@@ -88,12 +88,11 @@ fn make_alone(config: &Checked) -> anyhow::Result<()> {
         addresses: Vec::new(),
         first: vec![command],
     };
-    let made = vipd_raft::init(&init).context("making a single-node cluster")?;
+    vipd_raft::init(&init).context("making a single-node cluster")?;
     let dir = &config.data_dir;
     if let Err(error) = write_private(&dir.join("admin.token"), format!("{secret}\n").as_bytes()) {
         warn!("the admin token is not kept: {error:#}; make another with vipctl token create");
     }
-    write_private(&dir.join("ca.pem"), made.ca_pem.as_bytes())?;
     info!(node = %config.name, %peer, "a single-node cluster is made in {}", dir.display());
     Ok(())
 }

@@ -48,8 +48,6 @@ const JOIN_TOKEN: (Duration, u32) = (Duration::from_secs(24 * 60 * 60), 16);
 pub struct Initialized {
     /// Admits voters, for 24 hours, 16 times; valid once the node runs.
     pub join_token: Token,
-    /// The cluster's CA certificate, PEM, for clients of its API.
-    pub ca_pem: String,
 }
 
 /// Whether `dir` holds a node.
