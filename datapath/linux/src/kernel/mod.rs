@@ -122,10 +122,7 @@ impl Kernel {
         let mut interfaces = snapshot.interfaces;
         let mut present = std::collections::BTreeMap::<_, Vec<_>>::new();
         for (address, prefix, at) in snapshot.addresses {
-            let managed = entries.contains_key(&address);
-            if managed || at.ours {
-                present.entry(address).or_default().push(at);
-            }
+            present.entry(address).or_default().push(at);
             let ours = at.ours || self.is_added(&entries, address, at.ifindex);
             let interface = interfaces.iter_mut().find(|i| i.index == at.ifindex);
             if let (Some(interface), false) = (interface, ours) {

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod bench;
+pub mod packet;
 pub mod wire;
 
 use std::{

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use vipd_datapath_common::frame::{Advertisement, Arp};
 
-use super::Net;
+use super::{Net, boottime_ns};
 
 /// A tap in the client's namespace.
-pub struct Tap(Receiver<Vec<u8>>);
+pub struct Tap(Receiver<(u64, Vec<u8>)>);
 
 impl Tap {
     pub fn at_client(net: &Net) -> Self {
@@ -32,13 +32,16 @@ impl Tap {
             loop {
                 match socket.read(&mut buffer) {
                     Ok(length) => {
-                        if sender.send(buffer[..length].to_vec()).is_err() {
+                        if sender
+                            .send((boottime_ns(), buffer[..length].to_vec()))
+                            .is_err()
+                        {
                             return;
                         }
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         // An empty frame asks whether anybody still listens.
-                        if sender.send(Vec::new()).is_err() {
+                        if sender.send((0, Vec::new())).is_err() {
                             return;
                         }
                     }
@@ -49,23 +52,39 @@ impl Tap {
         Self(receiver)
     }
 
-    /// Frames that come within `time` and that `wanted` accepts, with their time of arrival.
-    pub fn collect(
-        &self,
-        time: Duration,
-        wanted: impl Fn(&[u8]) -> bool,
-    ) -> Vec<(Duration, Vec<u8>)> {
+    /// Frames that came or come within `time` and that `wanted` accepts, with their time of
+    /// arrival (CLOCK_BOOTTIME ns).
+    pub fn collect(&self, time: Duration, wanted: impl Fn(&[u8]) -> bool) -> Vec<(u64, Vec<u8>)> {
         let start = Instant::now();
         let mut frames = Vec::new();
         while let Some(left) = time.checked_sub(start.elapsed()) {
             match self.0.recv_timeout(left) {
-                Ok(frame) if wanted(&frame) => frames.push((start.elapsed(), frame)),
+                Ok((at, frame)) if wanted(&frame) => frames.push((at, frame)),
                 Ok(_) => {}
                 Err(_) => break,
             }
         }
         frames
     }
+}
+
+/// Sends a frame from the client.
+pub fn send_from_client(net: &Net, frames: Vec<Vec<u8>>) {
+    net.at_client(move || {
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
+        let ifindex = nix::net::if_::if_nametoindex("lan").unwrap();
+        let mut storage = SockAddrStorage::zeroed();
+        // SAFETY: a sockaddr_ll fits into the storage.
+        let address = unsafe { storage.view_as::<nix::libc::sockaddr_ll>() };
+        address.sll_family = nix::libc::AF_PACKET as u16;
+        address.sll_ifindex = ifindex as i32;
+        let length = size_of::<nix::libc::sockaddr_ll>() as u32;
+        // SAFETY: family and length are those of the sockaddr_ll just written.
+        let address = unsafe { SockAddr::new(storage, length) };
+        for frame in frames {
+            socket.send_to(&frame, &address).unwrap();
+        }
+    });
 }
 
 /// Whether a frame announces the address: gratuitous ARP or unsolicited advertisement.

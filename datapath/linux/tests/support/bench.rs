@@ -1,0 +1,149 @@
+//! One frame in, verdict, bytes and map changes out: the programs under BPF_PROG_TEST_RUN.
+
+use std::net::IpAddr;
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, PerCpuHashMap, PerCpuValues, RingBuf},
+    programs::{SchedClassifier, TestRun, TestRunOptions},
+};
+use vipd_datapath_common::{Address, AddressKey, Conflict, Counter, Counters, name, program};
+
+use super::{MAC_HOST, SECOND, boottime_ns};
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    Drop,
+    Answer,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Direction {
+    /// From the wire.
+    Ingress,
+    /// To the wire, made on this host.
+    Egress,
+    /// To the wire, forwarded from another interface.
+    Forward,
+}
+
+pub struct Bench {
+    ebpf: Ebpf,
+    addresses: HashMap<MapData, AddressKey, Address>,
+    counters: PerCpuHashMap<MapData, AddressKey, Counters>,
+    gate: Array<MapData, u64>,
+    conflicts: RingBuf<MapData>,
+    pub ifindex: u32,
+}
+
+pub fn object() -> Vec<u8> {
+    let checked_in = concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf/vipd.bpf.o");
+    let path = std::env::var_os("VIPD_EBPF_OBJECT").unwrap_or_else(|| checked_in.into());
+    std::fs::read(path).unwrap()
+}
+
+impl Bench {
+    /// The programs on the interface `lan` of this namespace, with a valid lease and no address.
+    pub fn new() -> Self {
+        let mut ebpf = Ebpf::load(&object()).unwrap();
+        for name in [program::INGRESS, program::EGRESS] {
+            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
+            program.load().unwrap();
+        }
+        let mut take = |name| ebpf.take_map(name).unwrap();
+        let mut bench = Self {
+            addresses: take(name::ADDRESSES).try_into().unwrap(),
+            counters: take(name::COUNTERS).try_into().unwrap(),
+            gate: take(name::GATE).try_into().unwrap(),
+            conflicts: take(name::CONFLICTS).try_into().unwrap(),
+            ifindex: nix::net::if_::if_nametoindex("lan").unwrap(),
+            ebpf,
+        };
+        bench.deadline(boottime_ns() + 600 * SECOND);
+        bench
+    }
+
+    pub fn deadline(&mut self, ns: u64) {
+        self.gate.set(0, ns, 0).unwrap();
+    }
+
+    /// Manages an address with these flags, on `lan`.
+    pub fn manage(&mut self, address: &str, flags: u32) {
+        self.manage_on(address, flags, self.ifindex);
+    }
+
+    pub fn manage_on(&mut self, address: &str, flags: u32, ifindex: u32) {
+        let key = AddressKey::from(address.parse::<IpAddr>().unwrap());
+        let entry = Address {
+            epoch: 1,
+            ifindex,
+            flags,
+            mac: MAC_HOST,
+            reserved: [0; 2],
+        };
+        self.addresses.insert(key, entry, 0).unwrap();
+        let cpus = aya::util::nr_cpus().unwrap();
+        let zero = PerCpuValues::try_from(vec![Counters::default(); cpus]).unwrap();
+        self.counters.insert(key, zero, 0).unwrap();
+    }
+
+    /// Runs a frame through the program of a direction.
+    pub fn run(&self, direction: Direction, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        let (name, from) = match direction {
+            Direction::Ingress => (program::INGRESS, self.ifindex),
+            Direction::Egress => (program::EGRESS, 0),
+            Direction::Forward => (program::EGRESS, 1),
+        };
+        // struct __sk_buff of linux/bpf.h: ingress_ifindex and ifindex.
+        let mut context = [0; 192];
+        context[36..40].copy_from_slice(&from.to_ne_bytes());
+        context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
+        let mut out = [0xaa; 512];
+        let program: &SchedClassifier = self.ebpf.program(name).unwrap().try_into().unwrap();
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ctx_in: Some(&context),
+                ..TestRunOptions::default()
+            })
+            .unwrap();
+        let verdict = match result.return_value as i32 {
+            -1 => Verdict::Pass,
+            2 => Verdict::Drop,
+            7 => Verdict::Answer,
+            other => panic!("return code {other}"),
+        };
+        (verdict, out[..result.data_size_out as usize].to_vec())
+    }
+
+    pub fn ingress(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.run(Direction::Ingress, frame)
+    }
+
+    /// The verdict alone; a frame that is not answered must not have been changed.
+    pub fn verdict(&self, direction: Direction, frame: &[u8]) -> Verdict {
+        let (verdict, out) = self.run(direction, frame);
+        assert!(
+            verdict == Verdict::Answer || out == frame,
+            "changed: {out:x?}"
+        );
+        verdict
+    }
+
+    pub fn count(&self, address: &str, counter: Counter) -> u64 {
+        let key = AddressKey::from(address.parse::<IpAddr>().unwrap());
+        let values = self.counters.get(&key, 0).unwrap();
+        values.iter().map(|cpu| cpu.get(counter)).sum()
+    }
+
+    pub fn conflicts(&mut self) -> Vec<Conflict> {
+        let mut events = Vec::new();
+        while let Some(item) = self.conflicts.next() {
+            events.push(Conflict::from_bytes(&item).unwrap());
+        }
+        events
+    }
+}

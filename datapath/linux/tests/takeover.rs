@@ -1,0 +1,174 @@
+//! A daemon that ends, and the next one.
+
+#![allow(clippy::unwrap_used, unsafe_code, unreachable_pub)]
+
+mod support;
+
+use std::{process::Stdio, time::Duration};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use support::bench::object;
+use support::{SECOND, VIP4, VIP6, open, run, vips, wait_until_past, wanted, with_net};
+use vipd_datapath::{Datapath, Gate, Kernel, Wanted, boottime_ns};
+
+fn programs() -> usize {
+    [TcAttachType::Ingress, TcAttachType::Egress]
+        .map(|direction| {
+            SchedClassifier::query_tcx("lan", direction)
+                .unwrap()
+                .1
+                .len()
+        })
+        .iter()
+        .sum()
+}
+
+#[test]
+fn a_restarted_daemon_takes_over_without_losing_a_packet() {
+    with_net(|net| async {
+        let (kernel, node) = open(net, Gate::Open, 60 * SECOND).await;
+        assert!(net.ping(VIP4));
+        let client = net.client();
+        let ping = [
+            "netns", "exec", &client, "ping", "-n", "-q", "-i", "0.002", "-c", "300", VIP4,
+        ];
+        let ping = std::process::Command::new("ip")
+            .args(ping)
+            .stdout(Stdio::piped())
+            .spawn();
+        drop((kernel, node));
+        for epoch in 2..6 {
+            let mut kernel = Kernel::open(&net.pins).await.unwrap();
+            kernel.apply(&wanted(Gate::Open, epoch)).await.unwrap();
+            assert_eq!(programs(), 2);
+        }
+        let output = ping.unwrap().wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("300 received, 0% packet loss"), "{text}");
+    });
+}
+
+#[test]
+fn the_next_daemon_takes_away_what_is_no_longer_wanted() {
+    with_net(|net| async {
+        drop(open(net, Gate::Open, 60 * SECOND).await);
+        let mut kernel = Kernel::open(&net.pins).await.unwrap();
+        kernel.apply(&Wanted::default()).await.unwrap();
+        assert!(!net.addresses().contains(VIP4) && !net.addresses().contains(VIP6));
+        assert!(kernel.observe().await.unwrap().addresses.is_empty());
+        assert_eq!(programs(), 0);
+    });
+}
+
+#[test]
+fn the_lease_of_a_new_daemon_does_not_revive_what_the_old_one_left_open() {
+    with_net(|net| async {
+        let deadline = boottime_ns() + SECOND / 2;
+        drop(open(net, Gate::Open, SECOND / 2).await);
+        wait_until_past(deadline + SECOND / 2);
+        let mut kernel = Kernel::open(&net.pins).await.unwrap();
+        let mut node = kernel.node_gate().unwrap();
+        node.set_deadline(boottime_ns() + 60 * SECOND);
+        assert!(!net.ping(VIP4), "before it knows what is wanted");
+        kernel.apply(&wanted(Gate::Shut, 2)).await.unwrap();
+        node.set_deadline(boottime_ns() + 60 * SECOND);
+        assert!(!net.ping(VIP4), "and after");
+    });
+}
+
+#[test]
+fn removal_leaves_nothing() {
+    with_net(|net| async {
+        let before = net.addresses();
+        let (kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
+        assert!(net.pins.exists() && programs() == 2);
+        kernel.remove().await.unwrap();
+        assert!(!net.pins.exists());
+        // The kernel lets go of a link a grace period after its last user.
+        let start = boottime_ns();
+        while programs() > 0 {
+            assert!(boottime_ns() - start < 5 * SECOND);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // But for the link-local address, which comes by itself in these seconds.
+        let stable = |text: String| -> Vec<String> {
+            let lines = text
+                .lines()
+                .map(str::trim)
+                .filter(|line| line.starts_with("inet"));
+            lines
+                .filter(|line| !line.contains("fe80"))
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_eq!(stable(net.addresses()), stable(before));
+    });
+}
+
+#[test]
+fn an_interface_that_was_replaced_gets_the_programs_and_the_addresses_again() {
+    with_net(|net| async {
+        let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
+        run("ip", &["link", "del", "lan"]);
+        let error = kernel
+            .apply(&wanted(Gate::Open, 1))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("interface lan does not exist"), "{error}");
+        let client = net.client();
+        run(
+            "ip",
+            &[
+                "link", "add", "lan", "type", "veth", "peer", "name", "lan", "netns", &client,
+            ],
+        );
+        run("ip", &["link", "set", "lan", "up"]);
+        run("ip", &["-n", &client, "link", "set", "lan", "up"]);
+        run("ip", &["addr", "add", "10.9.0.1/24", "dev", "lan"]);
+        run(
+            "ip",
+            &["-n", &client, "addr", "add", "10.9.0.2/24", "dev", "lan"],
+        );
+        kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
+        assert!(net.ping(VIP4));
+        assert_eq!(programs(), 2);
+    });
+}
+
+#[test]
+fn pinned_maps_of_another_shape_are_refused_with_the_way_out() {
+    with_net(|net| async {
+        drop(open(net, Gate::Shut, 0).await);
+        let pin = net.pins.join("v1/addresses");
+        std::fs::remove_file(&pin).unwrap();
+        let mut loader = aya::EbpfLoader::new();
+        let other = loader
+            .map_max_entries("ADDRESSES", 16)
+            .load(&object())
+            .unwrap();
+        other.map("ADDRESSES").unwrap().pin(&pin).unwrap();
+        let error = Kernel::open(&net.pins).await.err().unwrap().to_string();
+        assert!(
+            error.contains("has size 16, this vipd needs 65536"),
+            "{error}"
+        );
+        assert!(error.contains("v1 and start again"), "{error}");
+    });
+}
+
+#[test]
+fn pins_of_another_schema_go_once_this_one_is_in_place() {
+    with_net(|net| async {
+        drop(open(net, Gate::Shut, 0).await);
+        std::fs::rename(net.pins.join("v1"), net.pins.join("v0")).unwrap();
+        let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
+        assert!(!net.pins.join("v0").exists());
+        assert!(net.ping(VIP4));
+        assert_eq!(
+            kernel.observe().await.unwrap().addresses.len(),
+            vips().len()
+        );
+        assert_eq!(programs(), 2);
+    });
+}
