@@ -118,6 +118,14 @@ pub enum ControlError {
     /// The cluster's state forbids it. Nothing was changed.
     #[error(transparent)]
     Rejected(#[from] vipd_core::rejection::Rejection),
+    /// This node forbids it as things are. Nothing was changed.
+    #[error("{what}")]
+    Refused {
+        /// What is refused for what, and why.
+        what: String,
+        /// What to do about it.
+        next: String,
+    },
     /// Anything else, with the next step.
     #[error("{what}")]
     Failed {

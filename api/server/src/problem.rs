@@ -129,6 +129,13 @@ impl From<ControlError> for Refusal {
                 detail,
                 "ask another node",
             ),
+            ControlError::Refused { next, .. } => Self::new(
+                StatusCode::CONFLICT,
+                "refused",
+                "It cannot be done as things are",
+                detail,
+                next,
+            ),
             ControlError::Failed { next, .. } => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "failed",

@@ -4,9 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 /// Free-form key and value pairs, which selectors match on.
 pub type Labels = BTreeMap<String, String>;
+
+/// The schema of [`Labels`]; a derived one would be called by the name of its Rust collection.
+pub(crate) fn labels() -> Object {
+    ObjectBuilder::new()
+        .description(Some(
+            "Free-form key and value pairs, which selectors match on.",
+        ))
+        .additional_properties(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
 
 /// One thing worth knowing about an object, with a machine-readable `reason`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -27,6 +27,7 @@ pub struct Node {
 pub struct NodeSpec {
     /// Labels, from the node's own config.
     #[serde(default)]
+    #[schema(schema_with = crate::meta::labels)]
     pub labels: Labels,
     /// A drained node holds nothing.
     pub drained: bool,

@@ -13,6 +13,7 @@ pub struct Pool {
     pub name: String,
     /// Labels.
     #[serde(default)]
+    #[schema(schema_with = crate::meta::labels)]
     pub labels: Labels,
     /// Counts the changes of `spec`.
     pub generation: u64,
@@ -155,6 +156,7 @@ pub struct PoolWrite {
     pub name: Option<String>,
     /// Labels.
     #[serde(default)]
+    #[schema(schema_with = crate::meta::labels)]
     pub labels: Labels,
     /// What is wanted.
     pub spec: PoolSpec,

@@ -14,6 +14,7 @@ pub struct Vip {
     pub name: String,
     /// Labels.
     #[serde(default)]
+    #[schema(schema_with = crate::meta::labels)]
     pub labels: Labels,
     /// Counts the changes of `spec`.
     pub generation: u64,
@@ -120,6 +121,7 @@ pub struct VipWrite {
     pub name: Option<String>,
     /// Labels.
     #[serde(default)]
+    #[schema(schema_with = crate::meta::labels)]
     pub labels: Labels,
     /// What is wanted.
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! `vipctl cluster`.
 
 use clap::{Subcommand, ValueEnum};
-use vipd_api_types::{AddMember, Cluster, JoinTokenRequest, MemberRole};
+use vipd_api_types::{Cluster, JoinTokenRequest, MemberRole};
 
 use crate::cli::Global;
 use crate::failure::Failure;
@@ -25,11 +25,6 @@ pub(crate) enum Verb {
         /// How many nodes may join with it
         #[arg(long, default_value_t = 1, value_name = "N")]
         uses: u32,
-    },
-    /// Give a vote to a node that has joined without one
-    Promote {
-        /// The node's name
-        name: String,
     },
     /// Remove a node for good
     Remove {
@@ -83,12 +78,6 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
                     render::until(Some(&token.expires)),
                     token.command
                 )
-            })
-        }
-        Verb::Promote { name } => {
-            let cluster = client.add_member(&AddMember { name: name.clone() }).await?;
-            output::show(&cluster, global.output, || {
-                format!("node/{name} gets a vote\n{}", members(&cluster))
             })
         }
         Verb::Remove { name } => {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use vipd_api::memory::Memory;
@@ -44,7 +45,7 @@ impl Node {
         let plain = bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (tls_at, metrics_at) = (tls.local_addr().unwrap(), plain.local_addr().unwrap());
         let (ca_pem, chain, key) = certificates();
-        let config = tls_config(chain.as_bytes(), key.as_bytes()).unwrap();
+        let config = tls_config(chain, key).unwrap();
         let (a, b, c) = (api.clone(), api.clone(), api);
         let (s, t, m) = (stop.clone(), stop.clone(), stop.clone());
         tokio::spawn(async move { a.serve_unix(unix, s).await });
@@ -91,7 +92,7 @@ impl Node {
 }
 
 /// CA, certificate for 127.0.0.1 and its key, as PEM.
-fn certificates() -> (String, String, String) {
+fn certificates() -> (String, Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -100,7 +101,12 @@ fn certificates() -> (String, String, String) {
         .unwrap()
         .signed_by(&key, &ca)
         .unwrap();
-    (ca.pem(), leaf.pem(), key.serialize_pem())
+    let chain = vec![leaf.der().clone(), ca.der().clone()];
+    (
+        ca.pem(),
+        chain,
+        PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+    )
 }
 
 pub fn pool(blocks: &[&str]) -> PoolWrite {

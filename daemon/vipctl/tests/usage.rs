@@ -1,0 +1,142 @@
+//! Exit codes, errors, completions and man pages.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Node;
+
+#[tokio::test]
+async fn refusals_are_one_line_and_the_next_step() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    for (words, said) in [
+        (
+            "pool create b --block 10.0.0.1/24",
+            "block 10.0.0.1/24 has host bits set: write 10.0.0.0/24",
+        ),
+        (
+            "pool create b --block 10.0.0.9-10.0.0.1",
+            "ends before it starts",
+        ),
+        (
+            "pool create b --block 10.0.0.15",
+            "overlaps block 10.0.0.10-10.0.0.20 of pool web",
+        ),
+        (
+            "pool create web --block 10.0.9.0/24",
+            "pool web exists already",
+        ),
+        ("pool create b --block ten", "block \"ten\" is not a prefix"),
+        ("pool delete web", "pool web has 2 live allocations"),
+        (
+            "vip create b --address 10.0.0.99",
+            "address 10.0.0.99 is in no pool",
+        ),
+        ("vip create b --address 10.0.0.10", "belongs to VIP www"),
+        ("vip create b --pool nope", "no pool named nope"),
+        ("vip get nope", "no VIP named nope"),
+        ("vip move nope --to n2", "no VIP named nope"),
+        ("vip move www --to nope", "no node named nope"),
+        ("node drain nope", "no node named nope"),
+        (
+            "token create Bad_Name",
+            "\"Bad_Name\" is not 1 to 63 of a-z",
+        ),
+    ] {
+        let (what, next) = node.vipctl(words).await.refused();
+        assert!(what.contains(said), "{words}: {what}");
+        assert!(!next.is_empty(), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn usage_errors_exit_2() {
+    let node = Node::start().await;
+    for words in [
+        "",
+        "pool",
+        "pool create",
+        "vip create a --families both",
+        "node frobnicate n1",
+        "status --interval 100",
+    ] {
+        let run = node.vipctl(words).await;
+        assert_eq!(run.code, 2, "{words}: {run:?}");
+        assert!(
+            run.out.is_empty() && !run.err.is_empty(),
+            "{words}: {run:?}"
+        );
+    }
+    assert_eq!(node.vipctl("--help").await.code, 0);
+    assert!(
+        node.vipctl("--version")
+            .await
+            .good()
+            .starts_with("vipctl 0.")
+    );
+}
+
+#[tokio::test]
+async fn without_a_daemon_it_says_how_to_get_one() {
+    let run = common::run(
+        "unix:/nonexistent/api.sock",
+        "status".split_whitespace(),
+        "",
+    )
+    .await;
+    let (what, next) = run.refused();
+    assert!(
+        what.starts_with("cannot reach vipd at unix:/nonexistent/api.sock"),
+        "{what}"
+    );
+    assert!(next.contains("systemctl start vipd"), "{next}");
+    let (what, _) = common::run("http://127.0.0.1:1", "status".split_whitespace(), "")
+        .await
+        .refused();
+    assert!(what.contains("never sent in the clear"), "{what}");
+}
+
+#[tokio::test]
+async fn completions_and_man_pages_come_from_the_same_definition() {
+    let node = Node::start().await;
+    for shell in ["bash", "zsh", "fish"] {
+        let text = node.vipctl(&format!("completions {shell}")).await.good();
+        assert!(text.contains("vipctl") && text.contains("drain"), "{shell}");
+    }
+    let dir = node.dir.path().join("man");
+    node.vipctl(&format!("man {}", dir.display())).await.good();
+    for page in [
+        "vipctl.1",
+        "vipctl-vip-move.1",
+        "vipctl-pool-create.1",
+        "vipctl-node-drain.1",
+    ] {
+        let text = std::fs::read_to_string(dir.join(page)).unwrap();
+        assert!(text.contains(".TH"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_through_a_restart_and_a_closed_pipe_ends_it_quietly() {
+    use std::process::Stdio;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let node = Node::start().await;
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_vipctl"));
+    command
+        .args(["status", "--watch", "--interval", "20", "-o", "json"])
+        .env("VIPD_SERVER", node.server());
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut seen = 0;
+    while seen < 3 {
+        let line = lines.next_line().await.unwrap().expect("it goes on");
+        seen += usize::from(line.contains("\"answered_by\""));
+    }
+    drop(lines);
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), child.wait()).await;
+    assert_eq!(ended.expect("it ends").unwrap().code(), Some(0));
+}

@@ -1,0 +1,215 @@
+//! Every noun and verb, against the real HTTP API.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Node;
+
+#[tokio::test]
+async fn the_main_job_needs_two_commands_and_no_file() {
+    let node = Node::start().await;
+    let made = node
+        .vipctl("pool create web --block 10.0.0.10-10.0.0.20 --block fd00::/120")
+        .await
+        .good();
+    assert_eq!(
+        made,
+        "pool/web created: 11 IPv4 addresses, 256 IPv6 addresses\n"
+    );
+    let made = node
+        .vipctl("vip create www --pool web --families require_dual")
+        .await
+        .good();
+    assert_eq!(made, "vip/www created: 10.0.0.10, fd00::\n");
+    let vips = node.vipctl("vip list").await.good();
+    let row: Vec<_> = vips.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..5], ["www", "10.0.0.10", "web", "n1", "n2"], "{vips}");
+    assert!(
+        vips.lines()
+            .all(|line| line.ends_with("answering") || line.ends_with("STATE")),
+        "{vips}"
+    );
+}
+
+#[tokio::test]
+async fn tables_are_plain_when_nobody_looks() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    let pools = node.vipctl("pool list").await.good();
+    let expected = "\
+        POOL  BLOCKS                                     IPV4 USED  IPV6 USED  PRIORITY  STATE\n\
+        web   10.0.0.10-10.0.0.20 fd00::10-fd00::20      1/11       1/17       0         ready\n";
+    let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(squeeze(&pools), squeeze(expected), "{pools}");
+    assert!(
+        !pools.contains('\u{1b}') && pools.lines().all(|line| line.trim_end() == line),
+        "{pools:?}"
+    );
+}
+
+#[tokio::test]
+async fn json_and_yaml_carry_everything_for_scripts() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    let json = node.vipctl("vip get www -o json").await.good();
+    let vip: vipd_api_types::Vip = serde_json::from_str(&json).unwrap();
+    assert_eq!(vip.status.addresses[0].holder.as_deref(), Some("n1"));
+    let yaml = node.vipctl("-o yaml vip get www").await.good();
+    assert_eq!(
+        serde_yaml_ng::from_str::<vipd_api_types::Vip>(&yaml).unwrap(),
+        vip
+    );
+    node.vipctl("pool create six --block fd01::/64")
+        .await
+        .good();
+    let json = node.vipctl("pool get six -o json").await.good();
+    assert!(json.contains("\"total\": 18446744073709551616"), "{json}");
+}
+
+#[tokio::test]
+async fn move_and_drain_come_back_when_it_is_done() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    assert_eq!(
+        node.vipctl("vip move www --to n2").await.good(),
+        "vip/www moved to n2\n"
+    );
+    let events = node.vipctl("events").await.good();
+    assert!(
+        events.contains("10.0.0.10: n1 -> n2") && events.contains("moved by the operator"),
+        "{events}"
+    );
+    assert_eq!(
+        node.vipctl("node drain n2").await.good(),
+        "node/n2 drained: it holds nothing\n"
+    );
+    let nodes = node.vipctl("node list").await.good();
+    assert!(
+        nodes.contains("up, drained") && nodes.contains("voter, leader"),
+        "{nodes}"
+    );
+    assert_eq!(
+        node.vipctl("node undrain n2").await.good(),
+        "node/n2 undrained\n"
+    );
+    let one = node.vipctl("node get n1").await.good();
+    assert!(
+        one.contains("eth0") && one.contains("10.0.0.1/24 fd00::1/64"),
+        "{one}"
+    );
+}
+
+#[tokio::test]
+async fn a_move_that_does_not_happen_is_a_failure_that_says_so() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    node.memory.set_prompt(false);
+    let (what, next) = node.vipctl("vip move www --to n2 --wait 1").await.refused();
+    assert!(
+        what.starts_with("accepted, but after 1 s 10.0.0.10 is held by n1"),
+        "{what}"
+    );
+    assert!(next.contains("status --watch"), "{next}");
+    assert_eq!(
+        node.vipctl("vip move www --to n3 --wait 0").await.good(),
+        "vip/www is moving to n3\n"
+    );
+}
+
+#[tokio::test]
+async fn status_shows_cluster_nodes_and_vips_even_without_a_quorum() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    let status = node.vipctl("status").await.good();
+    assert!(
+        status.starts_with("leader n1, term 1, quorum (2 of 3 voters needed)"),
+        "{status}"
+    );
+    assert!(status.contains("www") && status.contains("n3"), "{status}");
+    node.memory.set_quorum(false);
+    let status = node.vipctl("status").await.good();
+    assert!(
+        status.contains("NO QUORUM") && status.contains("\n! a majority of the voters"),
+        "{status}"
+    );
+    assert!(status.contains("silent"), "{status}");
+    let (what, next) = node.vipctl("vip list").await.refused();
+    assert!(
+        what.contains("no leader is known") && next.contains("vipctl --local vip list"),
+        "{what} {next}"
+    );
+    assert!(node.vipctl("--local vip list").await.good().contains("www"));
+}
+
+#[tokio::test]
+async fn cluster_members_and_tokens() {
+    let node = Node::start().await;
+    let members = node.vipctl("cluster members").await.good();
+    assert!(
+        members.contains("voter, leader") && members.contains("10.0.0.3:7400"),
+        "{members}"
+    );
+    let token = node
+        .vipctl("cluster token --role agent --ttl 30 --uses 2")
+        .await
+        .good();
+    assert!(token.contains("\n  vipd join 10.0.0.1:7400 "), "{token}");
+    assert!(
+        node.vipctl("cluster remove n3")
+            .await
+            .good()
+            .starts_with("node/n3 removed")
+    );
+    assert!(
+        node.vipctl("cluster snapshot")
+            .await
+            .good()
+            .starts_with("snapshot written up to log index")
+    );
+    node.vipctl("cluster remove n3").await.refused();
+}
+
+#[tokio::test]
+async fn api_tokens_open_the_door_over_tls() {
+    let node = Node::start().await;
+    let token = node
+        .vipctl("token create ci --access write --ttl 7")
+        .await
+        .good();
+    let file = node.file("token", &token);
+    let ca = node.dir.path().join("ca.crt");
+    let server = format!("https://{}", node.tls);
+    let tls = async |words: &str| common::run(&server, words.split_whitespace(), "").await;
+    let door = format!("--ca {} --token-file {}", ca.display(), file.display());
+    tls(&format!("{door} pool create web --block 10.0.0.1"))
+        .await
+        .good();
+    let (what, next) = tls(&format!("{door} token list")).await.refused();
+    assert!(
+        what.contains("allows write, this needs admin") && next.contains("--access admin"),
+        "{what} {next}"
+    );
+    let (what, _) = tls(&format!("--ca {} pool list", ca.display()))
+        .await
+        .refused();
+    assert_eq!(what, "the request carries no token");
+    let (what, next) = tls("pool list").await.refused();
+    assert!(
+        what.contains("cannot reach") && next.contains("--ca FILE"),
+        "{what} {next}"
+    );
+    let (what, _) = tls(&format!(
+        "--ca {} --token-file /nonexistent pool list",
+        ca.display()
+    ))
+    .await
+    .refused();
+    assert!(
+        what.contains("cannot read the token from /nonexistent"),
+        "{what}"
+    );
+    assert!(node.vipctl("token list").await.good().contains("ci"));
+    node.vipctl("token delete ci").await.good();
+    let (what, _) = tls(&format!("{door} pool list")).await.refused();
+    assert!(what.contains("not known to this cluster"), "{what}");
+}
