@@ -34,5 +34,5 @@ pub mod probe;
 mod stamp;
 pub mod wire;
 
-pub use bench::{Bench, Turn};
+pub use bench::{Bench, GRACE, Turn};
 pub use stamp::Stamp;

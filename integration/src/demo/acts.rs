@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::screen::{Screen, Tone};
 use super::sole_holder;
 use crate::Stamp;
-use crate::bench::Bench;
+use crate::bench::{Bench, GRACE};
 
 /// How long the client is watched after all is well again: a second loss would show.
 const AFTERMATH: Duration = Duration::from_secs(1);
@@ -46,10 +46,10 @@ fn steady(bench: &Bench, screen: &Screen) -> Result<Act> {
     screen.say(
         Tone::Step,
         "act 1",
-        "two quiet seconds: the client asks each millisecond, IPv4 and IPv6",
+        "all is quiet: the client asks each millisecond, IPv4 and IPv6",
     );
     let from = Stamp::now();
-    sleep(Duration::from_secs(2));
+    sleep(GRACE);
     act(bench, "steady state", &holder, &holder, from, None)
 }
 
@@ -90,7 +90,7 @@ fn power_on(bench: &Bench, screen: &Screen, dark: &str) -> Result<Act> {
     bench
         .cluster()
         .wait_for_voters(bench.lab().servers().count())?;
-    sleep(AFTERMATH);
+    sleep(GRACE);
     let now = sole_holder(bench)?;
     act(
         bench,
