@@ -26,6 +26,8 @@ mod types;
 pub use identity::{IdentityError, Init, InitError, Initialized, init, is_node, peer_address};
 pub use join::{Join, JoinError, join};
 pub use machine::SharedState;
-pub use node::{OpenError, ProposeError, RaftNode, ReadError, Settings, SettingsError, Status, TokenRequestError};
+pub use node::{
+    OpenError, ProposeError, RaftNode, ReadError, Settings, SettingsError, Status, TokenRequestError, VoteMark,
+};
 pub use store::StoreError;
 pub use token::{Token, TokenError};

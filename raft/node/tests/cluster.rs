@@ -16,7 +16,7 @@ async fn a_single_node_comes_up_answers_and_restarts_with_its_state() {
     place.init().unwrap();
     let node = place.open().await;
     assert_eq!((node.id(), node.role()), (NodeId(1), Role::Voter));
-    let revision = done(node.propose(pool("web", 1)).await.unwrap());
+    let revision = done(node.propose(pool("web", 1u8)).await.unwrap());
     node.linearizable().await.unwrap();
     assert!(has_pool(&node, "web"));
     assert!(*node.applied().borrow() >= revision);
@@ -107,13 +107,13 @@ async fn the_others_go_on_when_the_leader_is_gone() {
     let leader = cluster.leader().await;
     done(
         cluster.nodes[leader]
-            .propose(pool("before", 1))
+            .propose(pool("before", 1u8))
             .await
             .unwrap(),
     );
     let gone = cluster.nodes.remove(leader);
     gone.shutdown().await;
-    done(cluster.nodes[0].propose(pool("after", 2)).await.unwrap());
+    done(cluster.nodes[0].propose(pool("after", 2u8)).await.unwrap());
     cluster.nodes[1].linearizable().await.unwrap();
     assert!(has_pool(&cluster.nodes[1], "before") && has_pool(&cluster.nodes[1], "after"));
 
@@ -192,7 +192,7 @@ async fn without_a_majority_a_proposal_says_so_and_a_read_does_not_lie() {
     settings.patience = Duration::from_secs(2);
     cluster.nodes[leader].shutdown().await;
     let alone = vipd_raft::RaftNode::open(settings).await.unwrap();
-    let error = alone.propose(pool("web", 1)).await.unwrap_err().to_string();
+    let error = alone.propose(pool("web", 1u8)).await.unwrap_err().to_string();
     assert!(
         error.contains("no leader took the command") && error.contains("vipctl status"),
         "{error}"

@@ -101,7 +101,7 @@ async fn a_name_that_is_taken_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_node_is_told_so_and_never_comes_back_under_its_number() {
     let mut cluster = Cluster::of(3).await;
-    done(cluster.nodes[0].propose(pool("web", 1)).await.unwrap());
+    done(cluster.nodes[0].propose(pool("web", 1u8)).await.unwrap());
     let gone = cluster.nodes.pop().unwrap();
     let number = gone.id();
     gone.shutdown().await;
@@ -162,7 +162,7 @@ async fn the_last_voter_and_a_stranger_cannot_be_removed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_follows_proposes_and_resumes_with_another_voter() {
     let mut cluster = Cluster::of(3).await;
-    done(cluster.nodes[0].propose(pool("first", 1)).await.unwrap());
+    done(cluster.nodes[0].propose(pool("first", 1u8)).await.unwrap());
     let place = Place::new("a1");
     let token = cluster.nodes[1]
         .issue_token(Role::Agent, HOUR, 1)
@@ -172,7 +172,7 @@ async fn an_agent_follows_proposes_and_resumes_with_another_voter() {
     assert_eq!(role, Role::Agent);
     let agent = place.open().await;
     until("the agent has the state", || has_pool(&agent, "first")).await;
-    done(agent.propose(pool("second", 2)).await.unwrap());
+    done(agent.propose(pool("second", 2u8)).await.unwrap());
     agent.linearizable().await.unwrap();
     assert!(has_pool(&agent, "second"));
     assert!(

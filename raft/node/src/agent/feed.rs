@@ -4,13 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use vipd_core::codec::Wire;
 use vipd_core::id::NodeId;
 
 use super::message::{Feed, From};
 use crate::node::Core;
 use crate::peer::{Feeder, read_frame, write_frame};
+use crate::store::SharedLog;
 use crate::types::LogId;
 
 /// How often a quiet stream says that it is alive.
@@ -30,50 +31,63 @@ pub(crate) async fn feed(core: Arc<Core>, agent: NodeId, mut stream: Feeder) -> 
     tracing::info!(%agent, from = at.map_or(0, |id| id.index), "an agent follows");
     let mut applied = core.shared.applied();
     let mut leader = core.leader.subscribe();
+    let mut said: Option<(Instant, Option<NodeId>)> = None;
     loop {
-        let upto = { core.shared.read().applied };
-        if at < upto {
-            // Only what is applied here is certainly committed.
-            match voter.log.following(at, BATCH) {
-                Some(mut entries) => {
-                    entries.retain(|entry| Some(entry.log_id) <= upto);
-                    at = entries.last().map(|entry| entry.log_id).or(at);
-                    if !entries.is_empty() {
-                        send(&mut stream, &Feed::Entries(entries)).await?;
-                        continue;
-                    }
-                }
-                None => {
-                    let (meta, body) = {
-                        let replica = core.shared.read();
-                        (replica.meta(), replica.body())
-                    };
-                    at = meta.last_log_id;
-                    send(&mut stream, &Feed::Snapshot { meta, body }).await?;
-                    continue;
-                }
-            }
-        } else if ahead(at, upto) {
-            return Err(io::Error::other("the agent is ahead of this voter"));
+        if core.was_removed(agent) {
+            // Its next greeting is told why.
+            return Err(io::Error::other("the agent was removed from the cluster"));
         }
-        let leading = *leader.borrow_and_update();
-        send(&mut stream, &Feed::Alive { leader: leading }).await?;
-        let quiet = sleep_until(Instant::now() + ALIVE);
         applied.mark_unchanged();
-        if core.shared.read().applied != upto {
-            continue;
+        at = catch_up(&core, &voter.log, &mut stream, at).await?;
+        let leads = *leader.borrow_and_update();
+        if said.is_none_or(|(when, who)| who != leads || when.elapsed() >= ALIVE) {
+            send(&mut stream, &Feed::Alive { leader: leads }).await?;
+            said = Some((Instant::now(), leads));
         }
         tokio::select! {
             result = applied.changed() => result.map_err(io::Error::other)?,
             result = leader.changed() => result.map_err(io::Error::other)?,
-            () = quiet => {}
+            () = sleep(ALIVE) => {}
         }
     }
 }
 
-/// An agent that followed another voter may know more than this one; it should stay there.
-fn ahead(at: Option<LogId>, upto: Option<LogId>) -> bool {
-    at > upto
+/// Sends everything that is applied here after `at`: only that is certainly committed.
+async fn catch_up(
+    core: &Core,
+    log: &SharedLog,
+    stream: &mut Feeder,
+    mut at: Option<LogId>,
+) -> io::Result<Option<LogId>> {
+    loop {
+        let upto = core.shared.read().applied;
+        if at == upto {
+            return Ok(at);
+        }
+        if at > upto {
+            // It followed another voter, which knows more; it should go back there.
+            return Err(io::Error::other("the agent is ahead of this voter"));
+        }
+        let feed = match log.following(at, BATCH) {
+            Some(mut entries) => {
+                entries.retain(|entry| Some(entry.log_id) <= upto);
+                let Some(last) = entries.last() else {
+                    return Err(io::Error::other("the log ends before what is applied"));
+                };
+                at = Some(last.log_id);
+                Feed::Entries(entries)
+            }
+            None => {
+                let replica = core.shared.read();
+                at = replica.applied;
+                Feed::Snapshot {
+                    meta: replica.meta(),
+                    body: replica.body(),
+                }
+            }
+        };
+        send(stream, &feed).await?;
+    }
 }
 
 async fn send(stream: &mut Feeder, feed: &Feed) -> io::Result<()> {

@@ -19,6 +19,7 @@ use vipd_core::time::Millis;
 use super::authority::Subject;
 use super::file::replace;
 use super::{Authority, Identity, IdentityError, fingerprint, public_key_of};
+use crate::store::{SledDisk, StoreError};
 use crate::token::Token;
 use crate::types::Request;
 
@@ -92,6 +93,9 @@ pub enum InitError {
     /// The identity cannot be kept.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The store cannot be made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The cryptography library refused.
     #[error("cannot make the certificates of the cluster: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -171,12 +175,10 @@ pub fn init(options: &Init) -> Result<Initialized, InitError> {
         requests: requests.collect(),
     }
     .save(&options.data_dir)?;
+    SledDisk::create(&options.data_dir)?;
     // Last, since it is what makes the directory a node.
     identity.save(&options.data_dir)?;
-    Ok(Initialized {
-        join_token,
-        ca_pem: identity.authority.pem(),
-    })
+    Ok(Initialized { join_token })
 }
 
 /// The wall clock, for log entries.
@@ -198,12 +200,12 @@ pub(crate) fn take_data_dir(dir: &Path) -> Result<(), InitError> {
             source,
         })?;
     let holds = |name: &str| dir.join(name).symlink_metadata().is_ok();
-    if [super::IDENTITY, "log", "log.witness", "snapshots"]
-        .into_iter()
-        .any(holds)
-    {
+    if [super::IDENTITY, "log", "snapshots"].into_iter().any(holds) {
         return Err(InitError::Exists(dir.to_path_buf()));
     }
+    // Without an identity these are what a crash left of an attempt that came to nothing.
+    SledDisk::abandon(dir)?;
+    drop(fs::remove_file(dir.join(BOOTSTRAP)));
     Ok(())
 }
 

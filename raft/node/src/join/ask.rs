@@ -23,6 +23,7 @@ use crate::peer::{
     Hello, JoinAnswer, JoinAsk, Lane, PROTOCOL, get_welcome, joiner_config, open_stream,
     read_frame, write_frame,
 };
+use crate::store::SledDisk;
 use crate::token::Token;
 
 /// How long the connection, and then the answer, may take.
@@ -129,6 +130,9 @@ pub async fn join(options: &Join) -> Result<(NodeId, Role), JoinError> {
         beat_secret,
         members: answer.members,
     };
+    if answer.role.votes() {
+        SledDisk::create(&options.data_dir).map_err(InitError::Store)?;
+    }
     identity
         .save(&options.data_dir)
         .map_err(InitError::Identity)?;

@@ -207,6 +207,17 @@ impl Core {
         });
     }
 
+    /// Whether `node` was removed, as far as this replica knows: neither the state nor the Raft membership has it, though
+    /// the replica has passed the entry by which it must have joined.
+    pub(crate) fn was_removed(&self, node: NodeId) -> bool {
+        let replica = self.shared.read();
+        let passed = replica.applied.is_some_and(|id| id.index >= node.0)
+            && replica.state.cluster().is_some();
+        passed
+            && replica.state.node(node).is_none()
+            && replica.membership.membership().get_node(&node.0).is_none()
+    }
+
     /// Runs `work` until it ends or the node is shut down.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();

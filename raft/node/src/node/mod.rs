@@ -22,5 +22,5 @@ pub use propose::ProposeError;
 pub use read::ReadError;
 pub(crate) use service::NodeService;
 pub use settings::{Settings, SettingsError};
-pub use status::Status;
+pub use status::{Status, VoteMark};
 pub use tokens::TokenRequestError;

@@ -193,6 +193,15 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
         let listener = Listener::start(socket, tls, Arc::new(NodeService::new(&core)))
             .map_err(|source| OpenError::Listen { listen, source })?;
         tracing::info!(addr = %listener.addr(), node = %core.identity.node, "listening for peers");
+        let (bound, known) = (listener.addr(), core.identity.peer);
+        if bound.port() != known.port() || !bound.ip().is_unspecified() && bound.ip() != known.ip()
+        {
+            tracing::warn!(
+                %bound, %known,
+                "peers reach this node where it said when it was made; unless that is forwarded to where it listens, \
+                 they will not find it"
+            );
+        }
         drop(voter.listener.set(listener));
         follow_raft(&core, voter);
         core.spawn(super::members::keep(core.clone()));
@@ -238,17 +247,25 @@ fn follow_raft(core: &Arc<Core>, voter: &Voter) {
     });
 }
 
-/// A node that a peer calls removed must stop, and so must one that reads so in its own log.
+/// A node that was removed must stop: because a peer says so, or because it reads so in its own replica.
 fn watch_removal(core: &Arc<Core>) {
     let own = core.clone();
     let mut told = core.directory.removed();
+    let mut applied = core.shared.applied();
     core.spawn(async move {
-        if told.wait_for(|removed| *removed).await.is_ok() {
-            own.fail(
-                "this node was removed from the cluster; its number cannot be used again. Next: move its data \
-                 directory away and `vipd join` as a new member",
-            );
+        while !*told.borrow() && !own.was_removed(own.identity.node) {
+            let news = tokio::select! {
+                news = told.changed() => news,
+                news = applied.changed() => news,
+            };
+            if news.is_err() {
+                return;
+            }
         }
+        own.fail(
+            "this node was removed from the cluster; its number cannot be used again. Next: move its data directory away \
+             and `vipd join` as a new member",
+        );
     });
 }
 

@@ -45,16 +45,8 @@ impl Service for NodeService {
         self.me
     }
 
-    /// Removed means: neither the state nor the Raft membership knows it, though this replica has passed the entry
-    /// by which it must have joined.
     fn was_removed(&self, node: NodeId) -> bool {
-        let Ok(core) = self.core() else { return false };
-        let replica = core.shared.read();
-        let passed = replica.applied.is_some_and(|id| id.index >= node.0)
-            && replica.state.cluster().is_some();
-        passed
-            && replica.state.node(node).is_none()
-            && replica.membership.membership().get_node(&node.0).is_none()
+        self.core().is_ok_and(|core| core.was_removed(node))
     }
 
     async fn answer(&self, from: NodeId, request: Request) -> Response {

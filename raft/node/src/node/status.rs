@@ -39,6 +39,14 @@ pub struct Status {
     pub quorum_ok: bool,
 }
 
+/// A node's vote at some moment, to be compared with a later one: it changes with every election that the node hears of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VoteMark {
+    term: u64,
+    candidate: u64,
+    won: bool,
+}
+
 impl RaftNode {
     /// The cluster as this node sees it, without asking anybody.
     #[must_use]
@@ -98,20 +106,20 @@ impl RaftNode {
         }
     }
 
-    /// The vote of this node as an opaque number that changes with every election it takes part in: the daemon
-    /// compares it before it calls [`RaftNode::elect`], so that a late candidate never deposes a fresh leader.
+    /// The vote of this node now. The daemon compares it before it calls [`RaftNode::elect`], so that a late candidate
+    /// never deposes a fresh leader. Always the same on an agent.
     #[must_use]
-    pub fn vote_mark(&self) -> (u64, u64, bool) {
+    pub fn vote_mark(&self) -> VoteMark {
         let Some(voter) = &self.core.voter else {
-            return (0, 0, false);
+            return VoteMark::default();
         };
         let metrics = voter.raft.metrics();
         let vote = metrics.borrow_watched().vote;
-        (
-            vote.leader_id.term,
-            vote.leader_id.voted_for,
-            vote.committed,
-        )
+        VoteMark {
+            term: vote.leader_id.term,
+            candidate: vote.leader_id.voted_for,
+            won: vote.committed,
+        }
     }
 
     /// Stands for election at once, with a pre-vote round first: harmless while a leader is alive. Nothing on an

@@ -16,11 +16,13 @@ use super::link::{Dial, Link, greet};
 use crate::identity::Identity;
 use crate::machine::Shared;
 
+type Lanes = HashMap<(NodeId, Lane), Arc<Link>>;
+
 /// The address book of a node. Cheap to clone. Every lane to a peer is opened once and shared.
 #[derive(Clone)]
 pub(crate) struct Directory {
     dial: Arc<Dial>,
-    lanes: Arc<Mutex<HashMap<(NodeId, Lane), Arc<Link>>>>,
+    lanes: Arc<Mutex<Lanes>>,
     hints: Arc<RwLock<BTreeMap<NodeId, SocketAddr>>>,
     removed: watch::Receiver<bool>,
 }

@@ -138,7 +138,7 @@ fn run(mut disk: impl Disk, jobs: &Receiver<Job>, failed: &watch::Sender<Option<
         let durable = ops.iter().any(Op::must_be_durable);
         let result = disk.commit(&ops);
         for who in notify {
-            tell(who, result.as_ref().map(|()| ()));
+            tell(who, result.as_ref().copied());
         }
         if let Err(error) = result {
             return refuse(&error, jobs, failed);

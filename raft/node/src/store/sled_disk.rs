@@ -5,6 +5,7 @@
 //! by itself. A leftover `snap.*.generating` would keep it from ever opening again, so it goes first.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ use crate::raft_wire::{
 use crate::types::LogId;
 
 const CACHE: u64 = 4 * 1024 * 1024;
+/// The witness's name in the data directory.
+const WITNESS: &str = "log.witness";
 const VOTE: &[u8] = b"vote";
 const PURGED: &[u8] = b"purged";
 const COMMITTED: &[u8] = b"committed";
@@ -40,23 +43,30 @@ pub(crate) struct SledDisk {
 }
 
 impl SledDisk {
-    /// Opens, or makes, the store in `dir`/log with its witness beside it, and checks it whole.
+    /// Marks `dir` as one that will hold a store. Done once, before the node exists: from then on a store or a
+    /// witness that is missing has been lost, and is not made anew under the same number.
+    pub(crate) fn create(dir: &Path) -> Result<(), StoreError> {
+        Witness::create(&dir.join(WITNESS))?;
+        sync_dir(dir)
+    }
+
+    /// Takes back [`SledDisk::create`] in a directory that never became a node.
+    pub(crate) fn abandon(dir: &Path) -> Result<(), StoreError> {
+        let path = dir.join(WITNESS);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StoreError::io("remove", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Opens the store in `dir`/log, with its witness beside it, and checks it whole.
     pub(crate) fn open(dir: &Path) -> Result<(Self, Recovered), StoreError> {
         let path = dir.join("log");
-        let witness_path = dir.join("log.witness");
-        let witness = match Witness::open(&witness_path)? {
-            Some(witness) => witness,
-            None if path.exists() => {
-                return Err(StoreError::Corrupt {
-                    path,
-                    what: "its witness file is missing".into(),
-                });
-            }
-            None => {
-                let witness = Witness::create(&witness_path)?;
-                sync_dir(dir)?;
-                witness
-            }
+        let Some(witness) = Witness::open(&dir.join(WITNESS))? else {
+            let what = format!("its witness {WITNESS} is missing, so nobody knows how far it was");
+            return Err(StoreError::Lost { path, what });
         };
         remove_leftovers(&path)?;
         let db = open_sled(&path)?;
@@ -113,7 +123,7 @@ impl SledDisk {
                 .map_err(|what| self.damaged(format!("entry {index}: {what}")))?;
             found.entries.insert(index, entry);
         }
-        verify(&found, Some(self.witness.tail())).map_err(|fault| match fault {
+        verify(&found, self.witness.tail()).map_err(|fault| match fault {
             Fault::Damaged(what) => self.damaged(what),
             Fault::Behind(what) => StoreError::Lost {
                 path: self.path.clone(),
@@ -306,7 +316,7 @@ fn from_sled(what: &'static str, path: &Path, error: sled::Error) -> StoreError 
 fn remove_leftovers(path: &Path) -> Result<(), StoreError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(StoreError::io("read", path)(error)),
     };
     for entry in entries {

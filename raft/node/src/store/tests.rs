@@ -48,6 +48,9 @@ fn machine(dir: &TempDir) -> StateMachine {
 }
 
 fn open(dir: &TempDir) -> (IoThread, LogStore) {
+    if !dir.path().join("log.witness").exists() {
+        SledDisk::create(dir.path()).unwrap();
+    }
     let (disk, recovered) = SledDisk::open(dir.path()).unwrap();
     let io = IoThread::start(disk).unwrap();
     let store = LogStore::new(recovered, &io);
@@ -174,6 +177,24 @@ async fn an_emptied_store_is_refused_as_lost_data() {
     let (io, mut store) = open(&dir);
     store.blocking_append(blanks(1, 0..5)).await.unwrap();
     drop((store, io));
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    assert!(matches!(
+        SledDisk::open(dir.path()),
+        Err(StoreError::Lost { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_store_without_its_witness_is_not_trusted_and_an_absent_one_is_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (io, mut store) = open(&dir);
+    store.blocking_append(blanks(1, 0..5)).await.unwrap();
+    drop((store, io));
+    std::fs::remove_file(dir.path().join("log.witness")).unwrap();
+    assert!(matches!(
+        SledDisk::open(dir.path()),
+        Err(StoreError::Lost { .. })
+    ));
     std::fs::remove_dir_all(dir.path().join("log")).unwrap();
     assert!(matches!(
         SledDisk::open(dir.path()),

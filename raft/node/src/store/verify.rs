@@ -15,13 +15,9 @@ pub(super) enum Fault {
 
 /// Checks that indexes are dense, terms never fall, nothing purged is left, and nothing that the witness saw
 /// is missing.
-pub(super) fn verify(log: &Recovered, witness: Option<&Tail>) -> Result<(), Fault> {
+pub(super) fn verify(log: &Recovered, witness: &Tail) -> Result<(), Fault> {
     dense(log).map_err(Fault::Damaged)?;
-    match witness {
-        Some(tail) => not_behind(log, tail).map_err(Fault::Behind),
-        None if log.last().is_none() && log.vote.is_none() && log.fences.is_empty() => Ok(()),
-        None => Err(Fault::Damaged("its witness file is missing".into())),
-    }
+    not_behind(log, witness).map_err(Fault::Behind)
 }
 
 fn dense(log: &Recovered) -> Result<(), String> {
@@ -63,13 +59,10 @@ fn not_behind(log: &Recovered, tail: &Tail) -> Result<(), String> {
             show(tail.purged)
         ));
     }
-    if let Some(seen) = &tail.vote {
-        let behind = log.vote.as_ref().is_none_or(|vote| !(vote >= seen));
-        if behind {
-            return Err(format!(
-                "its vote is older than {seen}, which the witness saw"
-            ));
-        }
+    if let Some(seen) = &tail.vote
+        && !log.vote.as_ref().is_some_and(|vote| vote >= seen)
+    {
+        return Err(format!("its vote is older than {seen}, which the witness saw"));
     }
     let fenced = log.fences.values().map(|epoch| epoch.0).max().unwrap_or(0);
     if fenced < tail.fenced {
@@ -123,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_hole_is_damage() {
-        let fault = verify(&log(&[(1, 0), (1, 2)]), Some(&Tail::default())).unwrap_err();
+        let fault = verify(&log(&[(1, 0), (1, 2)]), &Tail::default()).unwrap_err();
         assert_eq!(
             fault,
             Fault::Damaged("entry 1 is missing: 2 comes next".into())
@@ -133,20 +126,20 @@ mod tests {
     #[test]
     fn a_falling_term_is_damage() {
         assert!(matches!(
-            verify(&log(&[(2, 0), (1, 1)]), Some(&Tail::default())),
+            verify(&log(&[(2, 0), (1, 1)]), &Tail::default()),
             Err(Fault::Damaged(_))
         ));
     }
 
     #[test]
     fn a_log_shorter_than_the_witness_saw_has_lost_data() {
-        assert_eq!(verify(&log(&[(1, 0), (1, 1)]), Some(&tail(1, 1))), Ok(()));
+        assert_eq!(verify(&log(&[(1, 0), (1, 1)]), &tail(1, 1)), Ok(()));
         assert!(matches!(
-            verify(&log(&[(1, 0)]), Some(&tail(1, 1))),
+            verify(&log(&[(1, 0)]), &tail(1, 1)),
             Err(Fault::Behind(_))
         ));
         assert!(matches!(
-            verify(&log(&[]), Some(&tail(1, 1))),
+            verify(&log(&[]), &tail(1, 1)),
             Err(Fault::Behind(_))
         ));
     }
@@ -157,31 +150,16 @@ mod tests {
             vote: Some(Vote::new(4, 2)),
             ..Tail::default()
         };
-        assert!(matches!(
-            verify(&log(&[]), Some(&voted)),
-            Err(Fault::Behind(_))
-        ));
+        assert!(matches!(verify(&log(&[]), &voted), Err(Fault::Behind(_))));
         let mut newer = log(&[]);
         newer.vote = Some(Vote::new_committed(4, 2));
-        assert_eq!(verify(&newer, Some(&voted)), Ok(()));
+        assert_eq!(verify(&newer, &voted), Ok(()));
         let fenced = Tail {
             fenced: 9,
             ..Tail::default()
         };
-        assert!(matches!(
-            verify(&log(&[]), Some(&fenced)),
-            Err(Fault::Behind(_))
-        ));
+        assert!(matches!(verify(&log(&[]), &fenced), Err(Fault::Behind(_))));
         newer.fences.insert(NodeId(3), Epoch(9));
-        assert_eq!(verify(&newer, Some(&fenced)), Ok(()));
-    }
-
-    #[test]
-    fn data_without_a_witness_are_not_trusted() {
-        assert_eq!(verify(&log(&[]), None), Ok(()));
-        assert!(matches!(
-            verify(&log(&[(1, 0)]), None),
-            Err(Fault::Damaged(_))
-        ));
+        assert_eq!(verify(&newer, &fenced), Ok(()));
     }
 }

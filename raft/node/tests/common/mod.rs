@@ -164,9 +164,10 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A command that makes the pool `name`.
-pub(crate) fn pool(name: &str, third: u8) -> Command {
-    let block = Block::parse(&format!("10.1.{third}.0/24")).unwrap();
+/// A command that makes the pool `name`, with the `n`th of many blocks that do not overlap.
+pub(crate) fn pool(name: &str, n: impl Into<u32>) -> Command {
+    let n = n.into();
+    let block = Block::parse(&format!("10.{}.{}.0/24", 1 + n / 256, n % 256)).unwrap();
     let spec = PoolSpec {
         blocks: vec![block],
         ..PoolSpec::default()
