@@ -144,13 +144,10 @@ impl<D: Datapath> Driver<D> {
                 Some(finished) = self.finished.1.recv() => self.on_finished(finished),
                 _ = applied.changed() => {}
                 _ = leader.changed() => {}
-                why = failed.wait_for(Option::is_some) => {
-                    let why = why.ok().and_then(|why| why.clone()).unwrap_or_else(|| "the Raft node has ended".into());
-                    anyhow::bail!("{why}");
-                }
+                why = failure(&mut failed) => anyhow::bail!("{why}"),
                 _ = links.changed() => self.look_at_interfaces().await,
                 _ = timer.tick() => self.audit().await,
-                _ = stop.wait_for(|stop| *stop), if self.stop_by.is_none() => {
+                () = asked_to_stop(&mut stop), if self.stop_by.is_none() => {
                     info!("stopping: giving the VIPs back");
                     self.stop_by = Some(Instant::now() + LET_GO);
                 }
@@ -420,6 +417,21 @@ impl<D: Datapath> Driver<D> {
 
     fn lease(&self) -> Duration {
         Duration::from_nanos(self.config.timing.lease.0)
+    }
+}
+
+/// Why this node can no longer take part, once it cannot.
+async fn failure(failed: &mut watch::Receiver<Option<String>>) -> String {
+    let why = failed.wait_for(Option::is_some).await;
+    why.ok()
+        .and_then(|why| why.clone())
+        .unwrap_or_else(|| "the Raft node has ended".into())
+}
+
+/// Returns when the node is to stop; a handle that is gone asks for nothing.
+async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
     }
 }
 
