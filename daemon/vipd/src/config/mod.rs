@@ -68,7 +68,7 @@ impl Default for NodeSection {
 }
 
 /// `[cluster]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterSection {
     /// Where peers reach this node: TCP for Raft, UDP on the same port for beats. Default: the address given to
@@ -76,15 +76,6 @@ pub struct ClusterSection {
     pub listen: Option<String>,
     /// Members to turn to first, besides those already known.
     pub join: Vec<String>,
-}
-
-impl Default for ClusterSection {
-    fn default() -> Self {
-        Self {
-            listen: None,
-            join: Vec::new(),
-        }
-    }
 }
 
 /// `[api]`

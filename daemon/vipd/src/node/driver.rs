@@ -38,6 +38,8 @@ use crate::config::Checked;
 const AUDIT: Duration = Duration::from_secs(1);
 /// How long a stopping node waits for others to take its addresses.
 const LET_GO: Duration = Duration::from_secs(5);
+/// The same while nobody leads, so that nobody can be told.
+const LET_GO_ALONE: Duration = Duration::from_secs(1);
 /// Before a failed proposal is made again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -391,7 +393,13 @@ impl<D: Datapath> Driver<D> {
     }
 
     fn may_go(&self) -> bool {
-        self.stop_by.is_some_and(|by| Instant::now() >= by)
+        let alone = self.raft.leader().borrow().is_none();
+        let spared = if alone {
+            LET_GO - LET_GO_ALONE
+        } else {
+            Duration::ZERO
+        };
+        self.stop_by.is_some_and(|by| Instant::now() + spared >= by)
     }
 
     async fn leave(mut self) -> anyhow::Result<()> {
@@ -402,10 +410,11 @@ impl<D: Datapath> Driver<D> {
         if let Err(error) = self.datapath.apply(&nothing).await {
             warn!("datapath: {error}; what is left is fenced by the deadline");
         }
-        if self.leads() && self.view.peers.len() > 1 {
-            if let Err(error) = self.raft.transfer_leader(None).await {
-                debug!("leadership not passed on: {error}");
-            }
+        if self.leads()
+            && self.view.peers.len() > 1
+            && let Err(error) = self.raft.transfer_leader(None).await
+        {
+            debug!("leadership not passed on: {error}");
         }
         drop(self.beats);
         Ok(())
