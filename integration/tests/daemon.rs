@@ -262,7 +262,7 @@ fn a_full_disk_ends_the_daemon_with_a_clear_word_and_loses_nothing() {
 }
 
 #[test]
-fn a_corrupt_store_is_refused_and_not_touched() {
+fn a_corrupt_store_is_refused_each_time() {
     let lab = Lab::new(&["n1"]).unwrap();
     let binaries = Binaries::built().unwrap();
     let (n1, node) = (lab.host("n1"), Node::new(lab.host("n1"), &binaries));
@@ -276,18 +276,17 @@ fn a_corrupt_store_is_refused_and_not_touched() {
     node.kill9().unwrap();
     let store = largest_file(&node.data());
     damage(&store);
-    let damaged = fs::read(&store).unwrap();
 
-    let said = run_in_vain(n1, &binaries, &node.config());
-    clear(
-        "a corrupt store",
-        &said,
-        &[&node.data().display().to_string()],
-    );
-    assert!(
-        fs::read(&store).unwrap() == damaged,
-        "the daemon changed a store that it refused"
-    );
+    // Not only the first time: sled mends its own file when it opens it, but what was acknowledged
+    // is still missing, and that is not forgotten.
+    for start in ["first", "second"] {
+        let said = run_in_vain(n1, &binaries, &node.config());
+        clear(
+            &format!("a corrupt store, {start} start"),
+            &said,
+            &[&node.data().display().to_string()],
+        );
+    }
 }
 
 /// Turns a stretch in the middle of what was written into nonsense.

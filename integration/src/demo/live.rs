@@ -12,7 +12,7 @@ use super::table::millis;
 use crate::Stamp;
 use crate::bench::Bench;
 use crate::lab::Mac;
-use crate::probe::Probe;
+use crate::probe::{Browser, Probe};
 use crate::wire::Answer;
 
 const PERIOD: Duration = Duration::from_millis(5);
@@ -22,7 +22,7 @@ const DOUBT: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_millis(50);
 
 /// Prints changes until `done`.
-pub(super) fn follow(bench: &Bench, screen: &Screen, done: &AtomicBool) {
+pub(super) fn follow(bench: &Bench, browsers: &[Browser], screen: &Screen, done: &AtomicBool) {
     let mut views: Vec<View> = bench
         .addresses()
         .iter()
@@ -31,13 +31,14 @@ pub(super) fn follow(bench: &Bench, screen: &Screen, done: &AtomicBool) {
     let mut cursor = 0;
     while !done.load(Ordering::Relaxed) {
         let news = bench.tap().news(&mut cursor);
-        for (view, probe) in views.iter_mut().zip(bench.probes()) {
+        for ((view, probe), browser) in views.iter_mut().zip(bench.probes()).zip(browsers) {
             view.daemons(bench, screen);
             view.settle(bench, screen);
             for answer in &news {
                 view.wire(answer, bench, screen);
             }
             view.client(probe, screen);
+            view.web(browser, screen);
         }
         thread::sleep(PERIOD);
     }
@@ -69,6 +70,7 @@ struct View {
     stray: Option<Stray>,
     served_by: Option<Arc<str>>,
     silent_since: Option<Stamp>,
+    page_of: Option<String>,
 }
 
 impl View {
@@ -80,6 +82,7 @@ impl View {
             stray: None,
             served_by: None,
             silent_since: None,
+            page_of: None,
         }
     }
 
@@ -197,6 +200,19 @@ impl View {
                 self.served_by = Some(reply.host);
             }
             _ => {}
+        }
+    }
+
+    fn web(&mut self, browser: &Browser, screen: &Screen) {
+        let page_of = browser.pages().last;
+        if let Some(host) = page_of.as_ref().filter(|_| page_of != self.page_of) {
+            self.say(
+                screen,
+                Tone::Plain,
+                "web",
+                &format!("the page says: {host}"),
+            );
+            self.page_of = page_of;
         }
     }
 

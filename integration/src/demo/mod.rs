@@ -81,7 +81,7 @@ fn perform(bench: &Bench, screen: &Screen) -> Result<bool> {
     let before = promise::allocations(bench)?;
     let done = AtomicBool::new(false);
     let acts = thread::scope(|scope| {
-        scope.spawn(|| live::follow(bench, screen, &done));
+        scope.spawn(|| live::follow(bench, &browsers, screen, &done));
         let acts = acts::play(bench, screen);
         done.store(true, Ordering::Relaxed);
         acts
