@@ -50,6 +50,10 @@ pub struct WantedAddress {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Managed addresses. An address that is not here is silenced and forgotten.
+    ///
+    /// Name the addresses of other holders too, with [`Gate::Shut`]: such an entry costs nothing,
+    /// prepares the claim, and goes on fencing what an old connection of this host still sends
+    /// from an address it has lost (Linux lets an IPv6 connection outlive its address).
     pub addresses: BTreeMap<IpAddr, WantedAddress>,
     /// Interfaces that get the programs even while no address is on them. Name every interface
     /// on which clients could ask for a virtual IP: Linux answers ARP for an address on any

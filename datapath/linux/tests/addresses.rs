@@ -15,11 +15,11 @@ fn an_address_of_the_administrator_is_fenced_but_never_taken_away() {
         run("ip", &["addr", "add", "10.9.0.100/24", "dev", "lan"]);
         let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
         assert!(kernel.observe().await.unwrap().addresses[&vips()[0]].foreign);
-        assert!(net.ping(VIP4));
+        assert!(net.answers(VIP4));
         kernel.apply(&wanted(Gate::Shut, 1)).await.unwrap();
         assert!(net.addresses().contains("10.9.0.100/24"));
         assert!(
-            !net.ping(VIP4),
+            net.silent(VIP4),
             "it is there, but this host does not hold it"
         );
         assert!(!net.addresses().contains(VIP6), "ours is gone");
@@ -33,7 +33,7 @@ fn an_address_that_somebody_deleted_is_put_back_by_the_next_audit() {
         run("ip", &["addr", "del", "10.9.0.100/32", "dev", "lan"]);
         assert!(!kernel.observe().await.unwrap().addresses[&vips()[0]].answering);
         kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
-        assert!(net.ping(VIP4));
+        assert!(net.answers(VIP4));
     });
 }
 
@@ -45,7 +45,7 @@ fn an_address_without_its_interface_fails_alone_and_by_name() {
         claim.addresses.get_mut(&vips()[1]).unwrap().interface = "nowhere".to_owned();
         let error = kernel.apply(&claim).await.unwrap_err().to_string();
         assert!(error.contains(VIP6) && error.contains("nowhere"), "{error}");
-        assert!(net.ping(VIP4));
+        assert!(net.answers(VIP4));
     });
 }
 

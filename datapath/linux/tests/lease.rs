@@ -14,7 +14,7 @@ use vipd_datapath::{Attach, Datapath, Gate, Kernel, Options, boottime_ns};
 fn a_holder_answers_the_client_on_both_families() {
     with_net(|net| async {
         let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
-        assert!(net.ping(VIP4) && net.ping(VIP6));
+        assert!(net.answers(VIP4) && net.answers(VIP6));
         let observed = kernel.observe().await.unwrap();
         for vip in vips() {
             let address = &observed.addresses[&vip];
@@ -38,9 +38,9 @@ fn a_kernel_without_tcx_is_served_by_clsact() {
             kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
             let mut node = kernel.node_gate().unwrap();
             node.set_deadline(boottime_ns() + 60 * SECOND);
-            assert!(net.ping(VIP4) && net.ping(VIP6));
+            assert!(net.answers(VIP4) && net.answers(VIP6));
             node.set_deadline(0);
-            assert!(!net.ping(VIP4) && !net.ping(VIP6));
+            assert!(net.silent(VIP4) && net.silent(VIP6));
         }
         let filters = || {
             let show = ["filter", "show", "dev", "lan", "ingress"];
@@ -61,7 +61,7 @@ fn a_kernel_without_tcx_is_served_by_clsact() {
 fn a_standby_is_silent_and_still_a_client_of_the_holder() {
     with_net(|net| async {
         let (_kernel, _node) = open(net, Gate::Shut, 60 * SECOND).await;
-        assert!(!net.ping(VIP4) && !net.ping(VIP6));
+        assert!(net.silent(VIP4) && net.silent(VIP6));
         // The other side takes the addresses by hand: this host reaches them.
         for (vip, bits) in [(VIP4, "32"), (VIP6, "128")] {
             let vip = format!("{vip}/{bits}");
@@ -86,7 +86,7 @@ fn the_holder_reaches_its_own_address_but_never_speaks_from_it_unasked() {
             let route = String::from_utf8(output.stdout).unwrap();
             assert!(route.contains(&format!("src {from} ")), "{route}");
         }
-        assert!(net.ping(VIP4));
+        assert!(net.answers(VIP4));
     });
 }
 
@@ -94,7 +94,7 @@ fn the_holder_reaches_its_own_address_but_never_speaks_from_it_unasked() {
 fn the_kernel_falls_silent_at_the_deadline_without_any_help_of_the_daemon() {
     with_net(|net| async {
         let (kernel, mut node) = open(net, Gate::Open, 60 * SECOND).await;
-        assert!(net.ping(VIP4) && net.ping(VIP6));
+        assert!(net.answers(VIP4) && net.answers(VIP6));
         let deadline = boottime_ns() + SECOND / 5;
         node.set_deadline(deadline);
         // The daemon dies without a word: no destructor runs.
@@ -105,7 +105,7 @@ fn the_kernel_falls_silent_at_the_deadline_without_any_help_of_the_daemon() {
                 net.addresses().contains(vip),
                 "it is still on the interface"
             );
-            assert!(!net.ping(vip), "{vip} answered after the deadline");
+            assert!(net.silent(vip), "{vip} answered after the deadline");
             // Nothing leaves from it, and a client with a warm neighbour cache gets no answer.
             let from_vip = ["-n", "-c", "1", "-W", "0.3", "-I", vip, peer];
             let ping = Command::new("ping").args(from_vip).output().unwrap();
@@ -133,6 +133,6 @@ fn frames_cut_off_at_any_byte_do_no_harm_on_a_real_wire() {
             frames.extend((14..=frame.len()).map(|length| frame[..length].to_vec()));
         }
         send_from_client(net, frames);
-        assert!(net.ping(VIP4) && net.ping(VIP6));
+        assert!(net.answers(VIP4) && net.answers(VIP6));
     });
 }

@@ -5,9 +5,10 @@ use std::fs;
 
 use crate::DatapathError;
 
-/// Number, name and purpose. CAP_SYS_ADMIN stands in for CAP_BPF, as in the kernel.
-const NEEDED: [(u32, &str, &str); 3] = [
+/// Number, name and purpose. CAP_SYS_ADMIN stands in for the first two, as in the kernel.
+const NEEDED: [(u32, &str, &str); 4] = [
     (39, "CAP_BPF", "load its eBPF programs"),
+    (38, "CAP_PERFMON", "have the verifier accept them"),
     (12, "CAP_NET_ADMIN", "attach them and to add addresses"),
     (13, "CAP_NET_RAW", "announce addresses"),
 ];
@@ -30,7 +31,8 @@ fn effective(status: &str) -> Option<u64> {
 fn missing(effective: u64) -> Result<(), DatapathError> {
     let has = |number: u32| effective >> number & 1 == 1;
     for (number, capability, purpose) in NEEDED {
-        if !has(number) && !(capability == "CAP_BPF" && has(SYS_ADMIN)) {
+        let by_proxy = matches!(number, 38 | 39) && has(SYS_ADMIN);
+        if !(has(number) || by_proxy) {
             return Err(DatapathError::MissingCapability {
                 capability,
                 purpose,
@@ -46,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_first_missing_capability_is_named_with_the_way_to_give_it() {
-        let all = 1 << 39 | 1 << 12 | 1 << 13;
+        let all = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 13;
         assert!(missing(all).is_ok());
         assert!(missing(1 << SYS_ADMIN | 1 << 12 | 1 << 13).is_ok());
         for (number, name, _) in NEEDED {

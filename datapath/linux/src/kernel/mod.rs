@@ -62,7 +62,7 @@ pub struct Kernel {
     /// The last known state.
     actual: Actual,
     interfaces: Vec<Interface>,
-    /// Everything else of [`Datapath::apply`] has been done once.
+    /// [`Datapath::apply`] got to its end once.
     applied: bool,
 }
 
@@ -183,6 +183,23 @@ impl Kernel {
         })
     }
 
+    async fn make_so(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
+        // Against the last known state: quick. What fails here the audit meets again.
+        if self.applied {
+            for error in self.round(wanted).await {
+                tracing::debug!(%error, "the quick path failed, the audit will tell");
+            }
+        }
+        self.read_back().await?;
+        let mut errors = self.round(wanted).await;
+        errors.extend(self.detach(wanted).err());
+        if errors.is_empty() && !self.applied {
+            errors.extend(self.pins.remove_other_schemas().err());
+        }
+        self.applied = true;
+        DatapathError::all(errors)
+    }
+
     /// Takes the programs off interfaces that no longer need them.
     fn detach(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
         let index = |name| self.actual.links.get(name).map(|link| link.index);
@@ -216,23 +233,14 @@ impl Datapath for Kernel {
     }
 
     async fn apply(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
-        // Against the last known state: quick. What fails here the audit meets again.
-        if self.applied {
-            for error in self.round(wanted).await {
-                tracing::debug!(%error, "the quick path failed, the audit will tell");
-            }
-        }
-        self.read_back().await?;
-        let mut errors = self.round(wanted).await;
-        errors.extend(self.detach(wanted).err());
-        if errors.is_empty() && !self.applied {
-            errors.extend(self.pins.remove_other_schemas().err());
-        }
-        if self.nothing_stays_open_by_mistake(wanted) {
+        let result = self.make_so(wanted).await;
+        if !self.nothing_stays_open_by_mistake(wanted) {
+            // An entry that cannot be shut: then all of this node is silent.
+            self.gate.shut();
+        } else if self.applied {
             self.gate.arm();
         }
-        self.applied = true;
-        DatapathError::all(errors)
+        result
     }
 
     fn node_gate(&mut self) -> Result<Box<dyn NodeGate>, DatapathError> {

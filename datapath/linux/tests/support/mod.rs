@@ -93,6 +93,12 @@ impl Net {
         net
     }
 
+    /// The network of another process, which will take it down.
+    pub fn borrowed(pins: PathBuf) -> Self {
+        let name = String::new();
+        Self { name, pins }
+    }
+
     pub fn host(&self) -> String {
         format!("{}h", self.name)
     }
@@ -112,10 +118,19 @@ impl Net {
         output("ip", &[&["netns", "exec", &client], command].concat())
     }
 
-    /// Whether a ping with a fresh neighbour cache is answered within 300 ms.
-    pub fn ping(&self, address: &str) -> bool {
+    /// Whether the address answers a ping with a fresh neighbour cache, given time.
+    pub fn answers(&self, address: &str) -> bool {
+        self.ping(address, "5")
+    }
+
+    /// Whether it does not, within 300 ms.
+    pub fn silent(&self, address: &str) -> bool {
+        !self.ping(address, "0.3")
+    }
+
+    fn ping(&self, address: &str, seconds: &str) -> bool {
         self.client_does(&["ip", "neigh", "flush", "to", address]);
-        self.client_does(&["ping", "-n", "-c", "1", "-W", "0.3", address])
+        self.client_does(&["ping", "-n", "-c", "1", "-W", seconds, address])
     }
 
     /// The addresses on the host's interface, as `ip` prints them.

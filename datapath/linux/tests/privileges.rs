@@ -1,0 +1,82 @@
+//! What the process must be allowed to do, and what it says when it is not.
+
+#![allow(clippy::unwrap_used, unsafe_code, unreachable_pub)]
+
+mod support;
+
+use std::process::{Command, Output};
+
+use support::{Net, SECOND, VIP4, VIP6, open, with_net};
+use vipd_datapath::{Gate, Kernel};
+
+/// The name of the helper below, and how it learns where to pin.
+const HELPER: &str = "helper_opens_a_datapath_and_serves_both_addresses";
+const PINS: &str = "VIPD_TEST_PINS";
+
+/// Runs the helper in a process with these capabilities and no others.
+fn with_capabilities(net: &Net, capabilities: &str) -> Output {
+    let set = format!("-all,{capabilities}");
+    Command::new("setpriv")
+        .args(["--bounding-set", &set, "--inh-caps", "-all", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", HELPER, "--ignored", "--nocapture"])
+        .env(PINS, &net.pins)
+        .output()
+        .unwrap()
+}
+
+/// Not a test of its own: another process runs it, in the namespace of the one that asks.
+#[test]
+#[ignore = "run by the other tests of this file in a process of fewer privileges"]
+fn helper_opens_a_datapath_and_serves_both_addresses() {
+    let pins = std::env::var_os(PINS).expect("run by the other tests only");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        match Kernel::open(&pins).await {
+            Ok(_) => {
+                let net = support::Net::borrowed(pins.into());
+                std::mem::forget(open(&net, Gate::Open, 60 * SECOND).await);
+                println!("served");
+                std::mem::forget(net);
+            }
+            Err(error) => println!("refused: {error}"),
+        }
+    });
+}
+
+#[test]
+fn four_capabilities_are_enough_for_everything() {
+    with_net(|net| async {
+        let output = with_capabilities(net, "+bpf,+perfmon,+net_admin,+net_raw");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("served"), "{text}");
+        assert!(net.answers(VIP4) && net.answers(VIP6));
+    });
+}
+
+#[test]
+fn a_missing_capability_is_named_with_the_way_to_give_it() {
+    with_net(|net| async {
+        for (given, missing) in [
+            ("+perfmon,+net_admin,+net_raw", "CAP_BPF"),
+            ("+bpf,+net_admin,+net_raw", "CAP_PERFMON"),
+            ("+bpf,+perfmon,+net_raw", "CAP_NET_ADMIN"),
+            ("+bpf,+perfmon,+net_admin", "CAP_NET_RAW"),
+        ] {
+            let output = with_capabilities(net, given);
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(
+                text.contains(&format!("refused: vipd lacks {missing}")),
+                "{text}"
+            );
+            assert!(
+                text.contains(&format!("AmbientCapabilities={missing}")),
+                "{text}"
+            );
+        }
+        assert!(!net.pins.exists(), "nothing was left behind");
+    });
+}
