@@ -87,7 +87,7 @@ pub(crate) fn unreachable(
                 .to_owned()
         }
         (Server::Https(_), _) if cause.contains("UnknownIssuer") => {
-            "give the cluster's CA certificate with --ca FILE; every node has it in its data_dir"
+            "give the cluster's CA certificate with --ca FILE; every node has it as ca.pem in its data_dir"
                 .to_owned()
         }
         (Server::Https(_), _) if cause.contains("certificate") => {

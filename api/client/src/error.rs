@@ -55,11 +55,11 @@ impl Error {
         match self {
             Self::BadServer { .. } => "give unix:/path/to/api.sock or https://host:port".into(),
             Self::BadCa(_) => {
-                "give the cluster's CA certificate as PEM; every node has it in its data_dir".into()
+                "give the cluster's CA certificate as PEM; every node has it as ca.pem in its data_dir".into()
             }
             Self::Unreachable { next, .. } => next.clone(),
             Self::TimedOut { .. } => {
-                "try another node; if all are slow, look at `vipctl --local status`".into()
+                "try another node; if all are slow, look at `vipctl status`".into()
             }
             Self::Refused(problem) => problem.next.clone(),
             Self::Strange { .. } => {

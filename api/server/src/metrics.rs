@@ -11,8 +11,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use vipd_core::block::Family as AddressFamily;
+use vipd_core::id::{Epoch, NodeId};
+use vipd_core::name::Name;
 use vipd_core::node::Lease;
 use vipd_core::state::State;
+use vipd_core::vip::Allocation;
 
 use crate::control::LocalStatus;
 use crate::erased::Daemon;
@@ -51,11 +54,17 @@ pub(crate) fn scrape(daemon: &Daemon) -> String {
     let local = daemon.local();
     let mut registry = Registry::with_prefix("vipd");
     of_node(&mut registry, &local);
-    daemon.read(|state| {
+    // Only copied under the lock, which applying may wait for.
+    let held = daemon.read(|state| {
         of_cluster(&mut registry, state);
-        of_addresses(&mut registry, state, &local);
         of_pools(&mut registry, state);
+        state
+            .allocations()
+            .iter()
+            .map(|(address, of)| Held::new(*address, of))
+            .collect()
     });
+    of_addresses(&mut registry, held, &local);
     registry.register(
         "api_requests",
         "Answers of the API",
@@ -150,23 +159,42 @@ fn of_cluster(registry: &mut Registry, state: &State) {
     registry.register("node_up", "Whether the cluster counts on the node", up);
 }
 
-fn of_addresses(registry: &mut Registry, state: &State, local: &LocalStatus) {
+/// What the metrics tell of an allocation.
+struct Held {
+    address: IpAddr,
+    vip: Name,
+    holder: Option<NodeId>,
+    epoch: Epoch,
+}
+
+impl Held {
+    fn new(address: IpAddr, of: &Allocation) -> Self {
+        Self {
+            address,
+            vip: of.vip.clone(),
+            holder: of.holder,
+            epoch: of.epoch,
+        }
+    }
+}
+
+fn of_addresses(registry: &mut Registry, addresses: Vec<Held>, local: &LocalStatus) {
     let holder: Family<Labels, Gauge> = Family::default();
     let unheld: Family<Labels, Gauge> = Family::default();
     let epoch: Family<Labels, Gauge<u64, AtomicU64>> = Family::default();
     let answering: Family<Labels, Gauge> = Family::default();
-    for (address, allocation) in state.allocations() {
-        let labels = address_labels(&allocation.vip.to_string(), *address);
+    for held in addresses {
+        let labels = address_labels(held.vip.to_string(), held.address);
         holder
             .get_or_create(&labels)
-            .set(i64::from(allocation.holder == Some(local.node)));
+            .set(i64::from(held.holder == Some(local.node)));
         unheld
             .get_or_create(&labels)
-            .set(i64::from(allocation.holder.is_none()));
-        epoch.get_or_create(&labels).set(allocation.epoch.0);
+            .set(i64::from(held.holder.is_none()));
+        epoch.get_or_create(&labels).set(held.epoch.0);
         let answers = local
             .addresses
-            .get(address)
+            .get(&held.address)
             .is_some_and(|found| found.answering);
         answering.get_or_create(&labels).set(i64::from(answers));
     }
@@ -226,8 +254,8 @@ fn of_pools(registry: &mut Registry, state: &State) {
     registry.register("pool_addresses_used", "Addresses that are handed out", used);
 }
 
-fn address_labels(vip: &str, address: IpAddr) -> Labels {
-    vec![("vip", vip.to_owned()), ("address", address.to_string())]
+fn address_labels(vip: String, address: IpAddr) -> Labels {
+    vec![("vip", vip), ("address", address.to_string())]
 }
 
 fn one(registry: &mut Registry, name: &str, help: &str, value: u64) {

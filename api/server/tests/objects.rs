@@ -265,3 +265,52 @@ async fn a_requested_address_is_given() {
     let four = done(client.put::<Vip>("four", &vip(Families::Ipv4), NOW).await);
     assert_eq!(four.status.addresses[0].address.to_string(), "10.0.0.0");
 }
+
+#[tokio::test]
+async fn a_long_list_is_whole_and_in_order() {
+    let node = Node::start().await;
+    let client = node.client();
+    client
+        .put::<Pool>("web", &pool(&["10.0.0.0/24"]), NOW)
+        .await
+        .unwrap();
+    for number in 0..250 {
+        client
+            .put::<Vip>(&format!("v{number:03}"), &vip(Families::Ipv4), NOW)
+            .await
+            .unwrap();
+    }
+    let names: Vec<_> = client
+        .list::<Vip>()
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|vip| vip.name)
+        .collect();
+    assert_eq!(names.len(), 250);
+    assert!(names.is_sorted());
+}
+
+#[tokio::test]
+async fn an_address_that_nobody_else_can_take_says_so() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    for name in ["n2", "n3", "n1"] {
+        client.drain(name, true, NOW).await.unwrap();
+    }
+    let address = client
+        .get::<Vip>("www")
+        .await
+        .unwrap()
+        .status
+        .addresses
+        .remove(0);
+    assert_eq!(
+        address.holder.as_deref(),
+        Some("n1"),
+        "better a drained holder than none"
+    );
+    assert_eq!(address.conditions[0].reason, "no_other_node");
+}

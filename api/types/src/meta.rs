@@ -40,7 +40,7 @@ pub struct Condition {
 /// A list of objects as of one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
-    /// Log index up to which the answering node had applied when it answered.
+    /// Log index up to which the answering node had applied when it began to answer; no object is older.
     pub revision: u64,
     /// The objects, by name.
     pub items: Vec<T>,

@@ -24,7 +24,7 @@ Examples:
   vipctl status --watch
   vipctl vip move www --to n2
   vipctl node drain n1
-  vipctl --server https://192.0.2.1:7480 --ca ca.crt --token-file token vip list -o yaml";
+  vipctl --server https://192.0.2.1:7480 --ca ca.pem --token-file token vip list -o yaml";
 
 /// Options of every command.
 #[derive(Debug, Args)]

@@ -25,6 +25,8 @@ pub(crate) fn age(since: Option<&str>) -> String {
 /// An RFC 3339 instant as local time of day with milliseconds.
 pub(crate) fn clock(at: &str) -> String {
     match at.parse::<Timestamp>() {
+        // The cluster's very first entries are older than its first clock reading.
+        Ok(at) if at == Timestamp::UNIX_EPOCH => format!("{:<23}", "-"),
         Ok(at) => at
             .to_zoned(jiff::tz::TimeZone::system())
             .strftime("%Y-%m-%d %H:%M:%S%.3f")

@@ -31,7 +31,7 @@ impl WaitArgs {
             if Instant::now() >= deadline {
                 return Err(Failure::new(
                     format!("accepted, but after {} s {missing}", self.wait),
-                    "it goes on by itself; look at it with vipctl status --watch",
+                    "it goes on by itself; what is in its way is told by vipctl vip list",
                 ));
             }
             tokio::time::sleep(POLL).await;

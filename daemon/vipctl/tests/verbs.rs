@@ -109,7 +109,7 @@ async fn a_move_that_does_not_happen_is_a_failure_that_says_so() {
         what.starts_with("accepted, but after 1 s 10.0.0.10 is held by n1"),
         "{what}"
     );
-    assert!(next.contains("status --watch"), "{next}");
+    assert!(next.contains("vipctl vip list"), "{next}");
     assert_eq!(
         node.vipctl("vip move www --to n3 --wait 0").await.good(),
         "vip/www is moving to n3\n"

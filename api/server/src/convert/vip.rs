@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use vipd_api_types as wire;
 use vipd_core::event::Cause;
+use vipd_core::node::Lease;
 use vipd_core::state::State;
 use vipd_core::vip::{Allocation, Families, Mode, Vip, VipSpec};
 
@@ -113,50 +114,50 @@ fn address_to_wire(
 }
 
 fn conditions(state: &State, address: IpAddr, of: &Allocation) -> Vec<wire::Condition> {
-    let mut conditions = Vec::new();
-    let held = |reason: &str, message: String| wire::Condition {
-        kind: "held".to_owned(),
+    let complaint = |kind: &str, reason: &str, message: String| wire::Condition {
+        kind: kind.to_owned(),
         status: false,
         reason: reason.to_owned(),
         message,
         since: None,
     };
-    match of.holder {
-        None => conditions.push(held("no_candidate", nobody(state, address, of))),
-        Some(id)
-            if state
-                .node(id)
-                .is_none_or(|node| node.lease != vipd_core::node::Lease::Up) =>
-        {
-            conditions.push(held(
-                "holder_down",
-                format!(
-                    "{} is down, and nobody else can take it",
-                    node_name(state, id)
-                ),
-            ))
-        }
-        Some(_) => {}
-    }
+    let Some(id) = of.holder else {
+        return vec![complaint(
+            "held",
+            "no_candidate",
+            nobody(state, address, of),
+        )];
+    };
+    let holder = state.node(id);
     if let Some(cause) = of.vacating {
-        let reason = match cause {
-            Cause::Placed => "placed",
-            Cause::NodeDown => "node_down",
-            Cause::Drained => "drained",
-            Cause::Moved => "moved",
-            Cause::Ineligible => "ineligible",
-            Cause::Freed => "freed",
-        };
         let message = format!("its holder is letting go of it: {cause}");
-        conditions.push(wire::Condition {
-            kind: "settled".into(),
-            status: false,
-            reason: reason.into(),
-            message,
-            since: None,
-        });
+        vec![complaint("settled", vacating_reason(cause), message)]
+    } else if holder.is_none_or(|node| node.lease != Lease::Up) {
+        let message = format!(
+            "{} is down, and no other node can take it",
+            node_name(state, id)
+        );
+        vec![complaint("held", "holder_down", message)]
+    } else if holder.is_some_and(|node| !node.accepts()) {
+        let message = format!(
+            "{} shall give it up, but no other node can take it",
+            node_name(state, id)
+        );
+        vec![complaint("settled", "no_other_node", message)]
+    } else {
+        Vec::new()
     }
-    conditions
+}
+
+fn vacating_reason(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Placed => "placed",
+        Cause::NodeDown => "node_down",
+        Cause::Drained => "drained",
+        Cause::Moved => "moved",
+        Cause::Ineligible => "ineligible",
+        Cause::Freed => "freed",
+    }
 }
 
 /// Why no node holds an address.

@@ -17,6 +17,10 @@ use crate::problem::Refusal;
 use crate::strict::Strict;
 use crate::write;
 
+/// How many VIPs are looked at under one lock: a list of thousands must not hold up a failover. Objects of
+/// a long list may therefore be newer than its revision, never older.
+const AT_A_TIME: usize = 100;
+
 /// All VIPs.
 #[utoipa::path(get, path = "/v1/vips", tag = "vips", operation_id = "list_vips", params(ReadParams),
     responses((status = 200, body = List<Vip>), (status = "default", body = Problem)))]
@@ -26,16 +30,16 @@ pub(super) async fn list(
 ) -> Result<Json<List<Vip>>, Refusal> {
     params.ready(&daemon).await?;
     let local = daemon.local();
-    Ok(Json(daemon.read(|state| {
-        List {
-            revision: state.applied(),
-            items: state
-                .vips()
-                .values()
-                .map(|vip| convert::vip::to_wire(state, &local, vip))
-                .collect(),
-        }
-    })))
+    let (revision, names) = daemon.read(|state| {
+        let names: Vec<Name> = state.vips().keys().cloned().collect();
+        (state.applied(), names)
+    });
+    let mut items = Vec::with_capacity(names.len());
+    for names in names.chunks(AT_A_TIME) {
+        daemon
+            .read(|state| items.extend(names.iter().filter_map(|name| view(state, &local, name))));
+    }
+    Ok(Json(List { revision, items }))
 }
 
 /// One VIP.
