@@ -192,7 +192,11 @@ async fn without_a_majority_a_proposal_says_so_and_a_read_does_not_lie() {
     settings.patience = Duration::from_secs(2);
     cluster.nodes[leader].shutdown().await;
     let alone = vipd_raft::RaftNode::open(settings).await.unwrap();
-    let error = alone.propose(pool("web", 1u8)).await.unwrap_err().to_string();
+    let error = alone
+        .propose(pool("web", 1u8))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("no leader took the command") && error.contains("vipctl status"),
         "{error}"

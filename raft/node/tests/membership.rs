@@ -150,6 +150,8 @@ async fn the_last_voter_and_a_stranger_cannot_be_removed() {
     let node = place.open().await;
     let error = node.remove_node(node.id()).await.unwrap().unwrap_err();
     assert!(error.contains("last voter"), "{error}");
+    let error = node.transfer_leader(None).await.unwrap_err().to_string();
+    assert!(error.contains("no other voter is alive"), "{error}");
     let error = node
         .remove_node(vipd_core::id::NodeId(99))
         .await

@@ -195,8 +195,11 @@ impl RaftNode {
 }
 
 impl Core {
-    /// Notes once why this node can no longer take part.
+    /// Notes once why this node can no longer take part. That it is shutting down is no such reason.
     pub(crate) fn fail(&self, why: &str) {
+        if self.stop.is_cancelled() {
+            return;
+        }
         self.failed.send_if_modified(|failed| {
             let first = failed.is_none();
             if first {

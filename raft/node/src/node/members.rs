@@ -88,6 +88,12 @@ pub(super) async fn keep(core: Arc<Core>) {
             reconcile(&core, voter, &now).await;
         }
         core.directory.keep_only(|node| still_wanted(&core, node));
+        let own = core.identity.node;
+        for voter in now.membership_config.voter_ids().map(NodeId) {
+            if voter != own && still_wanted(&core, voter) {
+                core.directory.keep_warm(voter);
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod service;
 mod settings;
 mod status;
 mod tokens;
+mod transfer;
 
 pub(crate) use handle::Core;
 pub use handle::RaftNode;
@@ -24,3 +25,4 @@ pub(crate) use service::NodeService;
 pub use settings::{Settings, SettingsError};
 pub use status::{Status, VoteMark};
 pub use tokens::TokenRequestError;
+pub use transfer::TransferError;

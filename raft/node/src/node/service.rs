@@ -10,7 +10,7 @@ use vipd_core::id::NodeId;
 use super::handle::{Core, RaftNode};
 use super::propose::{Attempt, write};
 use super::read::read_index;
-use super::status::hand_over;
+use super::transfer::hand_over;
 use crate::agent;
 use crate::join;
 use crate::peer::{Feeder, JoinAnswer, JoinAsk, Request, Response, Service};
@@ -94,15 +94,13 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
             settle(write(node, id, command), Response::Proposed).await
         }
         Request::ReadIndex => settle(read_index(node), Response::ReadIndex).await,
-        Request::Handover(to) => settle(hand_over(node, to), |()| Response::Done).await,
-        Request::Remove(id) => {
-            settle(node.remove_here(id), |removed| match removed {
-                Ok(()) => Response::Done,
-                Err(why) => Response::Failed(why),
-            })
-            .await
-        }
+        Request::Handover(to) => settle(hand_over(node, to), done_or_why).await,
+        Request::Remove(id) => settle(node.remove_here(id), done_or_why).await,
     }
+}
+
+fn done_or_why(result: Result<(), String>) -> Response {
+    result.map_or_else(Response::Failed, |()| Response::Done)
 }
 
 fn reply<T, E: std::fmt::Display>(

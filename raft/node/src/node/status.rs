@@ -1,16 +1,12 @@
-//! What the node can say of the cluster, and what an operator or the daemon can ask of its Raft.
+//! What the node can say of the cluster, and small things that can be asked of its own Raft.
 
 use std::collections::BTreeSet;
 use std::io;
 
-use futures_util::future::BoxFuture;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use vipd_core::id::NodeId;
 
-use super::ProposeError;
 use super::handle::{RaftNode, Voter};
-use super::propose::Attempt;
-use crate::peer::{Request as Ask, Response};
 
 /// The cluster as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,33 +128,6 @@ impl RaftNode {
         }
     }
 
-    /// Hands the lead to `to`, or to the most advanced other voter. Returns when this node sees another leader.
-    ///
-    /// # Errors
-    /// [`ProposeError`] if that does not happen in time.
-    pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<(), ProposeError> {
-        let before = *self.core.leader.borrow();
-        let local = move |node: Self| -> BoxFuture<'static, _> {
-            Box::pin(async move { hand_over(&node, to).await })
-        };
-        let read = |reply| matches!(reply, Response::Done).then_some(());
-        let patience = self.core.settings.patience;
-        self.at_leader(Ask::Handover(to), patience, local, read)
-            .await?;
-        let mut leader = self.core.leader.subscribe();
-        let changed = leader.wait_for(|now| match to {
-            Some(to) => *now == Some(to),
-            None => now.is_some() && *now != before,
-        });
-        match tokio::time::timeout(patience, changed).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ProposeError::Unknown {
-                patience,
-                last: "nobody else took the lead".into(),
-            }),
-        }
-    }
-
     /// Writes a snapshot now and lets go of the log behind it.
     ///
     /// # Errors
@@ -176,43 +145,5 @@ impl RaftNode {
             .snapshot()
             .await
             .map_err(|error| io::Error::other(error.to_string()))
-    }
-}
-
-/// Hands over from this node, which should be the leader.
-pub(super) async fn hand_over(node: &RaftNode, to: Option<NodeId>) -> Attempt<()> {
-    let Some(voter) = &node.core.voter else {
-        return Attempt::no_vote();
-    };
-    let now = voter.raft.metrics().borrow_watched().clone();
-    if now.current_leader != Some(now.id) {
-        return Attempt::Elsewhere(
-            now.current_leader.map(NodeId),
-            "this node does not lead".into(),
-        );
-    }
-    let progress = now.replication.unwrap_or_default();
-    let voters: BTreeSet<u64> = now
-        .membership_config
-        .voter_ids()
-        .filter(|id| *id != now.id)
-        .collect();
-    let best = voters
-        .iter()
-        .copied()
-        .max_by_key(|id| progress.get(id).cloned().flatten());
-    let target = to
-        .map(|to| to.0)
-        .filter(|to| voters.contains(to))
-        .or(best.filter(|_| to.is_none()));
-    match target {
-        Some(target) if Some(target) != now.current_leader => {
-            match voter.raft.trigger().transfer_leader(target).await {
-                Ok(()) => Attempt::Done(()),
-                Err(error) => Attempt::Unsure(error.to_string()),
-            }
-        }
-        _ if to == Some(NodeId(now.id)) => Attempt::Done(()),
-        _ => Attempt::Unsure("there is no other voter to lead".into()),
     }
 }

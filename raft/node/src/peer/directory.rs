@@ -78,6 +78,14 @@ impl Directory {
             .clone()
     }
 
+    /// Keeps every lane that a sudden election would need open to `node`: a vote, entries and a forwarded proposal
+    /// should not have to wait for a handshake first.
+    pub(crate) fn keep_warm(&self, node: NodeId) {
+        for lane in [Lane::Pulse, Lane::Log, Lane::Bulk] {
+            self.lane(node, lane).warm();
+        }
+    }
+
     /// Lets go of the lanes to nodes that are no longer wanted.
     pub(crate) fn keep_only(&self, wanted: impl Fn(NodeId) -> bool) {
         self.lanes

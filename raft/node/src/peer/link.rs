@@ -107,6 +107,13 @@ impl Link {
         })
     }
 
+    /// Connects now if it is not connected, so that whoever calls later need not wait for a handshake.
+    pub(crate) fn warm(&self) {
+        if !matches!(&*self.state.borrow(), State::Up(conn) if !conn.is_closed()) {
+            self.wanted.notify_one();
+        }
+    }
+
     async fn connected(&self, deadline: Instant) -> Result<Arc<Conn>, String> {
         let mut state = self.state.clone();
         loop {

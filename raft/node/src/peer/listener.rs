@@ -22,7 +22,7 @@ use super::message::{JoinAnswer, JoinAsk, Request, Response};
 use super::tls::{HANDSHAKE, Tls, is_certificate_of};
 
 /// How many connections may be greeting at once; more wait in the kernel's queue.
-const GREETING: usize = 64;
+const GREETING: usize = 256;
 /// How many requests of one connection are worked on at once.
 const AT_ONCE: usize = 256;
 /// How long one stranger's request to join may take.

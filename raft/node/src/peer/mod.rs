@@ -31,3 +31,6 @@ pub(crate) use listener::{Feeder, Listener, Service};
 pub(crate) use message::{JoinAnswer, JoinAsk, Request, Response};
 pub(crate) use network::Network;
 pub(crate) use tls::{Tls, joiner_config, open_stream};
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,9 @@ fn not_behind(log: &Recovered, tail: &Tail) -> Result<(), String> {
     if let Some(seen) = &tail.vote
         && !log.vote.as_ref().is_some_and(|vote| vote >= seen)
     {
-        return Err(format!("its vote is older than {seen}, which the witness saw"));
+        return Err(format!(
+            "its vote is older than {seen}, which the witness saw"
+        ));
     }
     let fenced = log.fences.values().map(|epoch| epoch.0).max().unwrap_or(0);
     if fenced < tail.fenced {
