@@ -26,13 +26,15 @@ Examples:
   vipctl node drain n1
   vipctl --server https://192.0.2.1:7480 --ca ca.pem --token-file token vip list -o yaml";
 
+const GLOBAL: &str = "Options of every command";
+
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// API to ask: unix:/path or https://host:port [default: unix:/run/vipd/api.sock]
     #[arg(
         long,
-        global = true,
+        global = true, help_heading = GLOBAL,
         env = "VIPD_SERVER",
         value_name = "URL",
         hide_env_values = true
@@ -41,7 +43,7 @@ pub(crate) struct Global {
     /// File with the bearer token, for https
     #[arg(
         long,
-        global = true,
+        global = true, help_heading = GLOBAL,
         env = "VIPD_TOKEN_FILE",
         value_name = "FILE",
         hide_env_values = true
@@ -50,35 +52,32 @@ pub(crate) struct Global {
     /// File with the cluster's CA certificate, for https
     #[arg(
         long,
-        global = true,
+        global = true, help_heading = GLOBAL,
         env = "VIPD_CA",
         value_name = "FILE",
         hide_env_values = true
     )]
     pub(crate) ca: Option<PathBuf>,
-    /// How to show the answer
+    /// How to show the answer: for people, for scripts, for files that `apply -f` takes
     #[arg(
         short,
         long,
-        global = true,
+        global = true, help_heading = GLOBAL,
         value_enum,
         default_value = "table",
         value_name = "FORMAT"
     )]
     pub(crate) output: Format,
     /// Be content with what the asked node knows, even without a quorum
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) local: bool,
 }
 
 /// How to show an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
     Table,
-    /// For scripts
     Json,
-    /// For files that `apply -f` takes
     Yaml,
 }
 
