@@ -62,19 +62,17 @@ pub(crate) fn table(header: &[&str]) -> Table {
             cell
         }
     }));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table
 }
 
-/// The table as text, without blanks at the ends of lines and the margin on the left.
+/// The table as text, without blanks at the ends of lines.
 pub(crate) fn draw(table: &Table) -> String {
     table
         .lines()
-        .map(|line| {
-            line.strip_prefix(' ')
-                .unwrap_or(&line)
-                .trim_end()
-                .to_owned()
-        })
+        .map(|line| line.trim_end().to_owned())
         .collect::<Vec<_>>()
         .join("\n")
 }
