@@ -44,6 +44,8 @@ impl Drop for Netlink {
 pub(crate) struct Snapshot {
     pub(crate) interfaces: Vec<Interface>,
     pub(crate) addresses: Vec<(IpAddr, u8, Presence)>,
+    /// How often each interface has got its carrier: it tells of a link that was lost and is back.
+    pub(crate) carriers: BTreeMap<u32, u32>,
 }
 
 impl Netlink {
@@ -64,11 +66,12 @@ impl Netlink {
             if message.header.link_layer_type != LinkLayerType::Ether {
                 continue;
             }
-            let (mut name, mut mac) = (None, None);
+            let (mut name, mut mac, mut carriers) = (None, None, 0);
             for attribute in message.attributes {
                 match attribute {
                     LinkAttribute::IfName(value) => name = Some(value),
                     LinkAttribute::Address(value) => mac = value.try_into().ok(),
+                    LinkAttribute::CarrierUpCount(value) => carriers = value,
                     _ => {}
                 }
             }
@@ -76,6 +79,7 @@ impl Netlink {
                 continue;
             };
             let up = LinkFlags::Up | LinkFlags::LowerUp;
+            snapshot.carriers.insert(message.header.index, carriers);
             snapshot.interfaces.push(Interface {
                 name,
                 index: message.header.index,

@@ -76,18 +76,18 @@ impl Deadline {
 
     /// From now on deadlines take effect.
     pub(crate) fn arm(&self) {
-        self.armed.store(true, Ordering::Release);
+        self.armed.store(true, Ordering::SeqCst);
     }
 
     /// The deadline in the kernel.
     pub(crate) fn deadline(&self) -> u64 {
-        self.atomic().load(Ordering::Acquire)
+        self.atomic().load(Ordering::SeqCst)
     }
 
-    /// Silence at once, armed or not.
+    /// Silence at once, and until [`Self::arm`].
     pub(crate) fn shut(&self) {
-        self.armed.store(false, Ordering::Release);
-        self.atomic().store(0, Ordering::Release);
+        self.armed.store(false, Ordering::SeqCst);
+        self.atomic().store(0, Ordering::SeqCst);
     }
 
     fn atomic(&self) -> &AtomicU64 {
@@ -114,8 +114,13 @@ fn map_page(data: &MapData) -> nix::Result<NonNull<c_void>> {
 
 impl NodeGate for Deadline {
     fn set_deadline(&mut self, boottime_ns: u64) {
-        if self.armed.load(Ordering::Acquire) {
-            self.atomic().store(boottime_ns, Ordering::Release);
+        if !self.armed.load(Ordering::SeqCst) {
+            return;
+        }
+        self.atomic().store(boottime_ns, Ordering::SeqCst);
+        // `shut` came in between: one of the two zeroes is the last word.
+        if !self.armed.load(Ordering::SeqCst) {
+            self.atomic().store(0, Ordering::SeqCst);
         }
     }
 }

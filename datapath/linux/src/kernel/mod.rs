@@ -10,7 +10,7 @@ mod pins;
 mod steps;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -62,6 +62,7 @@ pub struct Kernel {
     /// The last known state.
     actual: Actual,
     interfaces: Vec<Interface>,
+    carriers: BTreeMap<u32, u32>,
     /// [`Datapath::apply`] got to its end once.
     applied: bool,
 }
@@ -109,6 +110,7 @@ impl Kernel {
             announcer: Announcer::spawn(conflicts)?,
             actual: Actual::default(),
             interfaces: Vec::new(),
+            carriers: BTreeMap::new(),
             applied: false,
         };
         kernel.read_back().await?;
@@ -120,7 +122,7 @@ impl Kernel {
         let snapshot = self.netlink.snapshot().await?;
         let entries = self.maps.addresses()?;
         let mut interfaces = snapshot.interfaces;
-        let mut present = std::collections::BTreeMap::<_, Vec<_>>::new();
+        let mut present = BTreeMap::<_, Vec<_>>::new();
         for (address, prefix, at) in snapshot.addresses {
             present.entry(address).or_default().push(at);
             let ours = at.ours || self.is_added(&entries, address, at.ifindex);
@@ -129,11 +131,14 @@ impl Kernel {
                 interface.prefixes.push((address, prefix));
             }
         }
-        let was_down = |index| self.interfaces.iter().any(|i| i.index == index && !i.up);
+        // A link that was lost and is back; the first time all links, so that a new daemon goes on
+        // announcing what the one before it left open.
+        let lost = |index: &u32| self.carriers.get(index) != snapshot.carriers.get(index);
         let back: BTreeSet<u32> = interfaces
             .iter()
-            .filter(|i| i.up && was_down(i.index))
-            .map(|i| i.index)
+            .filter(|interface| interface.up)
+            .map(|interface| interface.index)
+            .filter(lost)
             .collect();
         self.actual = Actual {
             links: netlink::links(&interfaces),
@@ -141,6 +146,7 @@ impl Kernel {
             present,
         };
         self.interfaces = interfaces;
+        self.carriers = snapshot.carriers;
         self.announce_on(&back);
         Ok(())
     }

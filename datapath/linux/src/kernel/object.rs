@@ -12,11 +12,13 @@ use crate::DatapathError;
 static EMBEDDED: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf/vipd.bpf.o"));
 
-/// Names a file to load instead of the embedded object: CI tests a freshly built one by it.
+/// Names a file to load instead of the embedded object: CI tests a freshly built one by it. Debug
+/// builds only: whoever starts a privileged daemon shall not choose what it loads.
 const VARIABLE: &str = "VIPD_EBPF_OBJECT";
 
 pub(crate) fn bytes() -> Result<Cow<'static, [u8]>, DatapathError> {
-    let Some(path) = env::var_os(VARIABLE).map(PathBuf::from) else {
+    let path = env::var_os(VARIABLE).filter(|_| cfg!(debug_assertions));
+    let Some(path) = path.map(PathBuf::from) else {
         return Ok(Cow::Borrowed(EMBEDDED));
     };
     match fs::read(&path) {
