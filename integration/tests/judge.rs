@@ -6,11 +6,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
+use vipd_datapath_common::{MAPS, SCHEMA, name};
 use vipd_integration::Bench;
 
 /// Opens the kernel's gate of a node for ever, as a datapath without a deadline would be.
 fn break_the_fence(pins: &Path) {
-    let pinned = MapData::from_pin(pins.join("v1").join("gate")).unwrap();
+    let gate = MAPS.iter().find(|map| map.name == name::GATE).unwrap();
+    let pinned = MapData::from_pin(pins.join(format!("v{SCHEMA}")).join(gate.pin)).unwrap();
     let mut gate = Array::<_, u64>::try_from(Map::Array(pinned)).unwrap();
     gate.set(0, u64::MAX, 0).unwrap();
 }

@@ -21,15 +21,15 @@ const DOUBT: Duration = Duration::from_millis(100);
 /// A silence longer than this is worth a line.
 const SILENCE: Duration = Duration::from_millis(50);
 
-/// Prints changes until `done`.
-pub(super) fn follow(bench: &Bench, browsers: &[Browser], screen: &Screen, done: &AtomicBool) {
+/// Prints changes until `done` says so.
+pub(super) fn follow(bench: &Bench, browsers: &[Browser], screen: &Screen, done: &Done) {
     let mut views: Vec<View> = bench
         .addresses()
         .iter()
         .map(|&address| View::new(address))
         .collect();
     let mut cursor = 0;
-    while !done.load(Ordering::Relaxed) {
+    while !done.0.load(Ordering::Relaxed) {
         let news = bench.tap().news(&mut cursor);
         for ((view, probe), browser) in views.iter_mut().zip(bench.probes()).zip(browsers) {
             view.daemons(bench, screen);
@@ -41,6 +41,22 @@ pub(super) fn follow(bench: &Bench, browsers: &[Browser], screen: &Screen, done:
             view.web(browser, screen);
         }
         thread::sleep(PERIOD);
+    }
+}
+
+/// Says that the show is over, when its guard is dropped: also when an act fails or panics.
+#[derive(Debug, Default)]
+pub(super) struct Done(AtomicBool);
+
+impl Done {
+    pub(super) fn guard(&self) -> impl Drop + '_ {
+        struct Guard<'a>(&'a Done);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                self.0.0.store(true, Ordering::Relaxed);
+            }
+        }
+        Guard(self)
     }
 }
 

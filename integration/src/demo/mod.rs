@@ -11,7 +11,6 @@ mod screen;
 mod table;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -79,12 +78,11 @@ fn perform(bench: &Bench, screen: &Screen) -> Result<bool> {
         .map(|&a| Browser::start(lab.client(), a))
         .collect::<Result<Vec<_>>>()?;
     let before = promise::allocations(bench)?;
-    let done = AtomicBool::new(false);
+    let done = live::Done::default();
     let acts = thread::scope(|scope| {
         scope.spawn(|| live::follow(bench, &browsers, screen, &done));
-        let acts = acts::play(bench, screen);
-        done.store(true, Ordering::Relaxed);
-        acts
+        let _until_here = done.guard();
+        acts::play(bench, screen)
     })?;
     let pages: Vec<_> = browsers.iter().map(Browser::pages).collect();
     drop(browsers);
