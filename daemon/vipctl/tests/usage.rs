@@ -117,7 +117,7 @@ async fn completions_and_man_pages_come_from_the_same_definition() {
 }
 
 #[tokio::test]
-async fn a_watch_goes_on_through_a_restart_and_a_closed_pipe_ends_it_quietly() {
+async fn a_watch_goes_on_until_its_reader_is_gone() {
     use std::process::Stdio;
     use tokio::io::{AsyncBufReadExt, BufReader};
     let node = Node::start().await;
