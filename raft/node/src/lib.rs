@@ -27,8 +27,8 @@ pub use identity::{IdentityError, Init, InitError, Initialized, init, is_node, p
 pub use join::{Join, JoinError, join};
 pub use machine::SharedState;
 pub use node::{
-    OpenError, ProposeError, RaftNode, ReadError, Settings, SettingsError, Status, TokenRequestError, TransferError,
-    VoteMark,
+    OpenError, ProposeError, RaftNode, ReadError, Settings, SettingsError, Status,
+    TokenRequestError, TransferError, VoteMark,
 };
 pub use store::StoreError;
 pub use token::{Token, TokenError};

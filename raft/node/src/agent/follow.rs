@@ -12,7 +12,7 @@ use super::feed::ALIVE;
 use super::message::{Feed, From};
 use crate::machine::Replica;
 use crate::node::Core;
-use crate::peer::{Lane, read_frame, write_frame};
+use crate::peer::{LARGE, Lane, read_frame, write_frame};
 use crate::types::Entry;
 
 /// A voter that is silent this long is left for another: three missed signs of life.
@@ -21,8 +21,6 @@ const SILENT: Duration = Duration::from_millis(3 * ALIVE.as_millis() as u64);
 const FIRST: Duration = Duration::from_secs(5);
 /// The pause between two voters that do not answer.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The largest frame: a snapshot.
-const LARGE: usize = 64 * 1024 * 1024;
 
 /// Follows one voter after the other, for as long as the node runs.
 pub(crate) async fn follow(core: Arc<Core>) {

@@ -128,7 +128,10 @@ impl Beats {
     /// Where to say that a fence is on the disk, for whoever writes it.
     #[must_use]
     pub fn on_disk(&self) -> OnDisk {
-        OnDisk { told: self.told.clone(), bell: self.bell.clone() }
+        OnDisk {
+            told: self.told.clone(),
+            bell: self.bell.clone(),
+        }
     }
 
     /// Its counters.

@@ -189,7 +189,7 @@ impl Beating {
         let (true, Some(epoch)) = (self.votes, beat.epoch) else {
             return;
         };
-        let verdict = self.voter.on_beat(now(), from, epoch, beat.seq);
+        let verdict = self.voter.on_beat(now(), from, epoch, beat.seq, beat.heard);
         let ack = Ack {
             seq: beat.seq,
             epoch,
@@ -250,17 +250,20 @@ impl Beating {
         let beat = Beat {
             seq: self.holder.beat(now()),
             epoch: self.holder.epoch(),
+            heard: 0,
             certificates,
         };
         let voters: Vec<NodeId> = self.holder.voters().collect();
-        let datagram = Datagram::Beat { beat: beat.clone() };
-        for voter in voters.iter().filter(|voter| **voter != self.me) {
-            if self.link.send(*voter, &datagram) {
+        for voter in voters {
+            let beat = Beat {
+                heard: self.holder.heard(voter),
+                ..beat.clone()
+            };
+            if voter == self.me {
+                self.on_beat(self.me, beat);
+            } else if self.link.send(voter, &Datagram::Beat { beat }) {
                 self.ears.stats.sent.fetch_add(1, Ordering::Relaxed);
             }
-        }
-        if voters.contains(&self.me) {
-            self.on_beat(self.me, beat);
         }
     }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rand::RngCore;
 use rcgen::KeyPair;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
-use vipd_core::codec::Wire;
+use vipd_core::codec::{DecodeError, Wire};
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
 use vipd_core::node::Role;
@@ -29,6 +29,9 @@ use crate::token::Token;
 /// How long the connection, and then the answer, may take.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
+/// How often, and after which pause, the question is repeated when the connection breaks.
+const RETRIES: usize = 3;
+const RETRY: Duration = Duration::from_millis(500);
 const FRAME: usize = 64 * 1024;
 
 /// What `vipd join` is told.
@@ -74,6 +77,17 @@ pub enum JoinError {
              that cluster, or the address of the token's cluster"
     )]
     WrongCluster(SocketAddr),
+    /// No answer came.
+    #[error(
+        "the connection to {addr} broke before it answered ({source}); the node may be on the cluster's list by now. \
+             Next: look with `vipctl node list`, remove it there if it is, and join again"
+    )]
+    Broken {
+        /// Whose answer.
+        addr: SocketAddr,
+        /// How it ended.
+        source: io::Error,
+    },
     /// The cluster said no.
     #[error("{addr} did not admit this node: {why}")]
     Refused {
@@ -117,7 +131,7 @@ pub async fn join(options: &Join) -> Result<(NodeId, Role), JoinError> {
         spki: public_key_of(&key),
         addresses: options.addresses.clone(),
     };
-    let (answer, ca) = exchange(options, &ask).await?;
+    let (answer, ca) = insist(options, &ask).await?;
     let identity = Identity {
         cluster: answer.cluster,
         node: answer.node,
@@ -137,6 +151,19 @@ pub async fn join(options: &Join) -> Result<(NodeId, Role), JoinError> {
         .save(&options.data_dir)
         .map_err(InitError::Identity)?;
     Ok((answer.node, answer.role))
+}
+
+/// Asks again when the connection breaks: the question has a number, so the node is admitted once.
+async fn insist(options: &Join, ask: &JoinAsk) -> Result<(JoinAnswer, Vec<u8>), JoinError> {
+    let mut asked = exchange(options, ask).await;
+    for _ in 0..RETRIES {
+        if !matches!(asked, Err(JoinError::Broken { .. })) {
+            break;
+        }
+        sleep(RETRY).await;
+        asked = exchange(options, ask).await;
+    }
+    asked
 }
 
 /// Asks, and returns the answer with the CA's certificate that the connection was checked by.
@@ -168,26 +195,30 @@ async fn exchange(options: &Join, ask: &JoinAsk) -> Result<(JoinAnswer, Vec<u8>)
         lane: Lane::Join,
         caller: None,
     };
-    let talk = async {
-        write_frame(&mut stream, &hello.to_bytes()).await?;
-        let welcome = read_frame(&mut stream, FRAME).await?;
-        write_frame(&mut stream, &ask.to_bytes()).await?;
-        Ok::<_, io::Error>((welcome, read_frame(&mut stream, FRAME).await))
+    let garbled = |error: DecodeError| JoinError::Garbled {
+        addr,
+        why: error.to_string(),
     };
-    let late = |_| unreachable(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
-    let (welcome, answer) = timeout(ANSWER, talk)
+    let greet = async {
+        write_frame(&mut stream, &hello.to_bytes()).await?;
+        read_frame(&mut stream, FRAME).await
+    };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    let greeted = timeout(CONNECT, greet)
         .await
-        .map_err(late)?
-        .map_err(unreachable)?;
-    let garbled = |why: String| JoinError::Garbled { addr, why };
-    if let Err(refused) = get_welcome(&welcome).map_err(|error| garbled(error.to_string()))? {
+        .unwrap_or_else(|_| Err(late()));
+    if let Err(refused) = get_welcome(&greeted.map_err(unreachable)?).map_err(garbled)? {
         return Err(JoinError::Refused {
             addr,
             why: refused.to_string(),
         });
     }
-    let answer = answer.map_err(unreachable)?;
-    let answer = Result::<JoinAnswer, String>::from_bytes(&answer)
-        .map_err(|error| garbled(error.to_string()))?;
+    let talk = async {
+        write_frame(&mut stream, &ask.to_bytes()).await?;
+        read_frame(&mut stream, FRAME).await
+    };
+    let answer = timeout(ANSWER, talk).await.unwrap_or_else(|_| Err(late()));
+    let answer = answer.map_err(|source| JoinError::Broken { addr, source })?;
+    let answer = Result::<JoinAnswer, String>::from_bytes(&answer).map_err(garbled)?;
     Ok((answer.map_err(|why| JoinError::Refused { addr, why })?, ca))
 }

@@ -5,40 +5,35 @@
 //! middle leaves nothing half done that the next one would not finish.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use openraft::ChangeMembers;
-use openraft::async_runtime::WatchReceiver;
-use tokio::time::{Instant, sleep, timeout};
-use vipd_core::command::Command;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
+use tokio::time::{sleep, timeout};
 use vipd_core::id::NodeId;
-use vipd_core::node::Lease;
-use vipd_core::rejection::Rejection;
 
-use super::ProposeError;
-use super::handle::{Core, RaftNode, Voter};
-use super::propose::{Attempt, write};
-use crate::peer::{Request as Ask, Response};
+use super::handle::{Core, Voter};
 use crate::types::{Member, Metrics};
 
 /// More voters make every commit slower and no cluster safer; further ones stay learners until one leaves.
-pub(crate) const MAX_VOTERS: usize = 7;
+const MAX_VOTERS: usize = 7;
 /// A learner this many entries behind has caught up.
 const CAUGHT_UP: u64 = 50;
 /// How often the comparison is made without news.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 /// How long one membership change may take.
-const CHANGE: Duration = Duration::from_secs(10);
+pub(super) const CHANGE: Duration = Duration::from_secs(10);
 
 /// One step towards the wanted membership.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     /// Begin replicating to a node.
     Learn(NodeId, Member),
-    /// Give nodes that have caught up their vote.
-    Promote(BTreeSet<NodeId>),
+    /// Give a node that has caught up its vote.
+    Promote(NodeId),
+    /// Stop replicating to a node that nobody wants.
+    Forget(NodeId),
 }
 
 /// What the state wants and Raft has.
@@ -46,8 +41,9 @@ struct View<'a> {
     wanted: &'a BTreeMap<NodeId, Member>,
     voters: BTreeSet<NodeId>,
     learners: BTreeSet<NodeId>,
-    /// How far each member's log is, and the leader's own.
+    /// How far the log of each member is that answered lately.
     matched: BTreeMap<NodeId, u64>,
+    /// How far the leader's own is.
     last: u64,
 }
 
@@ -62,14 +58,15 @@ fn next_step(view: &View<'_>) -> Option<Step> {
         view.wanted.contains_key(id) && matched.is_some_and(|at| at + CAUGHT_UP >= view.last)
     };
     // One at a time: each makes the majority harder to reach until it is really there.
-    let ready: BTreeSet<NodeId> = view
-        .learners
-        .iter()
-        .filter(ready)
-        .take(room.min(1))
-        .copied()
-        .collect();
-    (!ready.is_empty()).then_some(Step::Promote(ready))
+    let promote = view.learners.iter().find(ready).filter(|_| room > 0);
+    let forget = || {
+        view.learners
+            .iter()
+            .find(|id| !view.wanted.contains_key(id))
+    };
+    promote
+        .map(|id| Step::Promote(*id))
+        .or_else(|| forget().map(|id| Step::Forget(*id)))
 }
 
 /// The task on every voter; works only while it leads.
@@ -105,29 +102,32 @@ fn still_wanted(core: &Core, node: NodeId) -> bool {
 }
 
 async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
+    let leaving = voter.leaving();
     let wanted: BTreeMap<NodeId, Member> = {
-        let leaving = voter
-            .leaving
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         let replica = core.shared.read();
-        let nodes = replica.state.nodes().values();
-        let staying = nodes.filter(|node| node.role.votes() && !leaving.contains(&node.id));
+        if replica.state.cluster().is_none() {
+            return;
+        }
+        let nodes = replica
+            .state
+            .nodes()
+            .values()
+            .filter(|node| node.role.votes());
+        let staying = nodes.filter(|node| !leaving.contains(&node.id));
         staying
             .map(|node| (node.id, Member { peer: node.peer }))
             .collect()
     };
     let membership = now.membership_config.membership();
-    let progress = now.replication.clone().unwrap_or_default();
     let view = View {
         wanted: &wanted,
         voters: membership.voter_ids().map(NodeId).collect(),
-        learners: membership.learner_ids().map(NodeId).collect(),
-        matched: progress
-            .iter()
-            .filter_map(|(id, at)| Some((NodeId(*id), at.as_ref()?.index)))
+        learners: membership
+            .learner_ids()
+            .map(NodeId)
+            .filter(|id| !leaving.contains(id))
             .collect(),
+        matched: matched(now, core.settings.election_max * 2),
         last: now.last_log_index.unwrap_or(0),
     };
     let Some(step) = next_step(&view) else { return };
@@ -137,10 +137,15 @@ async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
                 tracing::info!(node = %id, addr = %member.peer, "bringing a new voter up to date");
                 voter.raft.add_learner(id.0, *member, false).await.map(drop)
             }
-            Step::Promote(ids) => {
-                tracing::info!(nodes = ?ids, "giving a vote to a node that has caught up");
-                let add = ChangeMembers::AddVoterIds(ids.iter().map(|id| id.0).collect());
+            Step::Promote(id) => {
+                tracing::info!(node = %id, "giving a vote to a node that has caught up");
+                let add = ChangeMembers::AddVoterIds(BTreeSet::from([id.0]));
                 voter.raft.change_membership(add, true).await.map(drop)
+            }
+            Step::Forget(id) => {
+                tracing::info!(node = %id, "ending the replication to a node that is no member");
+                let gone = ChangeMembers::RemoveNodes(BTreeSet::from([id.0]));
+                voter.raft.change_membership(gone, false).await.map(drop)
             }
         }
     };
@@ -154,121 +159,18 @@ async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
     }
 }
 
-impl RaftNode {
-    /// Takes a node out of the cluster for good: first its vote, then its record. Its number never comes back, and
-    /// peers refuse it from then on. It must be stopped, with its lease over.
-    ///
-    /// # Errors
-    /// [`ProposeError`] without a leader; the inner error says in the operator's words why it cannot go.
-    pub async fn remove_node(&self, node: NodeId) -> Result<Result<(), String>, ProposeError> {
-        let local = move |own: Self| -> BoxFuture<'static, _> {
-            Box::pin(async move { own.remove_here(node).await })
-        };
-        let read = |reply| match reply {
-            Response::Done => Some(Ok(())),
-            Response::Failed(why) => Some(Err(why)),
-            _ => None,
-        };
-        let patience = self.core.settings.patience.max(CHANGE);
-        self.at_leader(Ask::Remove(node), patience, local, read)
-            .await
-    }
-
-    /// The same, on the leader.
-    pub(super) async fn remove_here(&self, node: NodeId) -> Attempt<Result<(), String>> {
-        let Some(voter) = &self.core.voter else {
-            return Attempt::no_vote();
-        };
-        let now = voter.raft.metrics().borrow_watched().clone();
-        if now.current_leader != Some(now.id) {
-            return Attempt::Elsewhere(
-                now.current_leader.map(NodeId),
-                "this node does not lead".into(),
-            );
-        }
-        let name = {
-            let replica = self.core.shared.read();
-            let Some(record) = replica.state.node(node) else {
-                return Attempt::Done(Err(format!("there is no node with number {node}")));
-            };
-            if record.lease == Lease::Up {
-                return Attempt::Done(Err(format!(
-                    "node {} is up: stop vipd on it first, or wait until its lease is withdrawn",
-                    record.name
-                )));
-            }
-            record.name.clone()
-        };
-        if now.membership_config.membership().voter_ids().eq([node.0]) {
-            return Attempt::Done(Err(format!(
-                "node {name} is the last voter: a cluster cannot be without one"
-            )));
-        }
-        voter
-            .leaving
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(node);
-        let outcome = self
-            .take_out(voter, node, Command::RemoveNode { node: name })
-            .await;
-        voter
-            .leaving
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&node);
-        outcome
-    }
-
-    async fn take_out(
-        &self,
-        voter: &Voter,
-        node: NodeId,
-        forget: Command,
-    ) -> Attempt<Result<(), String>> {
-        let gone = BTreeSet::from([node.0]);
-        let is_voter = voter.raft.voter_ids().any(|id| id == node.0);
-        if is_voter
-            && let Err(error) = voter
-                .raft
-                .change_membership(ChangeMembers::RemoveVoters(gone.clone()), true)
-                .await
-        {
-            return Attempt::Unsure(format!("taking its vote failed: {error}"));
-        }
-        let known = voter
-            .raft
-            .metrics()
-            .borrow_watched()
-            .membership_config
-            .get_node(&node.0)
-            .is_some();
-        if known
-            && let Err(error) = voter
-                .raft
-                .change_membership(ChangeMembers::RemoveNodes(gone), false)
-                .await
-        {
-            return Attempt::Unsure(format!("ending its replication failed: {error}"));
-        }
-        // Holders report which voters they count by; until all have, the old voter set is still needed.
-        let deadline = Instant::now() + self.core.settings.patience;
-        let id = rand::random::<u128>();
-        for attempt in 0u128.. {
-            match write(self, id.wrapping_add(attempt), forget.clone()).await {
-                Attempt::Done(Ok(_) | Err(Rejection::NotFound { .. })) => {
-                    return Attempt::Done(Ok(()));
-                }
-                Attempt::Done(Err(Rejection::NodeBusy { .. })) if Instant::now() < deadline => {
-                    sleep(TICK).await
-                }
-                Attempt::Done(Err(rejection)) => return Attempt::Done(Err(rejection.to_string())),
-                Attempt::Elsewhere(who, why) => return Attempt::Elsewhere(who, why),
-                Attempt::Unsure(why) => return Attempt::Unsure(why),
-            }
-        }
-        Attempt::Unsure("it was tried too often".into())
-    }
+/// How far the log of each member is that answered within `recent`.
+fn matched(now: &Metrics, recent: Duration) -> BTreeMap<NodeId, u64> {
+    let heard = |id: &u64| {
+        let at = now.heartbeat.as_ref()?.get(id)?.as_ref()?;
+        (at.elapsed() <= recent).then_some(())
+    };
+    let progress = now.replication.iter().flatten();
+    let of = |(id, at): (&u64, &Option<crate::types::LogId>)| {
+        heard(id)?;
+        Some((NodeId(*id), at.as_ref()?.index))
+    };
+    progress.filter_map(of).collect()
 }
 
 #[cfg(test)]
@@ -304,7 +206,7 @@ mod tests {
         view.matched = [(NodeId(9), 30)].into();
         assert_eq!(next_step(&view), None);
         view.matched = [(NodeId(9), 60)].into();
-        assert_eq!(next_step(&view), Some(Step::Promote(ids(&[9]))));
+        assert_eq!(next_step(&view), Some(Step::Promote(NodeId(9))));
     }
 
     #[test]
@@ -318,5 +220,18 @@ mod tests {
             last: 100,
         };
         assert_eq!(next_step(&view), None);
+    }
+
+    #[test]
+    fn a_learner_whose_record_is_gone_is_forgotten() {
+        let wanted = wanted(&[1]);
+        let view = View {
+            wanted: &wanted,
+            voters: ids(&[1]),
+            learners: ids(&[9]),
+            matched: [(NodeId(9), 100)].into(),
+            last: 100,
+        };
+        assert_eq!(next_step(&view), Some(Step::Forget(NodeId(9))));
     }
 }

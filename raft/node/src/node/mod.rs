@@ -10,6 +10,7 @@ mod members;
 mod open;
 mod propose;
 mod read;
+mod removal;
 mod service;
 mod settings;
 mod status;

@@ -56,6 +56,24 @@ pub enum ProposeError {
     Stopping,
 }
 
+/// How long to try.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// In all.
+    pub(super) whole: Duration,
+    /// With one leader, before it is asked whether it still leads.
+    pub(super) attempt: Duration,
+}
+
+impl From<Duration> for Patience {
+    fn from(whole: Duration) -> Self {
+        Self {
+            whole,
+            attempt: ATTEMPT,
+        }
+    }
+}
+
 /// What one attempt came to.
 pub(super) enum Attempt<T> {
     Done(T),
@@ -108,18 +126,18 @@ impl RaftNode {
             Response::Proposed(outcome) => Some(outcome),
             _ => None,
         };
-        self.at_leader(ask, patience, local, read).await
+        self.at_leader(ask, patience.into(), local, read).await
     }
 
     /// Does something at the leader: `local` if this node leads, else `ask` by network, `read` picking the answer.
     pub(super) async fn at_leader<T>(
         &self,
         ask: Ask,
-        patience: Duration,
+        patience: Patience,
         local: impl Fn(Self) -> BoxFuture<'static, Attempt<T>>,
         read: impl Fn(Response) -> Option<T>,
     ) -> Result<T, ProposeError> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.whole;
         let (mut unsure, mut last): (Option<String>, Option<String>) = (None, None);
         let mut hint = None;
         let mut leader = self.core.leader.subscribe();
@@ -134,7 +152,7 @@ impl RaftNode {
             };
             let left = deadline
                 .saturating_duration_since(Instant::now())
-                .min(ATTEMPT);
+                .min(patience.attempt);
             let attempt = match &self.core.voter {
                 Some(_) if target == self.id() => {
                     let late = |_| Attempt::Unsure("the entry was not committed in time".into());
@@ -173,8 +191,14 @@ impl RaftNode {
             }
         }
         Err(match unsure {
-            Some(last) => ProposeError::Unknown { patience, last },
-            None => ProposeError::NoLeader { patience, last },
+            Some(last) => ProposeError::Unknown {
+                patience: patience.whole,
+                last,
+            },
+            None => ProposeError::NoLeader {
+                patience: patience.whole,
+                last,
+            },
         })
     }
 

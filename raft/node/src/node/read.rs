@@ -51,7 +51,7 @@ impl RaftNode {
             _ => None,
         };
         let wanted = self
-            .at_leader(Ask::ReadIndex, patience, local, read)
+            .at_leader(Ask::ReadIndex, patience.into(), local, read)
             .await
             .map_err(|error| {
                 ReadError::NoLeader(match error {

@@ -10,6 +10,7 @@ use vipd_core::id::NodeId;
 use super::handle::{Core, RaftNode};
 use super::propose::{Attempt, write};
 use super::read::read_index;
+use super::removal::REMOVAL;
 use super::transfer::hand_over;
 use crate::agent;
 use crate::join;
@@ -95,7 +96,7 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
         }
         Request::ReadIndex => settle(read_index(node), Response::ReadIndex).await,
         Request::Handover(to) => settle(hand_over(node, to), done_or_why).await,
-        Request::Remove(id) => settle(node.remove_here(id), done_or_why).await,
+        Request::Remove(id) => settle_within(REMOVAL, node.remove_here(id), done_or_why).await,
     }
 }
 
@@ -117,7 +118,15 @@ async fn settle<T>(
     attempt: impl Future<Output = Attempt<T>>,
     response: impl FnOnce(T) -> Response,
 ) -> Response {
-    match timeout(FORWARDED, attempt).await {
+    settle_within(FORWARDED, attempt, response).await
+}
+
+async fn settle_within<T>(
+    patience: Duration,
+    attempt: impl Future<Output = Attempt<T>>,
+    response: impl FnOnce(T) -> Response,
+) -> Response {
+    match timeout(patience, attempt).await {
         Ok(Attempt::Done(value)) => response(value),
         Ok(Attempt::Elsewhere(leader, _)) => Response::NotLeader(leader),
         Ok(Attempt::Unsure(why)) => Response::Failed(why),

@@ -48,7 +48,7 @@ impl RaftNode {
         };
         let patience = self.core.settings.patience;
         let asked = self
-            .at_leader(Ask::Handover(to), patience, local, read)
+            .at_leader(Ask::Handover(to), patience.into(), local, read)
             .await?;
         asked.map_err(TransferError::Refused)?;
         let mut leader = self.core.leader.subscribe();

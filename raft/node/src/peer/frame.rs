@@ -4,8 +4,9 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The largest frame among members: a snapshot of a large cluster fits many times.
-pub(crate) const LARGE: usize = 64 * 1024 * 1024;
+/// The largest frame among members: the most entries of the largest size that are sent at once, and a snapshot of a
+/// large cluster many times over.
+pub(crate) const LARGE: usize = 96 * 1024 * 1024;
 /// The largest frame from or to somebody who is not a member yet.
 pub(crate) const SMALL: usize = 64 * 1024;
 

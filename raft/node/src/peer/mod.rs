@@ -24,7 +24,7 @@ mod network;
 mod tls;
 
 pub(crate) use directory::Directory;
-pub(crate) use frame::{read_frame, write_frame};
+pub(crate) use frame::{LARGE, read_frame, write_frame};
 pub(crate) use hello::{Hello, Lane, PROTOCOL, get_welcome};
 pub(crate) use link::CallError;
 pub(crate) use listener::{Feeder, Listener, Service};

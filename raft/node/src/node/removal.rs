@@ -1,0 +1,175 @@
+//! Taking a node out of the cluster for good.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
+use tokio::time::{Instant, sleep, timeout};
+use vipd_core::command::Command;
+use vipd_core::id::NodeId;
+use vipd_core::name::Name;
+use vipd_core::node::Lease;
+use vipd_core::rejection::Rejection;
+
+use super::ProposeError;
+use super::handle::{RaftNode, Voter};
+use super::members::{CHANGE, TICK};
+use super::propose::{Attempt, Patience, write};
+use crate::peer::{Request as Ask, Response};
+
+/// How long holders may take to report that they count by the new voters.
+const REPORTS: Duration = Duration::from_secs(5);
+/// How long one removal may take on the leader.
+pub(super) const REMOVAL: Duration = Duration::from_secs(2 * CHANGE.as_secs() + REPORTS.as_secs());
+
+impl RaftNode {
+    /// Takes a node out of the cluster for good: first its vote, then its record. Its number never comes back, and
+    /// peers refuse it from then on. It must be stopped, with its lease over.
+    ///
+    /// # Errors
+    /// [`ProposeError`] without a leader; the inner error says in the operator's words why it cannot go.
+    pub async fn remove_node(&self, node: NodeId) -> Result<Result<(), String>, ProposeError> {
+        let local = move |own: Self| -> BoxFuture<'static, _> {
+            Box::pin(async move { own.remove_here(node).await })
+        };
+        let read = |reply| match reply {
+            Response::Done => Some(Ok(())),
+            Response::Failed(why) => Some(Err(why)),
+            _ => None,
+        };
+        let patience = Patience {
+            whole: REMOVAL + CHANGE,
+            attempt: REMOVAL,
+        };
+        self.at_leader(Ask::Remove(node), patience, local, read)
+            .await
+    }
+
+    /// The same, on the leader.
+    pub(super) async fn remove_here(&self, node: NodeId) -> Attempt<Result<(), String>> {
+        let Some(voter) = &self.core.voter else {
+            return Attempt::no_vote();
+        };
+        let now = voter.raft.metrics().borrow_watched().clone();
+        if now.current_leader != Some(now.id) {
+            let leader = now.current_leader.map(NodeId);
+            return Attempt::Elsewhere(leader, "this node does not lead".into());
+        }
+        let name = match self.may_go(node) {
+            Ok(name) => name,
+            Err(why) => return Attempt::Done(Err(why)),
+        };
+        if now.membership_config.voter_ids().eq([node.0]) {
+            return Attempt::Done(Err(format!(
+                "node {name} is the last voter: a cluster cannot be without one"
+            )));
+        }
+        let _leaving = Leaving::mark(voter, node);
+        match end_membership(voter, node).await {
+            Ok(()) => self.forget(name).await,
+            Err(why) => Attempt::Unsure(why),
+        }
+    }
+
+    fn may_go(&self, node: NodeId) -> Result<Name, String> {
+        let replica = self.core.shared.read();
+        let record = replica.state.node(node);
+        let record = record.ok_or_else(|| format!("there is no node with number {node}"))?;
+        match record.lease {
+            Lease::Up => Err(format!(
+                "node {} is up: stop vipd on it first, or wait until its lease is withdrawn",
+                record.name
+            )),
+            Lease::Never | Lease::Down => Ok(record.name.clone()),
+        }
+    }
+
+    /// Deletes the record. Holders report which voters they count by; until all have, the old voter set, and so the
+    /// node, is still needed.
+    async fn forget(&self, name: Name) -> Attempt<Result<(), String>> {
+        let deadline = Instant::now() + REPORTS;
+        loop {
+            let forget = Command::RemoveNode { node: name.clone() };
+            match write(self, rand::random(), forget).await {
+                Attempt::Done(Ok(_) | Err(Rejection::NotFound { .. })) => {
+                    return Attempt::Done(Ok(()));
+                }
+                Attempt::Done(Err(Rejection::NodeBusy { .. })) if Instant::now() < deadline => {
+                    sleep(TICK).await;
+                }
+                Attempt::Done(Err(rejection)) => return Attempt::Done(Err(rejection.to_string())),
+                Attempt::Elsewhere(who, why) => return Attempt::Elsewhere(who, why),
+                Attempt::Unsure(why) => return Attempt::Unsure(why),
+            }
+        }
+    }
+}
+
+/// Takes a node's vote, then ends the replication to it.
+async fn end_membership(voter: &Voter, node: NodeId) -> Result<(), String> {
+    let gone = BTreeSet::from([node.0]);
+    let late =
+        |_| "no majority of the voters, before and after the change, agreed in time".to_owned();
+    if voter.raft.voter_ids().any(|id| id == node.0) {
+        let demote = ChangeMembers::RemoveVoters(gone.clone());
+        let change = timeout(CHANGE, voter.raft.change_membership(demote, true));
+        change
+            .await
+            .map_err(late)?
+            .map_err(|error| format!("taking its vote failed: {error}"))?;
+    }
+    let membership = voter
+        .raft
+        .metrics()
+        .borrow_watched()
+        .membership_config
+        .clone();
+    if membership.get_node(&node.0).is_some() {
+        let change = voter
+            .raft
+            .change_membership(ChangeMembers::RemoveNodes(gone), false);
+        let changed = timeout(CHANGE, change).await.map_err(late)?;
+        changed.map_err(|error| format!("ending its replication failed: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A node on its way out, which must not be added again meanwhile, however the removal ends.
+struct Leaving<'a> {
+    voter: &'a Voter,
+    node: NodeId,
+}
+
+impl<'a> Leaving<'a> {
+    fn mark(voter: &'a Voter, node: NodeId) -> Self {
+        voter
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(node);
+        Self { voter, node }
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.voter
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.node);
+    }
+}
+
+impl Voter {
+    /// The nodes on their way out.
+    pub(super) fn leaving(&self) -> BTreeSet<NodeId> {
+        self.leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
