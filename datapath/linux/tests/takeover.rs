@@ -4,23 +4,28 @@
 
 mod support;
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use support::bench::object;
 use support::{SECOND, VIP4, VIP6, open, run, vips, wait_until_past, wanted, with_net};
 use vipd_datapath::{Datapath, Gate, Kernel, Wanted, boottime_ns};
 
+/// Programs on the interface, by tcx or by clsact.
 fn programs() -> usize {
-    [TcAttachType::Ingress, TcAttachType::Egress]
-        .map(|direction| {
-            SchedClassifier::query_tcx("lan", direction)
-                .unwrap()
-                .1
-                .len()
-        })
-        .iter()
-        .sum()
+    let tcx = |direction| {
+        SchedClassifier::query_tcx("lan", direction).map_or(0, |(_, programs)| programs.len())
+    };
+    let clsact = |direction| {
+        let show = ["filter", "show", "dev", "lan", direction];
+        let output = Command::new("tc").args(show).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|line| line.contains("vipd_")).count()
+    };
+    tcx(TcAttachType::Ingress) + tcx(TcAttachType::Egress) + clsact("ingress") + clsact("egress")
 }
 
 #[test]
@@ -32,10 +37,7 @@ fn a_restarted_daemon_takes_over_without_losing_a_packet() {
         let ping = [
             "netns", "exec", &client, "ping", "-n", "-q", "-i", "0.002", "-c", "300", VIP4,
         ];
-        let ping = std::process::Command::new("ip")
-            .args(ping)
-            .stdout(Stdio::piped())
-            .spawn();
+        let ping = Command::new("ip").args(ping).stdout(Stdio::piped()).spawn();
         drop((kernel, node));
         for epoch in 2..6 {
             let mut kernel = Kernel::open(&net.pins).await.unwrap();
