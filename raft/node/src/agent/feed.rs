@@ -1,7 +1,6 @@
 //! The voter's end of an agent's stream.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -9,7 +8,7 @@ use vipd_core::codec::Wire;
 use vipd_core::id::NodeId;
 
 use super::message::{Feed, From};
-use crate::node::Core;
+use crate::node::{Core, RaftNode};
 use crate::peer::{Feeder, read_frame, write_frame};
 use crate::store::SharedLog;
 use crate::types::LogId;
@@ -22,7 +21,8 @@ const BATCH: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Feeds `agent` over `stream` until one of them is gone.
-pub(crate) async fn feed(core: Arc<Core>, agent: NodeId, mut stream: Feeder) -> io::Result<()> {
+pub(crate) async fn feed(node: RaftNode, agent: NodeId, mut stream: Feeder) -> io::Result<()> {
+    let core = &node.core;
     let Some(voter) = &core.voter else {
         return Err(io::Error::other("an agent feeds nobody"));
     };
@@ -38,10 +38,18 @@ pub(crate) async fn feed(core: Arc<Core>, agent: NodeId, mut stream: Feeder) -> 
             return Err(io::Error::other("the agent was removed from the cluster"));
         }
         applied.mark_unchanged();
-        at = catch_up(&core, &voter.log, &mut stream, at).await?;
+        at = catch_up(core, &voter.log, &mut stream, at).await?;
         let leads = *leader.borrow_and_update();
         if said.is_none_or(|(when, who)| who != leads || when.elapsed() >= ALIVE) {
-            send(&mut stream, &Feed::Alive { leader: leads }).await?;
+            let quorum = node.status().quorum_ok;
+            send(
+                &mut stream,
+                &Feed::Alive {
+                    leader: leads,
+                    quorum,
+                },
+            )
+            .await?;
             said = Some((Instant::now(), leads));
         }
         tokio::select! {

@@ -74,7 +74,10 @@ async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
                 apply(core, &entries)?;
                 patience = FIRST;
             }
-            Feed::Alive { leader } => {
+            Feed::Alive { leader, quorum } => {
+                if quorum {
+                    core.hear();
+                }
                 core.leader
                     .send_if_modified(|known| std::mem::replace(known, leader) != leader);
                 remember(core, &mut known).await;

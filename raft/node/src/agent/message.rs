@@ -29,8 +29,11 @@ pub(super) enum Feed {
     Snapshot { meta: SnapshotMeta, body: Bytes },
     /// Apply these next.
     Entries(Vec<Entry>),
-    /// Still here; this node leads.
-    Alive { leader: Option<NodeId> },
+    /// Still here; this node leads, with or without a majority.
+    Alive {
+        leader: Option<NodeId>,
+        quorum: bool,
+    },
 }
 
 impl Wire for Feed {
@@ -48,9 +51,10 @@ impl Wire for Feed {
                     put_entry(entry, out);
                 }
             }
-            Self::Alive { leader } => {
+            Self::Alive { leader, quorum } => {
                 2u8.encode(out);
                 leader.encode(out);
+                quorum.encode(out);
             }
         }
     }
@@ -73,6 +77,7 @@ impl Wire for Feed {
             }
             2 => Ok(Self::Alive {
                 leader: Option::decode(input)?,
+                quorum: bool::decode(input)?,
             }),
             tag => Err(DecodeError::Tag { of: "feed", tag }),
         }

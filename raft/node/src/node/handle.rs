@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use nix::fcntl::Flock;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -40,6 +41,8 @@ pub(crate) struct Core {
     pub(crate) voter: Option<Voter>,
     /// Who leads, as far as this node knows.
     pub(crate) leader: watch::Sender<Option<NodeId>>,
+    /// When a leader with a majority was last heard, by a node that does not lead.
+    pub(crate) heard: Mutex<Option<Instant>>,
     /// Why this node can no longer take part.
     pub(crate) failed: watch::Sender<Option<String>>,
     pub(crate) stop: CancellationToken,
@@ -195,6 +198,17 @@ impl RaftNode {
 }
 
 impl Core {
+    /// Notes that the leader was heard now.
+    pub(crate) fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a leader was heard so lately that it can be assumed to have a majority.
+    pub(crate) fn hears_leader(&self) -> bool {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_some_and(|at| at.elapsed() <= self.settings.election_max * 2)
+    }
+
     /// Notes once why this node can no longer take part. That it is shutting down is no such reason.
     pub(crate) fn fail(&self, why: &str) {
         if self.stop.is_cancelled() {

@@ -90,6 +90,7 @@ impl RaftNode {
             directory,
             voter: None,
             leader: watch::Sender::new(None),
+            heard: Mutex::default(),
             failed: watch::Sender::new(None),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -203,6 +204,10 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
             );
         }
         drop(voter.listener.set(listener));
+        let alone = voter.raft.voter_ids().eq([core.identity.node.0]);
+        if alone && let Err(error) = voter.raft.trigger().elect(true).await {
+            return Err(OpenError::Raft(error.to_string()));
+        }
         follow_raft(&core, voter);
         core.spawn(super::members::keep(core.clone()));
     }

@@ -58,7 +58,7 @@ impl Service for NodeService {
     }
 
     async fn feed(&self, from: NodeId, stream: Feeder) -> io::Result<()> {
-        agent::feed(self.core()?, from, stream).await
+        agent::feed(RaftNode { core: self.core()? }, from, stream).await
     }
 
     async fn admit(&self, ask: JoinAsk) -> Result<JoinAnswer, String> {
@@ -74,7 +74,15 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
     let raft = &voter.raft;
     match request {
         Request::Ping => Response::Done,
-        Request::Append(rpc) => reply(raft.append_entries(rpc).await, Response::Append),
+        Request::Append(rpc) => {
+            let reply = reply(raft.append_entries(rpc).await, Response::Append);
+            if let Response::Append(accepted) = &reply
+                && accepted.is_success()
+            {
+                node.core.hear();
+            }
+            reply
+        }
         Request::Vote(rpc) => reply(raft.vote(rpc).await, Response::Vote),
         Request::PreVote(rpc) => reply(raft.pre_vote(rpc).await, Response::Vote),
         Request::Snapshot { vote, meta, body } => {

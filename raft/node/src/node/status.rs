@@ -30,8 +30,8 @@ pub struct Status {
     /// Whether a change of members is under way. Until it is done, a majority of the voters before *and* after it is
     /// needed.
     pub changing: bool,
-    /// Whether a majority can be assumed: on the leader, that one answered within the election time-out; elsewhere,
-    /// that there is a leader.
+    /// Whether a majority can be assumed: on the leader, that one answered within two election time-outs; elsewhere, that
+    /// the leader was heard in that time.
     pub quorum_ok: bool,
 }
 
@@ -63,7 +63,7 @@ impl RaftNode {
             .is_some_and(|at| at.elapsed() <= self.core.settings.election_max * 2);
         let quorum_ok = match leader {
             Some(leader) if leader == self.id() => alone || recent,
-            Some(_) => true,
+            Some(_) => self.core.hears_leader(),
             None => false,
         };
         Status {
@@ -98,7 +98,7 @@ impl RaftNode {
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
             changing: membership.get_joint_config().len() > 1,
-            quorum_ok: leader.is_some(),
+            quorum_ok: leader.is_some() && self.core.hears_leader(),
         }
     }
 

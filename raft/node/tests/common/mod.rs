@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -56,8 +57,16 @@ impl Place {
     }
 
     pub(crate) fn init(&self) -> Result<(), vipd_raft::InitError> {
+        self.init_at(self.dir.path().join("data"))
+    }
+
+    pub(crate) fn init_in(&self, data_dir: &Path) {
+        self.init_at(data_dir.to_path_buf()).unwrap();
+    }
+
+    fn init_at(&self, data_dir: PathBuf) -> Result<(), vipd_raft::InitError> {
         init(&Init {
-            data_dir: self.dir.path().join("data"),
+            data_dir,
             name: self.name.clone(),
             peer: self.addr,
             addresses: vec![],
