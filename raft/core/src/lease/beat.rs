@@ -13,6 +13,8 @@ pub struct Beat {
     pub seq: u64,
     /// The sender's lease; `None` while it has none.
     pub epoch: Option<Epoch>,
+    /// The newest of the sender's beats to which it has an answer from the voter addressed; 0 for none.
+    pub heard: u64,
     /// From a voter: the leases whose end it certifies. Never revoked, so it does no harm to say it again.
     pub certificates: Vec<(NodeId, Epoch)>,
 }
@@ -20,6 +22,7 @@ pub struct Beat {
 wire_struct!(Beat {
     seq,
     epoch,
+    heard,
     certificates
 });
 
@@ -35,9 +38,12 @@ pub enum Verdict {
         /// That number.
         newest: u64,
     },
+    /// The sender has not heard this voter for longer than a promise, so a promise would be of no use to it and
+    /// only keep others from taking over. The next beat that shows an answer heard is supported again.
+    Unheard,
 }
 
-wire_enum!(Verdict { 0 => Supported, 1 => Fenced, 2 => Behind { newest } });
+wire_enum!(Verdict { 0 => Supported, 1 => Fenced, 2 => Behind { newest }, 3 => Unheard });
 
 /// The answer to a beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

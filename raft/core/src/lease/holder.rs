@@ -22,6 +22,8 @@ pub struct Holder {
     sent: [(u64, Instant); REMEMBERED],
     /// Of each voter: when the newest beat that it supports was *sent*.
     supported: BTreeMap<NodeId, Instant>,
+    /// Of each voter: the newest beat that it has answered, whatever it said.
+    heard: BTreeMap<NodeId, u64>,
 }
 
 impl Holder {
@@ -36,6 +38,7 @@ impl Holder {
             next_seq: 1,
             sent: [(0, Instant(0)); REMEMBERED],
             supported: BTreeMap::new(),
+            heard: BTreeMap::new(),
         }
     }
 
@@ -71,15 +74,24 @@ impl Holder {
         seq
     }
 
+    /// The newest beat that `voter` has answered: shows it that it is heard.
+    #[must_use]
+    pub fn heard(&self, voter: NodeId) -> u64 {
+        self.heard.get(&voter).copied().unwrap_or(0)
+    }
+
     /// Takes a voter's answer. `true` if it says that this lease is fenced.
     ///
     /// Support counts from *our own* send time, so a delayed or repeated answer extends nothing.
     pub fn on_ack(&mut self, from: NodeId, ack: Ack) -> bool {
+        let heard = self.heard.entry(from).or_default();
+        *heard = ack.seq.max(*heard);
         if self.epoch != Some(ack.epoch) {
             return false;
         }
         match ack.verdict {
             Verdict::Fenced => true,
+            Verdict::Unheard => false,
             Verdict::Behind { newest } => {
                 self.next_seq = self.next_seq.max(newest.saturating_add(1));
                 false

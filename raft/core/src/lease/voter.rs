@@ -21,8 +21,17 @@ pub struct Voter {
     promises: BTreeMap<NodeId, Instant>,
     /// Epochs up to this one are never supported again.
     fences: BTreeMap<NodeId, Fence>,
-    /// The highest beat number taken from each node.
-    newest: BTreeMap<NodeId, u64>,
+    /// What each node's beats have said.
+    senders: BTreeMap<NodeId, Sender>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sender {
+    /// The highest beat number taken.
+    newest: u64,
+    /// The newest answer that it has shown to have heard, and since when it shows no newer one.
+    heard: u64,
+    since: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +68,7 @@ impl Voter {
             leases: BTreeMap::new(),
             promises: BTreeMap::new(),
             fences,
-            newest: BTreeMap::new(),
+            senders: BTreeMap::new(),
         }
     }
 
@@ -78,19 +87,40 @@ impl Voter {
             .retain(|node, until| *until > now || self.leases.contains_key(node));
     }
 
-    /// Answers the beat numbered `seq`, received at `now`; see [`Verdict`].
-    pub fn on_beat(&mut self, now: Instant, from: NodeId, epoch: Epoch, seq: u64) -> Verdict {
-        let newest = self.newest.entry(from).or_default();
-        if seq <= *newest {
-            return Verdict::Behind { newest: *newest };
+    /// Answers the beat numbered `seq`, received at `now`, whose sender has `heard` this voter's answer to that
+    /// beat of its own; see [`Verdict`].
+    pub fn on_beat(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        epoch: Epoch,
+        seq: u64,
+        heard: u64,
+    ) -> Verdict {
+        let sender = self.senders.entry(from).or_insert(Sender {
+            newest: 0,
+            heard: 0,
+            since: now,
+        });
+        if seq <= sender.newest {
+            return Verdict::Behind {
+                newest: sender.newest,
+            };
         }
-        *newest = seq;
+        sender.newest = seq;
+        if heard > sender.heard {
+            (sender.heard, sender.since) = (heard, now);
+        }
+        let deaf = now.since(sender.since) > self.timing.promise();
         if self
             .fences
             .get(&from)
             .is_some_and(|fence| epoch <= fence.epoch)
         {
             return Verdict::Fenced;
+        }
+        if deaf {
+            return Verdict::Unheard;
         }
         let promise = self.promises.entry(from).or_default();
         *promise = now.after(self.timing.promise()).max(*promise);

@@ -1,0 +1,208 @@
+//! The state under test: a cluster that checks its invariants after every command.
+
+mod random;
+mod stories;
+
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use std::format;
+
+use super::State;
+use crate::block::{Block, Family};
+use crate::codec::Wire;
+use crate::command::{Applied, Command, Expect, Outcome, Proposal};
+use crate::id::NodeId;
+use crate::name::{Labels, Name};
+use crate::node::{Interface, Prefix, Role};
+use crate::pool::PoolSpec;
+use crate::time::Millis;
+use crate::vip::{Families, VipSpec};
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A state with a log: applies, checks the invariants, remembers.
+#[derive(Default)]
+struct Cluster {
+    state: State,
+    log: Vec<Proposal>,
+}
+
+impl Cluster {
+    /// One bootstrapped node `n1` and `n - 1` joined ones, all up on 10.0.0.0/16 and fd00::/64.
+    fn of(n: u64) -> Self {
+        let mut cluster = Self::default();
+        let peer = |i: u64| SocketAddr::from(([192, 0, 2, u8::try_from(i).unwrap()], 7400));
+        cluster
+            .apply(Command::Bootstrap {
+                cluster: [7; 16],
+                name: name("n1"),
+                peer: peer(1),
+                beat_key: [1; 32],
+            })
+            .unwrap();
+        let token = [9; 32];
+        cluster
+            .apply(Command::PutJoinToken {
+                token,
+                role: Role::Voter,
+                expires: Millis(1_000_000),
+                uses: 100,
+            })
+            .unwrap();
+        for i in 2..=n {
+            let join = Command::Join {
+                token,
+                name: name(&format!("n{i}")),
+                peer: peer(i),
+                beat_key: [1; 32],
+            };
+            cluster.apply(join).unwrap();
+        }
+        for id in cluster.ids() {
+            cluster.up(id);
+        }
+        cluster
+    }
+
+    fn apply(&mut self, command: Command) -> Outcome {
+        let index = self.state.applied() + 1;
+        let proposal = Proposal {
+            at: Millis(index * 10),
+            command,
+        };
+        let before = self.state.clone();
+        let outcome = self.state.apply(index, &proposal);
+        if outcome.is_err() {
+            let mut before = before;
+            before.apply_blank(index);
+            assert_eq!(
+                before.to_bytes(),
+                self.state.to_bytes(),
+                "a refusal changes nothing: {proposal:?}"
+            );
+        }
+        self.log.push(proposal);
+        if let Err(broken) = self.state.check() {
+            panic!("{broken} after {:?}", self.log.last());
+        }
+        outcome
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        self.state.nodes().keys().copied().collect()
+    }
+
+    fn id(&self, node: &str) -> NodeId {
+        self.state.node_named(&name(node)).unwrap().id
+    }
+
+    fn up(&mut self, node: NodeId) {
+        let interfaces = subnets(true);
+        self.apply(Command::NodeUp {
+            node,
+            version: String::new(),
+            interfaces,
+            labels: Labels::new(),
+        })
+        .unwrap();
+    }
+
+    fn down(&mut self, node: NodeId) -> Outcome {
+        let epoch = self.state.node(node).unwrap().epoch;
+        self.apply(Command::NodeDown { node, epoch })
+    }
+
+    fn pool(&mut self, pool: &str, blocks: &[&str]) -> Outcome {
+        let blocks = blocks
+            .iter()
+            .map(|block| Block::parse(block).unwrap())
+            .collect();
+        let spec = PoolSpec {
+            blocks,
+            ..PoolSpec::default()
+        };
+        self.apply(Command::PutPool {
+            name: name(pool),
+            labels: Labels::new(),
+            spec,
+            expect: Expect::Any,
+        })
+    }
+
+    fn vip(&mut self, vip: &str, spec: VipSpec) -> Outcome {
+        self.apply(Command::PutVip {
+            name: name(vip),
+            labels: Labels::new(),
+            spec,
+            expect: Expect::Any,
+        })
+    }
+
+    fn holder(&self, address: &str) -> Option<NodeId> {
+        self.state.allocations()[&ip(address)].holder
+    }
+
+    /// The holders of vacating addresses let go, as their daemons would.
+    fn release_all(&mut self) {
+        for id in self.ids() {
+            let vacating: Vec<_> = self
+                .state
+                .held_by(id)
+                .filter(|(_, a)| a.vacating.is_some())
+                .map(|(ip, a)| (ip, a.epoch))
+                .collect();
+            if !vacating.is_empty() {
+                self.apply(Command::Released {
+                    node: id,
+                    addresses: vacating,
+                })
+                .unwrap();
+            }
+        }
+    }
+
+    fn addresses(&self, vip: &str) -> Vec<String> {
+        self.state.vips()[&name(vip)]
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn refusal(outcome: Outcome) -> &'static str {
+        outcome.unwrap_err().reason()
+    }
+}
+
+fn subnets(up: bool) -> Vec<Interface> {
+    let prefixes = vec![
+        Prefix {
+            address: ip("10.0.255.1"),
+            len: 16,
+        },
+        Prefix {
+            address: ip("fd00::ffff"),
+            len: 64,
+        },
+    ];
+    vec![Interface {
+        name: "eth0".into(),
+        up,
+        prefixes,
+    }]
+}
+
+fn dual() -> VipSpec {
+    VipSpec {
+        families: Families::RequireDual,
+        ..VipSpec::default()
+    }
+}

@@ -1,0 +1,110 @@
+//! Random histories against the invariants.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A random command over few names, so that they collide.
+fn command() -> impl Strategy<Value = Command> {
+    let node = || (1u64..6).prop_map(NodeId);
+    let node_name = || (1u64..6).prop_map(|i| name(&format!("n{i}")));
+    let vip = || (0u8..6).prop_map(|i| name(&format!("v{i}")));
+    let pool = || (0u8..3).prop_map(|i| name(&format!("p{i}")));
+    let block = prop_oneof![
+        (0u8..4, 28u8..=32)
+            .prop_map(|(net, len)| Block::parse(&format!("10.0.{net}.0/{len}")).unwrap()),
+        (0u8..4, 0u8..8)
+            .prop_map(
+                |(net, last)| Block::parse(&format!("fd00::{net}:0-fd00::{net}:{last}")).unwrap()
+            ),
+    ];
+    let blocks = prop::collection::vec(block, 0..3);
+    let families = prop_oneof![
+        Just(Families::Ipv4),
+        Just(Families::Ipv6),
+        Just(Families::PreferDual),
+        Just(Families::RequireDual)
+    ];
+    let address = prop_oneof![
+        (0u8..4, 0u8..6).prop_map(|(net, host)| IpAddr::from([10, 0, net, host])),
+        (0u16..4, 0u16..6).prop_map(|(net, host)| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, net, host])),
+    ];
+    let addresses = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(address, 1..3)];
+    prop_oneof![
+        2 => (pool(), blocks, any::<bool>(), any::<bool>()).prop_map(|(name, blocks, allow_first_last, disabled)| {
+            let spec = PoolSpec { blocks, allow_first_last, disabled, ..PoolSpec::default() };
+            Command::PutPool { name, labels: Labels::new(), spec, expect: Expect::Any }
+        }),
+        1 => pool().prop_map(|name| Command::DeletePool { name, expect: Expect::Any }),
+        6 => (vip(), prop::option::of(pool()), families, addresses).prop_map(|(name, pool, families, addresses)| {
+            let spec = VipSpec { pool, families, addresses, ..VipSpec::default() };
+            Command::PutVip { name, labels: Labels::new(), spec, expect: Expect::Any }
+        }),
+        2 => vip().prop_map(|name| Command::DeleteVip { name, expect: Expect::Any }),
+        1 => (vip(), node_name()).prop_map(|(name, to)| Command::MoveVip { name, to }),
+        2 => (node(), any::<bool>()).prop_map(|(node, up)| Command::NodeReport {
+            node, interfaces: subnets(up), membership: 0
+        }),
+        1 => (node_name(), any::<bool>()).prop_map(|(node, drained)| Command::SetDrained { node, drained }),
+        1 => node_name().prop_map(|node| Command::RemoveNode { node }),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Do(Command),
+    Up(u64),
+    Down(u64),
+    Retire(u64),
+    ReleaseAll,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => command().prop_map(Step::Do),
+        1 => (1u64..6).prop_map(Step::Up),
+        1 => (1u64..6).prop_map(Step::Down),
+        1 => (1u64..6).prop_map(Step::Retire),
+        3 => Just(Step::ReleaseAll),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_is_asked_the_invariants_hold_and_a_replay_gives_the_same_bytes(
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut c = Cluster::of(3);
+        for step in steps {
+            match step {
+                Step::Do(command) => { let _refused = c.apply(command); }
+                Step::Up(n) if c.state.node(NodeId(n)).is_some() => c.up(NodeId(n)),
+                Step::Down(n) if c.state.node(NodeId(n)).is_some() => { let _stale = c.down(NodeId(n)); }
+                Step::Retire(n) => if let Some(epoch) = c.state.node(NodeId(n)).map(|node| node.epoch) {
+                    c.apply(Command::NodeRetire { node: NodeId(n), epoch }).unwrap();
+                },
+                Step::Up(_) | Step::Down(_) => {}
+                Step::ReleaseAll => c.release_all(),
+            }
+        }
+        let bytes = c.state.to_bytes();
+        let mut replayed = State::default();
+        for (i, proposal) in c.log.iter().enumerate() {
+            let copy = Proposal::from_bytes(&proposal.to_bytes()).unwrap();
+            let _outcome = replayed.apply(i as u64 + 1, &copy);
+        }
+        prop_assert_eq!(replayed.to_bytes(), bytes.clone());
+        let decoded = State::from_bytes(&bytes).unwrap();
+        prop_assert!(decoded.check().is_ok());
+        prop_assert_eq!(decoded.to_bytes(), bytes);
+        for pool in c.state.pools().values() {
+            for family in Family::ALL {
+                let usage = c.state.usage(pool, family);
+                let counted = c.state.allocations().iter()
+                    .filter(|(a, of)| of.pool == pool.name && Family::of(**a) == family).count() as u128;
+                prop_assert_eq!(usage.used, counted);
+            }
+        }
+    }
+}
