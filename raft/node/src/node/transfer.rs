@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use vipd_core::id::NodeId;
 
 use super::ProposeError;
-use super::handle::RaftNode;
+use super::handle::{RaftNode, Voter};
 use super::propose::Attempt;
 use crate::peer::{Request as Ask, Response};
 use crate::types::Metrics;
@@ -75,7 +75,7 @@ pub(super) async fn hand_over(node: &RaftNode, to: Option<NodeId>) -> Attempt<Re
         Some(to) if to.0 == now.id => return Attempt::Done(Ok(())),
         Some(to) if now.membership_config.voter_ids().any(|id| id == to.0) => to.0,
         Some(to) => return Attempt::Done(Err(format!("node {to} has no vote"))),
-        None => match best(&now, node.core.settings.election_max) {
+        None => match successor(voter, node.core.settings.election_max).await {
             Some(best) => best,
             None => return Attempt::Done(Err("no other voter is alive".into())),
         },
@@ -84,6 +84,20 @@ pub(super) async fn hand_over(node: &RaftNode, to: Option<NodeId>) -> Attempt<Re
         Ok(()) => Attempt::Done(Ok(())),
         Err(error) => Attempt::Unsure(error.to_string()),
     }
+}
+
+/// The voter to hand over to. A leader that was only just elected has heard nobody yet, so it listens for a moment.
+async fn successor(voter: &Voter, patience: Duration) -> Option<u64> {
+    let mut metrics = voter.raft.metrics();
+    let listen = async {
+        loop {
+            let found = best(&metrics.borrow_watched(), patience);
+            if found.is_some() || metrics.changed().await.is_err() {
+                return found;
+            }
+        }
+    };
+    timeout(patience, listen).await.unwrap_or(None)
 }
 
 /// The other voter with the longest log, of those heard within `recent`; of equals the one heard last.
