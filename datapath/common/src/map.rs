@@ -27,8 +27,7 @@ pub mod max_entries {
 
 /// Flags of each map, as in `linux/bpf.h`.
 pub mod map_flags {
-    /// BPF_F_NO_PREALLOC. Besides saving memory it frees elements only after a grace period:
-    /// a program never sees an element turn into that of another address under its hands.
+    /// BPF_F_NO_PREALLOC: memory for the addresses that there are, not for the most there can be.
     pub const NO_PREALLOC: usize = 1;
     /// BPF_F_MMAPABLE: the beat thread writes the deadline with one atomic store and no system
     /// call, and a reader never sees half of it.

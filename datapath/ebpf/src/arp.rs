@@ -45,7 +45,11 @@ pub fn ingress(ctx: &TcContext) -> Verdict {
     if parse::for_another_host(ctx) {
         return Verdict::Pass;
     }
-    conflict::check(&AddressKey::v4(packet.sender), &packet.sender_mac, ifindex(ctx));
+    conflict::check(
+        &AddressKey::v4(packet.sender),
+        &packet.sender_mac,
+        ifindex(ctx),
+    );
     if packet.operation != Arp::REQUEST {
         return Verdict::Pass;
     }
@@ -63,7 +67,7 @@ pub fn ingress(ctx: &TcContext) -> Verdict {
         };
     }
     let group = packet.sender_mac[0] & 1 != 0;
-    if group || address.ifindex != ifindex(ctx) || !fence::is_open(address) {
+    if group || address.ifindex != ifindex(ctx) || !fence::is_open(&key, address) {
         maps::count(&key, Counter::Unanswered);
         return Verdict::Drop;
     }
@@ -99,7 +103,7 @@ pub fn egress(ctx: &TcContext) -> Verdict {
         return Verdict::Pass;
     };
     let gratuitous = packet.sender == packet.target;
-    let (verdict, counter) = match (fence::is_open(address), gratuitous) {
+    let (verdict, counter) = match (fence::is_open(&key, address), gratuitous) {
         (true, true) => (Verdict::Pass, Some(Counter::AnnouncementPassed)),
         (true, false) => (Verdict::Pass, None),
         (false, true) => (Verdict::Drop, Some(Counter::AnnouncementStopped)),

@@ -8,7 +8,7 @@ use crate::{fence, maps};
 #[inline(never)]
 pub fn check(key: &AddressKey, mac: &[u8; 6], ifindex: u32) {
     match maps::address(key) {
-        Some(address) if address.mac != *mac && fence::is_open(address) => {}
+        Some(address) if address.mac != *mac && fence::is_open(key, address) => {}
         Some(_) | None => return,
     }
     let Some(counters) = maps::counters(key) else {

@@ -5,16 +5,18 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, programs::TcContext};
 use vipd_datapath_common::{Address, AddressKey, Counter, flags, frame::ETHERNET};
 
-use crate::{
-    maps,
-    parse,
-    verdict::Verdict,
-};
+use crate::{maps, parse, verdict::Verdict};
 
 /// Whether this node may speak for the address at this instant.
+///
+/// The kernel may recycle an element for another address the moment it is replaced, under the
+/// hands of a program that has just looked it up. So OPEN counts only if the element is still that
+/// of the address afterwards; a wrong "shut" is but a lost frame.
 #[inline(always)]
-pub fn is_open(address: &Address) -> bool {
-    address.has(flags::OPEN) && now() < maps::deadline()
+pub fn is_open(key: &AddressKey, address: &Address) -> bool {
+    address.has(flags::OPEN)
+        && now() < maps::deadline()
+        && maps::address(key).is_some_and(|again| core::ptr::eq(again, address))
 }
 
 /// CLOCK_BOOTTIME in nanoseconds: it counts on while the host is suspended.
@@ -31,7 +33,7 @@ const DESTINATION: usize = 16;
 #[inline(always)]
 pub fn ingress_v4(ctx: &TcContext) -> Verdict {
     match key_v4(ctx, DESTINATION) {
-        Some(key) => ingress(&key),
+        Some(key) => ingress(ctx, &key),
         None => Verdict::Pass,
     }
 }
@@ -51,10 +53,15 @@ fn key_v4(ctx: &TcContext, offset: usize) -> Option<AddressKey> {
 }
 
 /// A packet to `destination`: while that is shut it must not reach the programs of this host.
+/// What is sent to the MAC of another host does not, and may be for a guest behind a bridge.
 #[inline(always)]
-pub fn ingress(destination: &AddressKey) -> Verdict {
+pub fn ingress(ctx: &TcContext, destination: &AddressKey) -> Verdict {
     match maps::address(destination) {
-        Some(address) if address.has(flags::LOCAL) && !is_open(address) => {
+        Some(address)
+            if address.has(flags::LOCAL)
+                && !parse::for_another_host(ctx)
+                && !is_open(destination, address) =>
+        {
             maps::count(destination, Counter::DroppedIngress);
             Verdict::Drop
         }
@@ -68,7 +75,7 @@ pub fn ingress(destination: &AddressKey) -> Verdict {
 #[inline(always)]
 pub fn egress(ctx: &TcContext, source: &AddressKey) -> Verdict {
     match maps::address(source) {
-        Some(address) if parse::made_here(ctx) && !is_open(address) => {
+        Some(address) if parse::made_here(ctx) && !is_open(source, address) => {
             maps::count(source, Counter::DroppedEgress);
             Verdict::Drop
         }

@@ -44,8 +44,8 @@ pub fn deadline() -> Deadline {
 /// The entry of a managed address.
 #[inline(always)]
 pub fn address(key: &AddressKey) -> Option<&'static Address> {
-    // SAFETY: programs run inside an RCU read section and the map frees elements only after a
-    // grace period (NO_PREALLOC), so the element stays what it is until the program ends.
+    // SAFETY: programs run inside an RCU read section, until whose end the memory stays that of
+    // an element of this map; perhaps of another address by then, see `fence::is_open`.
     unsafe { ADDRESSES.get(key) }
 }
 
@@ -54,7 +54,9 @@ pub fn address(key: &AddressKey) -> Option<&'static Address> {
 pub fn counters(key: &AddressKey) -> Option<&'static mut Counters> {
     // SAFETY: per-CPU, and a program is neither preempted by another one of its kind on this CPU
     // nor does it hold two of these at once.
-    COUNTERS.get_ptr_mut(key).map(|counters| unsafe { &mut *counters })
+    COUNTERS
+        .get_ptr_mut(key)
+        .map(|counters| unsafe { &mut *counters })
 }
 
 /// Counts one event of an address.

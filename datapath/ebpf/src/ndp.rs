@@ -103,7 +103,7 @@ pub fn ingress(ctx: &TcContext) -> Verdict {
             conflict::check(&message.target, mac, ifindex(ctx));
         }
     }
-    fence::ingress(&ipv6.destination)
+    fence::ingress(ctx, &ipv6.destination)
 }
 
 /// Answers a solicitation for a managed address, or swallows it, so that the kernel never answers.
@@ -116,7 +116,7 @@ fn solicited(ctx: &TcContext, ipv6: &Ipv6, target: &AddressKey, address: &Addres
     let Some(mac) = parse::read::<[u8; 6]>(ctx, 6, &mut mac) else {
         return Verdict::Drop;
     };
-    if !valid || address.ifindex != ifindex(ctx) || !fence::is_open(address) {
+    if !valid || address.ifindex != ifindex(ctx) || !fence::is_open(target, address) {
         maps::count(target, Counter::Unanswered);
         return Verdict::Drop;
     }
@@ -171,7 +171,7 @@ pub fn egress(ctx: &TcContext) -> Verdict {
 /// An advertisement that leaves.
 #[inline(always)]
 fn advertised(target: &AddressKey, address: &Address, solicited: bool) -> Verdict {
-    let (verdict, counter) = match (fence::is_open(address), solicited) {
+    let (verdict, counter) = match (fence::is_open(target, address), solicited) {
         (true, true) => (Verdict::Pass, None),
         (true, false) => (Verdict::Pass, Some(Counter::AnnouncementPassed)),
         (false, true) => (Verdict::Drop, Some(Counter::DroppedEgress)),
