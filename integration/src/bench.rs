@@ -53,8 +53,13 @@ impl Bench {
     /// Three servers with the programs of this build, a VIP `www`, the client already served, and the
     /// [`GRACE`] after the start over.
     pub fn start() -> Result<Self> {
+        Self::with(&["n1", "n2", "n3"], 3)
+    }
+
+    /// The same with these servers, of which the first `voters` vote and the others are agents.
+    pub fn with(servers: &[&str], voters: usize) -> Result<Self> {
         let turn = Turn::wait()?;
-        let cluster = Cluster::start(Lab::new(&["n1", "n2", "n3"])?, Binaries::built()?)?;
+        let cluster = Cluster::start(Lab::new(servers)?, Binaries::built()?, voters)?;
         let addresses = cluster.dual_stack_vip("www")?;
         let mut bench = Self::watch(cluster, addresses)?;
         bench._turn = Some(turn);

@@ -65,7 +65,7 @@ fn a_holder_that_loses_power_is_replaced() {
     let from = Stamp::now();
     bench.lab().host(&old).power_on().unwrap();
     bench.cluster().node(&old).run().unwrap();
-    bench.cluster().wait_for_voters(3).unwrap();
+    bench.cluster().wait_until_whole().unwrap();
     sleep(AFTERMATH);
     assert_eq!(
         bench
@@ -98,7 +98,7 @@ fn a_holder_whose_daemon_is_killed_is_replaced_and_its_kernel_is_silent() {
 
     // Its kernel still has the programs and the addresses; the daemon takes them over and gives them up.
     bench.cluster().node(&old).run().unwrap();
-    bench.cluster().wait_for_voters(3).unwrap();
+    bench.cluster().wait_until_whole().unwrap();
     sleep(AFTERMATH);
     bench.ensure_never_two().unwrap();
     let addresses = bench
@@ -123,7 +123,7 @@ fn a_frozen_holder_is_replaced_and_gives_way_when_it_wakes_up() {
     sleep(Duration::from_secs(5));
     bench.ensure_never_two().unwrap();
     bench.cluster().node(&old).thaw().unwrap();
-    bench.cluster().wait_for_voters(3).unwrap();
+    bench.cluster().wait_until_whole().unwrap();
     sleep(AFTERMATH);
     bench.ensure_never_two().unwrap();
     assert_eq!(
@@ -141,7 +141,7 @@ fn a_holder_cut_off_from_its_peers_but_not_from_the_client_falls_silent() {
         bench.lab().cut_from_peers(holder).unwrap();
     });
     bench.lab().heal().unwrap();
-    bench.cluster().wait_for_voters(3).unwrap();
+    bench.cluster().wait_until_whole().unwrap();
     sleep(AFTERMATH);
     bench.ensure_never_two().unwrap();
     assert_eq!(
@@ -160,7 +160,7 @@ fn a_holder_cut_off_from_everybody_is_replaced_and_the_client_stays_with_the_new
     });
     let from = Stamp::now();
     bench.lab().heal().unwrap();
-    bench.cluster().wait_for_voters(3).unwrap();
+    bench.cluster().wait_until_whole().unwrap();
     sleep(2 * AFTERMATH);
     for gap in bench.outages(from) {
         assert!(
@@ -193,7 +193,7 @@ fn a_holder_whose_cable_is_pulled_is_replaced() {
         bench.lab().host(holder).port_down().unwrap();
     });
     bench.lab().host(&old).port_up().unwrap();
-    bench.cluster().wait_for_voters(3).unwrap();
+    bench.cluster().wait_until_whole().unwrap();
     sleep(AFTERMATH);
     bench.ensure_never_two().unwrap();
 }
@@ -228,7 +228,7 @@ fn a_daemon_asked_to_end_drains_first() {
         bench.cluster().node(holder).stop(PATIENCE).unwrap();
     });
     bench.cluster().node(&old).run().unwrap();
-    bench.cluster().wait_for_voters(3).unwrap();
+    bench.cluster().wait_until_whole().unwrap();
 }
 
 #[test]

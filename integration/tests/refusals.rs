@@ -8,7 +8,7 @@ use vipd_integration::cluster::{Binaries, Cluster, Node, Ticket};
 use vipd_integration::lab::Lab;
 
 fn single_node() -> Cluster {
-    Cluster::start(Lab::new(&["n1"]).unwrap(), Binaries::built().unwrap()).unwrap()
+    Cluster::start(Lab::new(&["n1"]).unwrap(), Binaries::built().unwrap(), 1).unwrap()
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_join_with_a_bad_token_is_refused_and_leaves_no_member() {
     assert_eq!(members(), 1);
 
     // A token for one node is for one node.
-    let once = n1.join_ticket().unwrap();
+    let once = n1.join_ticket("voter").unwrap();
     n3.join(&once).unwrap();
     n3.run().unwrap();
     assert_eq!(members(), 2);

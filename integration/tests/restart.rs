@@ -83,7 +83,7 @@ fn all_three_daemons_killed_at_once_come_back_to_what_was_agreed() {
     for node in bench.cluster().nodes() {
         node.run().unwrap();
     }
-    bench.cluster().wait_for_voters(3).unwrap();
+    bench.cluster().wait_until_whole().unwrap();
     bench
         .wait_for_one_holder("the client is served again", |_| true)
         .unwrap();
@@ -114,7 +114,7 @@ fn the_vip_stays_while_the_other_daemons_restart() {
     {
         node.kill9().unwrap();
         node.run().unwrap();
-        bench.cluster().wait_for_voters(3).unwrap();
+        bench.cluster().wait_until_whole().unwrap();
     }
     sleep(Duration::from_secs(1));
     assert_eq!(

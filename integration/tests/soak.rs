@@ -118,7 +118,7 @@ fn no_order_of_faults_makes_two_answer_or_leaves_the_client_alone() {
         sleep(Duration::from_millis(500));
         let outage = bench.outages(from).iter().map(Gap::length).max().unwrap();
         (fault.mend)(&bench, &old);
-        bench.cluster().wait_for_voters(3).unwrap();
+        bench.cluster().wait_until_whole().unwrap();
         sleep(GRACE);
         let whole = bench.outages(from).iter().map(Gap::length).max().unwrap();
         eprintln!(

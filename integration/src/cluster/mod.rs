@@ -31,12 +31,19 @@ const GLANCE: Duration = Duration::from_millis(250);
 pub struct Cluster {
     lab: Lab,
     binaries: Binaries,
+    voters: usize,
 }
 
 impl Cluster {
     /// `vipd init` on the first server, `vipd join` on the others, responders on all.
-    pub fn start(lab: Lab, binaries: Binaries) -> Result<Self> {
-        let cluster = Self { lab, binaries };
+    ///
+    /// The first `voters` servers vote, the others join as agents: they hold VIPs only.
+    pub fn start(lab: Lab, binaries: Binaries, voters: usize) -> Result<Self> {
+        let cluster = Self {
+            lab,
+            binaries,
+            voters,
+        };
         for server in cluster.lab.servers() {
             server.serve()?;
         }
@@ -54,16 +61,17 @@ impl Cluster {
             .context("a cluster needs at least one server")?;
         let mut printed = Some(first.init()?);
         first.run()?;
-        for node in nodes {
+        for (number, node) in (2..).zip(nodes) {
             // One joins with the command that `init` printed, the next ones with `vipctl cluster token`.
             let ticket = match printed.take() {
-                Some(ticket) => ticket,
-                None => first.join_ticket()?,
+                Some(ticket) if number <= self.voters => ticket,
+                _ if number <= self.voters => first.join_ticket("voter")?,
+                _ => first.join_ticket("agent")?,
             };
             node.join(&ticket)?;
             node.run()?;
         }
-        self.wait_for_voters(self.lab.servers().count())
+        self.wait_until_whole()
     }
 
     /// The lab it runs in.
@@ -173,27 +181,18 @@ impl Cluster {
         Ok(self.lab.host(&name))
     }
 
-    /// Waits until `count` members vote, all are up, and there is a leader.
-    pub fn wait_for_voters(&self, count: usize) -> Result<()> {
-        wait(
-            &format!("{count} voters, all up, with a leader"),
-            PATIENCE,
-            || {
-                let cluster = self
-                    .any_node()?
-                    .api()
-                    .get("/v1/cluster?consistency=local")?;
-                let members = cluster["members"].as_array().map_or(&[][..], Vec::as_slice);
-                let ready = members
-                    .iter()
-                    .filter(|m| m["voting"] == true && m["up"] == true)
-                    .count();
-                Ok(
-                    (ready == count && members.len() == count && cluster["leader"].is_string())
-                        .then_some(()),
-                )
-            },
-        )
+    /// Waits until all servers are members and up, the voters among them vote, and one leads.
+    pub fn wait_until_whole(&self) -> Result<()> {
+        wait("all members are up, and one leads", PATIENCE, || {
+            let cluster = self
+                .any_node()?
+                .api()
+                .get("/v1/cluster?consistency=local")?;
+            let members = cluster["members"].as_array().map_or(&[][..], Vec::as_slice);
+            let count = |key: &str| members.iter().filter(|m| m[key] == true).count();
+            let whole = count("up") == self.lab.servers().count() && count("voting") == self.voters;
+            Ok((whole && cluster["leader"].is_string()).then_some(()))
+        })
     }
 
     fn any_node(&self) -> Result<Node<'_>> {

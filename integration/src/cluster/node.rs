@@ -87,9 +87,9 @@ impl<'a> Node<'a> {
         self.set_up(&["join", &ticket.address, &ticket.token])
     }
 
-    /// A ticket for one more node, asked of this running one.
-    pub fn join_ticket(&self) -> Result<Ticket> {
-        let said = self.vipctl(&["cluster", "token"])?;
+    /// A ticket for one more node of this role (`voter` or `agent`), asked of this running one.
+    pub fn join_ticket(&self, role: &str) -> Result<Ticket> {
+        let said = self.vipctl(&["cluster", "token", "--role", role])?;
         ticket(&said).with_context(|| {
             format!("`vipctl cluster token` printed no join command, but:\n{said}")
         })

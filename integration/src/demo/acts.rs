@@ -87,9 +87,7 @@ fn power_on(bench: &Bench, screen: &Screen, dark: &str) -> Result<Act> {
     let from = Stamp::now();
     bench.lab().host(dark).power_on()?;
     bench.cluster().node(dark).run()?;
-    bench
-        .cluster()
-        .wait_for_voters(bench.lab().servers().count())?;
+    bench.cluster().wait_until_whole()?;
     sleep(GRACE);
     let now = sole_holder(bench)?;
     act(

@@ -48,7 +48,7 @@ pub fn run(options: Options) -> Result<bool> {
         vipctl: options.vipctl,
     };
     screen.say(Tone::Step, "vipd", "init on n1, join on n2 and n3 …");
-    let cluster = Cluster::start(lab, binaries)?;
+    let cluster = Cluster::start(lab, binaries, 3)?;
     screen.say(Tone::Good, "vipd", "three voters, all up");
     let addresses = cluster.dual_stack_vip("www")?;
     let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
