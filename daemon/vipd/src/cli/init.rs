@@ -26,6 +26,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         addresses: place.addresses(),
         first: vec![command],
     };
+    if !vipd_raft::is_node(&place.data_dir) {
+        place.check_free()?;
+    }
     let made = vipd_raft::init(&init)?;
     let admin = place.data_dir.join("admin.token");
     write_private(&admin, format!("{secret}\n").as_bytes())?;

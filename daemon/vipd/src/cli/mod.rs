@@ -1,6 +1,7 @@
 //! `vipd`: one file a verb. None of them ever asks a question.
 
 mod check;
+mod clean;
 mod demo;
 mod init;
 mod join;
@@ -37,6 +38,8 @@ enum Verb {
         #[arg(long, default_value = vipd::config::DEFAULT_PATH)]
         config: PathBuf,
     },
+    /// Take everything of a stopped daemon out of the kernel: its addresses, programs and maps
+    Clean(clean::Args),
     /// Show what vipd does: three hosts and a client on this machine, and the faults they meet
     Demo(demo::Args),
 }
@@ -48,15 +51,32 @@ pub(crate) fn main() -> ExitCode {
         Verb::Join(args) => join::run(args),
         Verb::Token(args) => token::run(args),
         Verb::Check { config } => check::run(&config),
+        Verb::Clean(args) => clean::run(args),
         Verb::Demo(args) => demo::run(args),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("vipd: {error:#}");
+            eprintln!("vipd: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, each told once: many an error's own text ends with its cause.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error
+        .chain()
+        .map(|cause| cause.to_string().replace('\n', " "))
+    {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 /// The runtime of the short verbs.

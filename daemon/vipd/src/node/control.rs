@@ -100,13 +100,13 @@ impl Control for NodeControl {
         match role {
             // The leader gives it its vote as soon as it has caught up; there is nothing to wait for here.
             Some(role) if role.votes() => Ok(()),
-            Some(role) => Err(ControlError::Failed {
+            Some(role) => Err(ControlError::Refused {
                 what: format!("node {node} joined as {role}, which has no vote"),
                 next:
                     "remove it, and join it again with a token for a voter: vipd token --role voter"
                         .into(),
             }),
-            None => Err(ControlError::Failed {
+            None => Err(ControlError::Refused {
                 what: format!("there is no node with number {node}"),
                 next: "join it: vipd join".into(),
             }),
@@ -118,7 +118,7 @@ impl Control for NodeControl {
             .remove_node(node)
             .await
             .map_err(refused)?
-            .map_err(|why| ControlError::Failed {
+            .map_err(|why| ControlError::Refused {
                 what: format!("node {node} is not removed: {why}"),
                 next: "drain it and stop its vipd, then try again".into(),
             })

@@ -142,7 +142,7 @@ impl RaftNode {
         let mut hint = None;
         let mut leader = self.core.leader.subscribe();
         while Instant::now() < deadline {
-            if self.core.stop.is_cancelled() {
+            if self.core.stop.is_cancelled() || self.core.failed.borrow().is_some() {
                 return Err(ProposeError::Stopping);
             }
             let known = *leader.borrow_and_update();
@@ -187,7 +187,10 @@ impl RaftNode {
                         );
                     }
                 }
-                Attempt::Unsure(why) => unsure = Some(why),
+                Attempt::Unsure(why) => {
+                    unsure = Some(why);
+                    sleep(PAUSE).await;
+                }
             }
         }
         Err(match unsure {
