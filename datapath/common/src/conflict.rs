@@ -45,3 +45,26 @@ fn part<const N: usize>(bytes: &[u8; Conflict::SIZE], from: usize) -> [u8; N] {
 }
 
 const _: () = assert!(Conflict::SIZE == 8 + 16 + 4 + 6 + 6 && align_of::<Conflict>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_back_as_the_programs_lay_it_out() {
+        let mut bytes = [0; Conflict::SIZE];
+        bytes[..8].copy_from_slice(&7u64.to_ne_bytes());
+        bytes[8..24].copy_from_slice(&AddressKey::v4([10, 0, 0, 7]).octets);
+        bytes[24..28].copy_from_slice(&3u32.to_ne_bytes());
+        bytes[28..34].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+        let event = Conflict {
+            time_ns: 7,
+            address: AddressKey::v4([10, 0, 0, 7]),
+            ifindex: 3,
+            mac: [2, 0, 0, 0, 0, 9],
+            reserved: [0; 6],
+        };
+        assert_eq!(Conflict::from_bytes(&bytes), Some(event));
+        assert_eq!(Conflict::from_bytes(&bytes[1..]), None);
+    }
+}
