@@ -261,16 +261,17 @@ impl<D: Datapath> Driver<D> {
                 self.own(state),
             )
         };
-        if view != self.view {
-            self.view = view.clone();
-            self.beats.set_view(view);
-        }
         // What an earlier life of this daemon left open stays open until it is known to be wrong: a restart
         // within the lease loses nothing.
         let known = caught_up && (self.supported || self.began.elapsed() > 4 * self.lease());
-        if known && self.wanted.as_ref() != Some(&wanted) {
+        let changed = known && self.wanted.as_ref() != Some(&wanted);
+        if changed {
             self.tell_datapath(wanted).await;
-            self.observe().await;
+        }
+        // Only then a new lease may gather support: it must not open what was lost with the last one.
+        if view != self.view {
+            self.view = view.clone();
+            self.beats.set_view(view);
         }
         if self.leads() {
             for (node, epoch) in due {
@@ -282,6 +283,9 @@ impl<D: Datapath> Driver<D> {
         }
         if let (true, Some(own)) = (caught_up, own) {
             self.keep_own_record(&own, vacating);
+        }
+        if changed {
+            self.observe().await;
         }
     }
 

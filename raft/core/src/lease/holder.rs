@@ -22,6 +22,8 @@ pub struct Holder {
     sent: [(u64, Instant); REMEMBERED],
     /// Of each voter: when the newest beat that it supports was *sent*.
     supported: BTreeMap<NodeId, Instant>,
+    /// Until when the epoch before this one allowed it to announce.
+    granted: Instant,
     /// Of each voter: the newest beat that it has answered, whatever it said.
     heard: BTreeMap<NodeId, u64>,
 }
@@ -38,6 +40,7 @@ impl Holder {
             next_seq: 1,
             sent: [(0, Instant(0)); REMEMBERED],
             supported: BTreeMap::new(),
+            granted: Instant(0),
             heard: BTreeMap::new(),
         }
     }
@@ -48,12 +51,18 @@ impl Holder {
         self.epoch
     }
 
-    /// Begins (or ends) a lease. Support for another epoch does not carry over.
+    /// Begins (or ends) a lease. Support for another epoch does not carry over; what it has already granted does:
+    /// voters promise for a node, not for an epoch, so a renewed lease leaves no gap.
     pub fn set_epoch(&mut self, epoch: Option<Epoch>) {
-        if self.epoch != epoch {
-            self.epoch = epoch;
-            self.supported.clear();
+        if self.epoch == epoch {
+            return;
         }
+        self.granted = match epoch {
+            Some(_) => self.deadline(),
+            None => Instant(0),
+        };
+        self.epoch = epoch;
+        self.supported.clear();
     }
 
     /// The voters whose support counts, from the last membership entry that this node applied.
@@ -120,8 +129,10 @@ impl Holder {
             sent.get(set.len() / 2).copied().unwrap_or_default()
         };
         match self.voters.sets.iter().map(newest_by_majority).min() {
-            Some(at) if at > Instant(0) && self.epoch.is_some() => at.after(self.timing.lease),
-            Some(_) | None => Instant(0),
+            Some(at) if at > Instant(0) && self.epoch.is_some() => {
+                at.after(self.timing.lease).max(self.granted)
+            }
+            Some(_) | None => self.granted,
         }
     }
 }

@@ -2,11 +2,14 @@
 
 mod sim;
 
+use alloc::collections::BTreeSet;
+use alloc::vec;
 use alloc::vec::Vec;
 use std::println;
 
 use super::{Ack, Holder, Profile, Verdict, Voter};
 use crate::id::{Epoch, NodeId};
+use crate::node::VoterSets;
 use crate::time::{Instant, Span};
 use sim::{Mutant, World};
 
@@ -189,4 +192,30 @@ fn a_node_that_hears_again_is_supported_again() {
         voter.on_beat(later, NodeId(2), Epoch(5), 3, 2),
         Verdict::Supported
     );
+}
+
+#[test]
+fn a_renewed_lease_leaves_no_gap_and_a_lost_one_ends_at_once() {
+    let timing = Profile::Lan.timing();
+    let now = Instant(Span::millis(1000).0);
+    let mut holder = Holder::new(timing);
+    holder.set_voters(&VoterSets {
+        sets: vec![BTreeSet::from([NodeId(1)])],
+    });
+    holder.set_epoch(Some(Epoch(5)));
+    let seq = holder.beat(now);
+    holder.on_ack(
+        NodeId(1),
+        Ack {
+            seq,
+            epoch: Epoch(5),
+            verdict: Verdict::Supported,
+        },
+    );
+    let deadline = now.after(timing.lease);
+    assert_eq!(holder.deadline(), deadline);
+    holder.set_epoch(Some(Epoch(9)));
+    assert_eq!(holder.deadline(), deadline, "renewed");
+    holder.set_epoch(None);
+    assert_eq!(holder.deadline(), Instant(0), "lost");
 }
