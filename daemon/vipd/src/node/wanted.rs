@@ -48,37 +48,39 @@ pub(super) fn view(state: &State, me: NodeId, caught_up: bool, heard: &mut Heard
     }
 }
 
-/// What the datapath shall have. An address is open only while this node holds it, is not asked to give it
-/// back, and is `supported`: a node that has just regained support so announces again.
+/// What the datapath shall have: an entry for every address of the cluster that this node could announce, so that
+/// nothing here, not even a connection left over from when it was the holder, speaks as an address of another.
+/// Open only while this node holds it, is not asked to give it back, and is `supported`: a node that has just
+/// regained support so announces again.
 pub(super) fn wanted(
     state: &State,
     me: NodeId,
     supported: bool,
     interfaces: &BTreeSet<String>,
 ) -> Wanted {
-    let Some(node) = state.node(me) else {
-        return Wanted {
-            addresses: BTreeMap::new(),
-            interfaces: interfaces.clone(),
-        };
-    };
-    let addresses = state.held_by(me).filter_map(|(address, allocation)| {
-        let interface = node
-            .interface_for(address, allocation.interface.as_deref())?
-            .to_owned();
-        let open = supported && node.lease == Lease::Up && allocation.vacating.is_none();
-        let gate = if open { Gate::Open } else { Gate::Shut };
-        Some((
-            address,
-            WantedAddress {
-                interface,
-                gate,
-                epoch: allocation.epoch.0,
-            },
-        ))
+    let addresses = state.node(me).map(|node| {
+        let may = supported && node.lease == Lease::Up;
+        let entries = state
+            .allocations()
+            .iter()
+            .filter_map(move |(address, allocation)| {
+                let interface = node.interface_for(*address, allocation.interface.as_deref())?;
+                let mine = allocation.holder == Some(me) && allocation.vacating.is_none();
+                let gate = if may && mine { Gate::Open } else { Gate::Shut };
+                let (interface, epoch) = (interface.to_owned(), allocation.epoch.0);
+                Some((
+                    *address,
+                    WantedAddress {
+                        interface,
+                        gate,
+                        epoch,
+                    },
+                ))
+            });
+        entries.collect()
     });
     Wanted {
-        addresses: addresses.collect(),
+        addresses: addresses.unwrap_or_default(),
         interfaces: interfaces.clone(),
     }
 }
@@ -130,3 +132,6 @@ fn link_local(address: IpAddr) -> bool {
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
+
+#[cfg(test)]
+mod tests;
