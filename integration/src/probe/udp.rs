@@ -3,8 +3,8 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,18 @@ pub struct Probe {
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
-    sent: AtomicU64,
+    asked: Mutex<Vec<Stamp>>,
     replies: Mutex<Vec<Reply>>,
+}
+
+impl Shared {
+    fn asked(&self) -> MutexGuard<'_, Vec<Stamp>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replies(&self) -> MutexGuard<'_, Vec<Reply>> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Probe {
@@ -70,32 +80,24 @@ impl Probe {
     }
 
     /// How many datagrams were sent so far.
-    pub fn sent(&self) -> u64 {
-        self.shared.sent.load(Ordering::Relaxed)
+    pub fn sent(&self) -> usize {
+        self.shared.asked().len()
     }
 
     /// Every reply so far, in the order of arrival.
     pub fn replies(&self) -> Vec<Reply> {
-        self.shared
-            .replies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shared.replies().clone()
     }
 
     /// The newest reply.
     pub fn latest(&self) -> Option<Reply> {
-        self.shared
-            .replies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last()
-            .cloned()
+        self.shared.replies().last().cloned()
     }
 
-    /// The longest time without a reply since `from`.
+    /// The longest time since `from` in which the client asked in vain.
     pub fn outage_since(&self, from: Stamp) -> Gap {
-        longest_gap(&self.replies(), from, Stamp::now())
+        let asked = self.shared.asked().clone();
+        longest_gap(&asked, &self.replies(), from, Stamp::now())
     }
 
     /// Waits until `host` answers, at most `bound`, and returns its first reply later than `after`.
@@ -103,11 +105,7 @@ impl Probe {
         let until = Instant::now() + bound;
         loop {
             let found = {
-                let replies = self
-                    .shared
-                    .replies
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let replies = self.shared.replies();
                 let start = replies.partition_point(|r| r.at <= after);
                 replies[start..].iter().find(|r| &*r.host == host).cloned()
             };
@@ -139,7 +137,11 @@ fn ask_on(socket: &UdpSocket, address: IpAddr, shared: &Shared) {
     let to = responder::mapped(address, UDP_PORT);
     let mut next = Instant::now();
     while !shared.stop.load(Ordering::Relaxed) {
-        let number = shared.sent.fetch_add(1, Ordering::Relaxed);
+        let number = {
+            let mut asked = shared.asked();
+            asked.push(Stamp::now());
+            asked.len() as u64 - 1
+        };
         // "No route to host" is how an outage feels; ask on.
         let _: io::Result<usize> = socket.send_to(&number.to_be_bytes(), to);
         next += PERIOD;
@@ -195,10 +197,6 @@ fn hear_on(socket: &UdpSocket, shared: &Shared) {
             at,
             host,
         };
-        shared
-            .replies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(reply);
+        shared.replies().push(reply);
     }
 }
