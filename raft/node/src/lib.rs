@@ -9,6 +9,17 @@
 //! ```
 //! The only crate that names openraft, sled or the peer transport. Beats, the datagrams of the lease protocol, live in
 //! [`beat`] and touch neither Raft nor TCP. Deliberately absent: what a lease is for.
+//!
+//! A node's data directory, for its owner only:
+//!
+//! ```text
+//!   identity      who it is: number, keys, certificate; on a voter the CA's key too
+//!   ca.pem        the cluster's CA certificate, for people and clients
+//!   lock          held while it runs, with the pid
+//!   bootstrap     what the first start of a new cluster proposes; gone afterwards
+//!   log/          the Raft log, sled          log.witness   how far that log had promised to be
+//!   snapshots/    the last snapshot
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agent;

@@ -2,7 +2,8 @@
 //!
 //! `vipd1-<base64url of: version, role, expiry, CA fingerprint, secret, checksum>`. The joiner trusts nobody but
 //! the CA with that fingerprint; the cluster keeps only the hash of the secret, with the role, the expiry and
-//! the number of uses that count. What the token itself says of role and expiry only lets the joiner fail early.
+//! the number of uses that count, judged by the leader's clock. What the token itself says of role and expiry is for
+//! people to read.
 
 use std::fmt;
 use std::str::FromStr;

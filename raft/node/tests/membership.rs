@@ -207,3 +207,47 @@ async fn an_agent_follows_proposes_and_resumes_with_another_voter() {
     agent.shutdown().await;
     cluster.down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_comes_late_starts_from_a_snapshot_and_a_removed_one_is_told() {
+    let first = Place::new("n1");
+    first.init().unwrap();
+    let mut settings = first.settings();
+    settings.keep_behind = 1;
+    let voter = vipd_raft::RaftNode::open(settings).await.unwrap();
+    for i in 0..50u8 {
+        done(voter.propose(pool(&format!("pool-{i}"), i)).await.unwrap());
+    }
+    voter.snapshot().await.unwrap();
+    let place = Place::new("a1");
+    let token = voter.issue_token(Role::Agent, HOUR, 1).await.unwrap();
+    let (number, _) = place.join(first.addr, token).await.unwrap();
+    let agent = place.open().await;
+    until("the agent has everything", || {
+        agent.state().read().pools().len() == 50
+    })
+    .await;
+    until("the agent hears of a majority", || agent.status().quorum_ok).await;
+    assert_eq!(agent.status().leader, Some(voter.id()));
+    let same = |node: &vipd_raft::RaftNode| node.state().view(vipd_core::codec::Wire::to_bytes);
+    voter.linearizable().await.unwrap();
+    until("both are at the same entry", || {
+        same(&agent).0 == same(&voter).0
+    })
+    .await;
+    assert!(
+        same(&agent) == same(&voter),
+        "an agent's state is the voters', byte by byte"
+    );
+
+    voter.remove_node(number).await.unwrap().unwrap();
+    let mut failed = agent.failed();
+    let told = tokio::time::timeout(PATIENCE, failed.wait_for(Option::is_some))
+        .await
+        .unwrap()
+        .unwrap()
+        .clone();
+    assert!(told.unwrap().contains("was removed from the cluster"));
+    agent.shutdown().await;
+    voter.shutdown().await;
+}

@@ -102,3 +102,70 @@ pub(crate) fn server_name(name: String) -> ServerName<'static> {
 pub(crate) fn fingerprint(certificate: &[u8]) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_readable_by_their_owner_only_and_never_printed() {
+        let temp = tempfile::tempdir().unwrap();
+        let data_dir = temp.path().join("data");
+        init(&Init {
+            data_dir: data_dir.clone(),
+            name: "n1".parse().unwrap(),
+            peer: "192.0.2.1:7400".parse().unwrap(),
+            addresses: vec![],
+            first: vec![],
+        })
+        .unwrap();
+        let mode = |path: &std::path::Path| path.metadata().unwrap().mode() & 0o777;
+        assert_eq!(mode(&data_dir), 0o700);
+        for secret in [IDENTITY, "bootstrap", "log.witness"] {
+            assert_eq!(mode(&data_dir.join(secret)), 0o600, "{secret}");
+        }
+        let identity = Identity::load(&data_dir).unwrap();
+        let shown = format!("{identity:?}");
+        assert!(shown.contains("n1") && !shown.contains(&format!("{:?}", identity.beat_secret)));
+    }
+
+    #[test]
+    fn a_damaged_identity_is_refused_with_the_next_step() {
+        let temp = tempfile::tempdir().unwrap();
+        init(&Init {
+            data_dir: temp.path().to_path_buf(),
+            name: "n1".parse().unwrap(),
+            peer: "192.0.2.1:7400".parse().unwrap(),
+            addresses: vec![],
+            first: vec![],
+        })
+        .unwrap();
+        let path = temp.path().join(IDENTITY);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = Identity::load(temp.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("is damaged") && error.contains("vipd join"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_address_that_nobody_can_reach_is_refused_before_anything_is_made() {
+        let temp = tempfile::tempdir().unwrap();
+        let data_dir = temp.path().join("data");
+        let error = init(&Init {
+            data_dir: data_dir.clone(),
+            name: "n1".parse().unwrap(),
+            peer: "0.0.0.0:7400".parse().unwrap(),
+            addresses: vec![],
+            first: vec![],
+        });
+        assert!(error.unwrap_err().to_string().contains("0.0.0.0:7400"));
+        assert!(!data_dir.exists());
+    }
+}

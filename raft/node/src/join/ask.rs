@@ -17,7 +17,7 @@ use vipd_core::node::Role;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::identity::{
-    ANY_MEMBER, Authority, Identity, InitError, now, public_key_of, server_name, take_data_dir,
+    ANY_MEMBER, Authority, Identity, InitError, public_key_of, server_name, take_data_dir,
 };
 use crate::peer::{
     Hello, JoinAnswer, JoinAsk, Lane, PROTOCOL, get_welcome, joiner_config, open_stream,
@@ -57,9 +57,6 @@ pub enum JoinError {
     /// The data directory or the address is no good.
     #[error(transparent)]
     Init(#[from] InitError),
-    /// The token's time is over.
-    #[error("the token has expired; make a new one with `vipd token` on a member")]
-    Expired,
     /// Nobody answers there.
     #[error(
         "cannot reach a member at {addr}: {source}; check the address (its [cluster] listen), that vipd runs \
@@ -116,9 +113,6 @@ pub async fn join(options: &Join) -> Result<(NodeId, Role), JoinError> {
         return Err(InitError::Unreachable(options.peer).into());
     }
     take_data_dir(&options.data_dir)?;
-    if options.token.expires <= now() {
-        return Err(JoinError::Expired);
-    }
     let key = KeyPair::generate().map_err(InitError::Certificate)?;
     let mut beat_secret = [0; 32];
     rand::rng().fill_bytes(&mut beat_secret);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use vipd_core::id::NodeId;
 
 use super::handle::{Core, Voter};
@@ -22,6 +22,8 @@ const MAX_VOTERS: usize = 7;
 const CAUGHT_UP: u64 = 50;
 /// How often the comparison is made without news.
 pub(super) const TICK: Duration = Duration::from_millis(200);
+/// After how long without a leader, and how often, the operator is told what to look at.
+const ALONE: Duration = Duration::from_secs(10);
 /// How long one membership change may take.
 pub(super) const CHANGE: Duration = Duration::from_secs(10);
 
@@ -72,6 +74,7 @@ fn next_step(view: &View<'_>) -> Option<Step> {
 /// The task on every voter; works only while it leads.
 pub(super) async fn keep(core: Arc<Core>) {
     let mut applied = core.shared.applied();
+    let mut alone = Instant::now();
     loop {
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return },
@@ -79,6 +82,15 @@ pub(super) async fn keep(core: Arc<Core>) {
         }
         let Some(voter) = &core.voter else { return };
         let now = voter.raft.metrics().borrow_watched().clone();
+        if now.current_leader.is_some() {
+            alone = Instant::now();
+        } else if alone.elapsed() >= ALONE {
+            alone = Instant::now();
+            tracing::warn!(
+                addr = %core.identity.peer,
+                "no leader for {ALONE:?}: is a majority of the voters up, and can they reach this node there?"
+            );
+        }
         if now.current_leader == Some(now.id)
             && now.membership_config == now.committed_membership_config
         {

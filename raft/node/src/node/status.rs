@@ -128,10 +128,10 @@ impl RaftNode {
         }
     }
 
-    /// Writes a snapshot now and lets go of the log behind it.
+    /// Writes a snapshot of what is applied now and lets go of the log behind it. Returns when it is durable.
     ///
     /// # Errors
-    /// On an agent, and if Raft has stopped.
+    /// On an agent, if Raft has stopped, and if the disk takes longer than [`Settings::patience`](super::Settings).
     pub async fn snapshot(&self) -> io::Result<()> {
         let Some(voter) = &self.core.voter else {
             return Err(io::Error::new(
@@ -139,11 +139,17 @@ impl RaftNode {
                 "an agent keeps no snapshots",
             ));
         };
+        let failed = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
+        let upto = voter.raft.metrics().borrow_watched().last_applied;
         voter
             .raft
             .trigger()
             .snapshot()
             .await
-            .map_err(|error| io::Error::other(error.to_string()))
+            .map_err(|error| failed(&error))?;
+        let patience = self.core.settings.patience;
+        let wait = voter.raft.wait(Some(patience));
+        let written = wait.metrics(|now| now.snapshot >= upto, "a snapshot").await;
+        written.map(drop).map_err(|error| failed(&error))
     }
 }

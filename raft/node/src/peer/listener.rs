@@ -16,9 +16,10 @@ use tokio_util::task::TaskTracker;
 use vipd_core::codec::{Reader, Wire};
 use vipd_core::id::NodeId;
 
+use super::admission::{JoinAnswer, JoinAsk};
 use super::frame::{LARGE, SMALL, read_frame, write_frame};
 use super::hello::{Hello, Lane, PROTOCOL, Refused, Welcome, put_welcome};
-use super::message::{JoinAnswer, JoinAsk, Request, Response};
+use super::message::{Request, Response};
 use super::tls::{HANDSHAKE, Tls, is_certificate_of};
 
 /// How many connections may be greeting at once; more wait in the kernel's queue.

@@ -1,7 +1,5 @@
 //! What nodes ask and answer.
 
-use std::net::{IpAddr, SocketAddr};
-
 use bytes::Bytes;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -9,8 +7,6 @@ use openraft::raft::{
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
-use vipd_core::name::Name;
-use vipd_core::node::Role;
 
 use super::message_wire as wire;
 use crate::types::{SnapshotMeta, Types, Vote};
@@ -54,32 +50,6 @@ pub(crate) enum Response {
     /// Ask this node instead, if it is known.
     NotLeader(Option<NodeId>),
     Failed(String),
-}
-
-/// A stranger asks to be admitted.
-#[derive(Clone, Debug)]
-pub(crate) struct JoinAsk {
-    /// Makes a repeated question the same one.
-    pub(crate) id: u128,
-    pub(crate) secret: [u8; 20],
-    pub(crate) name: Name,
-    pub(crate) peer: SocketAddr,
-    pub(crate) beat_key: [u8; 32],
-    /// The public key to be certified.
-    pub(crate) spki: Vec<u8>,
-    pub(crate) addresses: Vec<IpAddr>,
-}
-
-/// What an admitted node needs to know.
-#[derive(Debug)]
-pub(crate) struct JoinAnswer {
-    pub(crate) cluster: [u8; 16],
-    pub(crate) node: NodeId,
-    pub(crate) role: Role,
-    pub(crate) certificate: Vec<u8>,
-    /// For voters only.
-    pub(crate) ca_key: Option<Vec<u8>>,
-    pub(crate) members: Vec<(NodeId, SocketAddr)>,
 }
 
 impl Wire for Request {
@@ -205,56 +175,110 @@ impl Wire for Response {
     }
 }
 
-impl Wire for JoinAsk {
-    fn encode(&self, out: &mut Writer) {
-        self.id.encode(out);
-        self.secret.encode(out);
-        self.name.encode(out);
-        self.peer.encode(out);
-        self.beat_key.encode(out);
-        crate::raft_wire::put_bytes(&self.spki, out);
-        self.addresses.encode(out);
-    }
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            id: u128::decode(input)?,
-            secret: <[u8; 20]>::decode(input)?,
-            name: Name::decode(input)?,
-            peer: SocketAddr::decode(input)?,
-            beat_key: <[u8; 32]>::decode(input)?,
-            spki: crate::raft_wire::get_bytes(input)?,
-            addresses: Vec::decode(input)?,
-        })
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
 
-impl Wire for JoinAnswer {
-    fn encode(&self, out: &mut Writer) {
-        self.cluster.encode(out);
-        self.node.encode(out);
-        self.role.encode(out);
-        crate::raft_wire::put_bytes(&self.certificate, out);
-        crate::raft_wire::put_bytes(self.ca_key.as_deref().unwrap_or_default(), out);
-        self.members.encode(out);
+    use openraft::EntryPayload;
+    use vipd_core::command::Proposal;
+    use vipd_core::time::Millis;
+
+    use super::*;
+    use crate::types::{Entry, Member, Membership, Request as Logged, StoredMembership, log_id};
+
+    fn requests() -> Vec<Request> {
+        let member = Member {
+            peer: "[2001:db8::1]:7400".parse().unwrap(),
+        };
+        let nodes = BTreeMap::from([(1, member), (9, member)]);
+        let sets = vec![BTreeSet::from([1]), BTreeSet::from([1, 9])];
+        let membership = Membership::new(sets, nodes).unwrap();
+        let command = Command::RemoveNode {
+            node: "n9".parse().unwrap(),
+        };
+        let logged = Logged {
+            id: 77,
+            proposal: Proposal {
+                at: Millis(5),
+                command: command.clone(),
+            },
+        };
+        let payloads = [
+            EntryPayload::Blank,
+            EntryPayload::Normal(logged),
+            EntryPayload::Membership(membership.clone()),
+        ];
+        let entries = (5..).zip(payloads).map(|(index, payload)| Entry {
+            log_id: log_id(3, index),
+            payload,
+        });
+        let vote = Vote::new_committed(3, 1);
+        let meta = SnapshotMeta {
+            last_log_id: Some(log_id(3, 8)),
+            last_membership: StoredMembership::new(Some(log_id(3, 7)), membership),
+        };
+        vec![
+            Request::Ping,
+            Request::Append(AppendEntriesRequest {
+                vote,
+                prev_log_id: Some(log_id(2, 4)),
+                entries: entries.collect(),
+                leader_commit: None,
+            }),
+            Request::Vote(VoteRequest::new(Vote::new(4, 9), Some(log_id(3, 8)))),
+            Request::PreVote(VoteRequest::new(Vote::new(4, 9), None)),
+            Request::Snapshot {
+                vote,
+                meta,
+                body: Bytes::from_static(b"body"),
+            },
+            Request::TransferLeader(TransferLeaderRequest::new(vote, 9, Some(log_id(3, 8)))),
+            Request::Propose {
+                id: 1 << 100,
+                command,
+            },
+            Request::ReadIndex,
+            Request::Handover(Some(NodeId(9))),
+            Request::Remove(NodeId(9)),
+        ]
     }
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let (cluster, node, role) = (
-            <[u8; 16]>::decode(input)?,
-            NodeId::decode(input)?,
-            Role::decode(input)?,
-        );
-        let (certificate, key) = (
-            crate::raft_wire::get_bytes(input)?,
-            crate::raft_wire::get_bytes(input)?,
-        );
-        let ca_key = (!key.is_empty()).then_some(key);
-        Ok(Self {
-            cluster,
-            node,
-            role,
-            certificate,
-            ca_key,
-            members: Vec::decode(input)?,
-        })
+
+    #[test]
+    fn every_request_survives_its_encoding_and_no_truncation_or_flip_of_it_panics() {
+        for request in requests() {
+            let bytes = request.to_bytes();
+            let again = Request::from_bytes(&bytes).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{request:?}"));
+            for at in 0..bytes.len() {
+                drop(Request::from_bytes(&bytes[..at]));
+                for bit in 0..8 {
+                    let mut other = bytes.clone();
+                    other[at] ^= 1 << bit;
+                    drop(Request::from_bytes(&other));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_response_survives_its_encoding() {
+        let vote = Vote::new(4, 9);
+        let responses = [
+            Response::Done,
+            Response::Append(AppendEntriesResponse::PartialSuccess(Some(log_id(3, 8)))),
+            Response::Append(AppendEntriesResponse::Conflict),
+            Response::Append(AppendEntriesResponse::HigherVote(vote)),
+            Response::Vote(VoteResponse::new(vote, Some(log_id(3, 8)), true)),
+            Response::Snapshot(vote),
+            Response::TransferLeader(Ok(())),
+            Response::Proposed(Err(vipd_core::rejection::Rejection::TokenExpired)),
+            Response::ReadIndex(8),
+            Response::NotLeader(Some(NodeId(9))),
+            Response::Failed("why".into()),
+        ];
+        for response in responses {
+            let again = Response::from_bytes(&response.to_bytes()).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{response:?}"));
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! A lane is a connection of its own, so that a heartbeat never waits behind a snapshot. Whoever shows no
 //! certificate may only ask to join. Beats do not pass here: they are datagrams.
 
+mod admission;
 mod conn;
 mod directory;
 mod frame;
@@ -23,12 +24,13 @@ mod message_wire;
 mod network;
 mod tls;
 
+pub(crate) use admission::{JoinAnswer, JoinAsk};
 pub(crate) use directory::Directory;
 pub(crate) use frame::{LARGE, read_frame, write_frame};
 pub(crate) use hello::{Hello, Lane, PROTOCOL, get_welcome};
 pub(crate) use link::CallError;
 pub(crate) use listener::{Feeder, Listener, Service};
-pub(crate) use message::{JoinAnswer, JoinAsk, Request, Response};
+pub(crate) use message::{Request, Response};
 pub(crate) use network::Network;
 pub(crate) use tls::{Tls, joiner_config, open_stream};
 

@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 use vipd_core::codec::Wire;
 use vipd_core::id::NodeId;
 
+use super::admission::{JoinAnswer, JoinAsk};
 use super::hello::{Caller, Hello, Lane, PROTOCOL, Refused, Welcome, get_welcome};
 use super::listener::{Feeder, Listener, Service};
-use super::message::{JoinAnswer, JoinAsk, Request, Response};
+use super::message::{Request, Response};
 use super::{CallError, Directory, Tls, open_stream, read_frame, write_frame};
 use crate::identity::{Identity, Init, init, node_server_name};
 use crate::machine::Shared;
