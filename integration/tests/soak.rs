@@ -20,7 +20,7 @@ struct Fault {
     mend: fn(&Bench, &str),
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 11] = [
     Fault {
         name: "power cut",
         strike: |bench, host| bench.lab().host(host).power_off().unwrap(),
@@ -55,6 +55,16 @@ const FAULTS: [Fault; 9] = [
         mend: |bench, _| bench.lab().heal().unwrap(),
     },
     Fault {
+        name: "deaf",
+        strike: |bench, host| one_way(bench, |peer| bench.lab().cut_one_way(peer, host), host),
+        mend: |bench, _| bench.lab().heal().unwrap(),
+    },
+    Fault {
+        name: "mute",
+        strike: |bench, host| one_way(bench, |peer| bench.lab().cut_one_way(host, peer), host),
+        mend: |bench, _| bench.lab().heal().unwrap(),
+    },
+    Fault {
         name: "cable pulled",
         strike: |bench, host| bench.lab().host(host).port_down().unwrap(),
         mend: |bench, host| bench.lab().host(host).port_up().unwrap(),
@@ -80,6 +90,13 @@ const FAULTS: [Fault; 9] = [
         mend: |_, _| {},
     },
 ];
+
+/// Cuts the wire between `host` and each of its peers, in the direction that `cut` takes.
+fn one_way(bench: &Bench, cut: impl Fn(&str) -> anyhow::Result<()>, host: &str) {
+    for peer in bench.lab().servers().filter(|peer| peer.name() != host) {
+        cut(peer.name()).unwrap();
+    }
+}
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
