@@ -116,7 +116,7 @@ fn run(mut disk: impl Disk, jobs: &Receiver<Job>, failed: &watch::Sender<Option<
             Err(RecvTimeoutError::Timeout) => {
                 unsettled = false;
                 if let Err(error) = disk.settle() {
-                    return refuse(&error, jobs, failed);
+                    return refuse(disk, &error, jobs, failed);
                 }
                 continue;
             }
@@ -141,7 +141,7 @@ fn run(mut disk: impl Disk, jobs: &Receiver<Job>, failed: &watch::Sender<Option<
             tell(who, result.as_ref().copied());
         }
         if let Err(error) = result {
-            return refuse(&error, jobs, failed);
+            return refuse(disk, &error, jobs, failed);
         }
         unsettled = !durable;
         if stop {
@@ -150,11 +150,21 @@ fn run(mut disk: impl Disk, jobs: &Receiver<Job>, failed: &watch::Sender<Option<
     }
     if let Err(error) = disk.settle() {
         tracing::error!(%error, "the last flush of the log failed");
+        std::mem::forget(disk); // as in `refuse`
     }
 }
 
 /// The end of a store that failed: everybody who still asks gets the reason. No flush is ever tried again.
-fn refuse(error: &StoreError, jobs: &Receiver<Job>, failed: &watch::Sender<Option<String>>) {
+///
+/// The disk is never dropped: sled flushes once more when it is, and after a failed write waits for ever for a
+/// flush that nobody does. The process is about to end anyway, and with it the handles.
+fn refuse(
+    disk: impl Disk,
+    error: &StoreError,
+    jobs: &Receiver<Job>,
+    failed: &watch::Sender<Option<String>>,
+) {
+    std::mem::forget(disk);
     tracing::error!(%error, "the log cannot be written; this node stops taking part");
     failed.send_replace(Some(error.to_string()));
     let error = StoreError::Failed(error.to_string());
