@@ -93,6 +93,11 @@ impl Bench {
         })
     }
 
+    /// Ends the observation; the cluster stays.
+    pub fn into_cluster(self) -> Cluster {
+        self.cluster
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster

@@ -5,6 +5,7 @@
 //! `true` only if every promise in it was kept.
 
 mod acts;
+mod explore;
 mod live;
 mod promise;
 mod screen;
@@ -61,7 +62,10 @@ pub fn run(options: Options) -> Result<bool> {
     let bench = Bench::watch(cluster, addresses)?;
     let kept = perform(&bench, &screen).inspect_err(|_| bench.lab().print_logs())?;
     if options.keep {
-        explore(&bench, &screen);
+        let addresses = bench.addresses().to_vec();
+        // Nobody asks and nobody records any more: the wire belongs to whoever explores.
+        let cluster = bench.into_cluster();
+        explore::explain(&cluster, &addresses, &screen)?;
         loop {
             // Ctrl-C ends the process and removes the lab.
             thread::park();
@@ -108,53 +112,6 @@ fn perform(bench: &Bench, screen: &Screen) -> Result<bool> {
         );
     }
     Ok(promises.iter().all(|promise| promise.kept))
-}
-
-/// Says how to look around in a lab that stays.
-fn explore(bench: &Bench, screen: &Screen) {
-    let (lab, cluster) = (bench.lab(), bench.cluster());
-    let vipctl = cluster.binaries().vipctl.display();
-    let n1 = cluster.node("n1");
-    let socket = n1.socket();
-    let (client, switch) = (lab.client().namespace(), lab.switch().name());
-    screen.title("the lab stays until you press Ctrl-C; in another terminal, as root:");
-    let web = bench
-        .addresses()
-        .first()
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    for (what, how) in [
-        (
-            "ask vipd",
-            format!("{vipctl} --server unix:{} status --watch", socket.display()),
-        ),
-        (
-            "drain a node",
-            format!("{vipctl} --server unix:{} node drain n1", socket.display()),
-        ),
-        (
-            "be the client",
-            format!("ip netns exec {client} curl http://{web}/"),
-        ),
-        ("its neighbours", format!("ip -n {client} neighbour")),
-        (
-            "hear the wire",
-            format!("ip netns exec {switch} tcpdump -eni any arp or icmp6"),
-        ),
-        (
-            "unplug n1",
-            format!("ip -n {switch} link set n1 down   # and: up"),
-        ),
-        (
-            "read a log",
-            format!(
-                "tail -f {}",
-                lab.dir().join("n1").join("vipd.log").display()
-            ),
-        ),
-    ] {
-        screen.plain(&format!("  {what:<15} {how}\n"));
-    }
 }
 
 /// The name of the host with this Ethernet address.
