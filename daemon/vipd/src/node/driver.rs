@@ -76,9 +76,9 @@ pub(super) struct Driver<D> {
     supported: bool,
     /// This node's own lease is fenced by some voter: renew it.
     fenced: Option<Epoch>,
-    /// The end of this node's own log when it started. Until it is applied, the node may be counting support
-    /// by voters that are no longer the voters.
-    log_at_start: u64,
+    /// Whether this node knows everything that was committed before it started. Until then it may not announce: its
+    /// own log, or the voter that an agent follows, may lack the entry that took an address away from it.
+    caught_up: watch::Receiver<bool>,
     under_way: BTreeSet<Purpose>,
     finished: (
         mpsc::UnboundedSender<Finished>,
@@ -98,7 +98,7 @@ impl<D: Datapath> Driver<D> {
         datapath: D,
         shared: Arc<Shared>,
     ) -> Self {
-        let log_at_start = raft.status().last_log.max(1);
+        let caught_up = catch_up(raft.clone());
         Self {
             me: raft.id(),
             election: Election::new(raft.clone(), config.timing),
@@ -114,7 +114,7 @@ impl<D: Datapath> Driver<D> {
             wanted: None,
             supported: false,
             fenced: None,
-            log_at_start,
+            caught_up,
             under_way: BTreeSet::new(),
             finished: mpsc::unbounded_channel(),
             began: Instant::now(),
@@ -133,6 +133,7 @@ impl<D: Datapath> Driver<D> {
         let mut applied = self.raft.applied();
         let mut leader = self.raft.leader();
         let mut failed = self.raft.failed();
+        let mut caught_up = self.caught_up.clone();
         let mut timer = tokio::time::interval(AUDIT);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.look_at_interfaces().await;
@@ -146,6 +147,7 @@ impl<D: Datapath> Driver<D> {
                 Some(finished) = self.finished.1.recv() => self.on_finished(finished),
                 _ = applied.changed() => {}
                 _ = leader.changed() => {}
+                Ok(()) = caught_up.changed() => {}
                 why = failure(&mut failed) => anyhow::bail!("{why}"),
                 _ = links.changed() => self.look_at_interfaces().await,
                 _ = timer.tick() => self.audit().await,
@@ -250,7 +252,7 @@ impl<D: Datapath> Driver<D> {
         let shared_state = self.raft.state();
         let (caught_up, view, wanted, vacating, due, own) = {
             let state = &*shared_state.read();
-            let caught_up = state.applied() >= self.log_at_start;
+            let caught_up = *self.caught_up.borrow();
             self.takeover.forget_settled(state);
             (
                 caught_up,
@@ -431,6 +433,24 @@ impl<D: Datapath> Driver<D> {
     fn lease(&self) -> Duration {
         Duration::from_nanos(self.config.timing.lease.0)
     }
+}
+
+/// Becomes true once a majority has confirmed that this node has seen all that was committed when it started.
+fn catch_up(raft: RaftNode) -> watch::Receiver<bool> {
+    let (known, caught_up) = watch::channel(false);
+    tokio::spawn(async move {
+        while !known.is_closed() {
+            match raft.linearizable().await {
+                Ok(()) => {
+                    known.send_replace(true);
+                    return;
+                }
+                Err(error) => debug!("not caught up: {error}"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    });
+    caught_up
 }
 
 /// Why this node can no longer take part, once it cannot.

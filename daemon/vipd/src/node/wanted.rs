@@ -14,8 +14,8 @@ use vipd_raft::beat::{Peer, View};
 /// When each member was last heard.
 pub(super) type Heard = BTreeMap<NodeId, Arc<AtomicU64>>;
 
-/// What the beat thread needs to know. Before this node has caught up with its own log it may not announce,
-/// since it might be counting support by voters that are no longer the voters.
+/// What the beat thread needs to know. Before this node has caught up it may not announce: it might be
+/// counting support by voters that are no longer the voters, or hold what it has given away.
 pub(super) fn view(state: &State, me: NodeId, caught_up: bool, heard: &mut Heard) -> View {
     heard.retain(|id, _| state.node(*id).is_some());
     let peers = state.nodes().values().map(|node| {

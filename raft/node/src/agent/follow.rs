@@ -66,6 +66,12 @@ async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
         match Feed::from_bytes(&bytes).map_err(invalid)? {
             Feed::Snapshot { meta, body } => {
                 let replica = Replica::restore(&meta, &body).map_err(invalid)?;
+                // A voter that lags would take back what this node has acted on: an address it has given away.
+                if replica.applied < core.shared.read().applied {
+                    return Err(io::Error::other(
+                        "its snapshot is older than what is known here",
+                    ));
+                }
                 core.shared.write(|own| *own = replica);
                 core.shared.announce();
                 patience = FIRST;
