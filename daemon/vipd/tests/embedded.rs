@@ -39,21 +39,12 @@ impl Member {
     async fn start(dir: TempDir, name: &str, peer: SocketAddr) -> Self {
         let text = format!(
             "[node]\nname = \"{name}\"\ndata_dir = {:?}\n[cluster]\nlisten = \"{peer}\"\n[api]\nlisten = [\"unix:{}\"]\n\
-             [lease]\nprofile = \"safe\"\n",
+             [announce]\ninterfaces = [\"^eth0$\"]\n[lease]\nprofile = \"safe\"\n",
             dir.path().join("data"),
             socket(dir.path()).display()
         );
         let config = Config::parse(Path::new("test"), &text).unwrap();
-        let (twin, seen) = Twin::new(vec![Interface {
-            name: "eth0".into(),
-            index: 2,
-            mac: [2, 0, 0, 0, 0, 1],
-            up: true,
-            prefixes: vec![
-                ("10.0.0.1".parse().unwrap(), 24),
-                ("fd00::1".parse().unwrap(), 64),
-            ],
-        }]);
+        let (twin, seen) = Twin::new(vec![interface("eth0"), interface("eth1")]);
         let (links, watched) = watch::channel(0);
         let node = Node::build(config, twin, watched).await.unwrap();
         let handle = node.handle();
@@ -72,6 +63,19 @@ impl Member {
 
     fn answers(&self, address: IpAddr) -> bool {
         self.twin.answers(address)
+    }
+}
+
+fn interface(name: &str) -> Interface {
+    Interface {
+        name: name.into(),
+        index: 2,
+        mac: [2, 0, 0, 0, 0, 1],
+        up: true,
+        prefixes: vec![
+            ("10.0.0.1".parse().unwrap(), 24),
+            ("fd00::1".parse().unwrap(), 64),
+        ],
     }
 }
 
@@ -160,6 +164,18 @@ async fn three_nodes_hold_a_vip_on_exactly_one_and_pass_it_on_when_its_holder_st
     .await;
 
     let holder = serving(&members)[0];
+    let wanted = members[holder].twin.wanted();
+    assert!(
+        wanted
+            .addresses
+            .values()
+            .all(|entry| entry.interface == "eth0")
+    );
+    assert_eq!(
+        wanted.interfaces,
+        ["eth0", "eth1"].map(String::from).into(),
+        "eth1 announces nothing, and is fenced: Linux answers on any interface"
+    );
     let mut stopped = members.remove(holder);
     stopped.handle.stop();
     until("another node answers for both addresses", || {

@@ -10,7 +10,7 @@
 //! Nothing here is a delta: a missed event heals with the next one. Proposals run beside the loop; each kind is
 //! under way at most once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use vipd_core::name::Labels;
 use vipd_core::node::{Interface, Lease};
 use vipd_core::rejection::Rejection;
 use vipd_core::state::State;
-use vipd_datapath::{Datapath, Wanted};
+use vipd_datapath::{Datapath, Gate, Wanted};
 use vipd_raft::beat::{Beats, Event, View};
 use vipd_raft::{ProposeError, RaftNode};
 
@@ -79,6 +79,9 @@ pub(super) struct Driver<D> {
     /// Whether this node knows everything that was committed before it started. Until then it may not announce: its
     /// own log, or the voter that an agent follows, may lack the entry that took an address away from it.
     caught_up: watch::Receiver<bool>,
+    /// Addresses that this node has said, or is saying, to have given back, with their tokens: never opened
+    /// again under the same.
+    given_back: BTreeMap<IpAddr, Epoch>,
     under_way: BTreeSet<Purpose>,
     finished: (
         mpsc::UnboundedSender<Finished>,
@@ -115,6 +118,7 @@ impl<D: Datapath> Driver<D> {
             supported: false,
             fenced: None,
             caught_up,
+            given_back: BTreeMap::new(),
             under_way: BTreeSet::new(),
             finished: mpsc::unbounded_channel(),
             began: Instant::now(),
@@ -223,11 +227,8 @@ impl<D: Datapath> Driver<D> {
         match self.datapath.interfaces().await {
             Ok(found) => {
                 self.interfaces = wanted::reported(&found, |name| self.config.announces_on(name));
-                self.names = self
-                    .interfaces
-                    .iter()
-                    .map(|interface| interface.name.clone())
-                    .collect();
+                // Programs sit on all of them: Linux answers on any interface for an address on another.
+                self.names = found.into_iter().map(|interface| interface.name).collect();
             }
             Err(error) => warn!("interfaces cannot be listed: {error}"),
         }
@@ -250,10 +251,12 @@ impl<D: Datapath> Driver<D> {
 
     async fn refresh(&mut self) {
         let shared_state = self.raft.state();
-        let (caught_up, view, wanted, vacating, due, own) = {
+        let (caught_up, view, mut wanted, vacating, due, own) = {
             let state = &*shared_state.read();
             let caught_up = *self.caught_up.borrow();
             self.takeover.forget_settled(state);
+            self.given_back
+                .retain(|address, epoch| wanted::held_under(state, self.me, *address, *epoch));
             (
                 caught_up,
                 wanted::view(state, self.me, caught_up, &mut self.shared.heard()),
@@ -263,6 +266,11 @@ impl<D: Datapath> Driver<D> {
                 self.own(state),
             )
         };
+        for address in self.given_back.keys() {
+            if let Some(entry) = wanted.addresses.get_mut(address) {
+                entry.gate = Gate::Shut;
+            }
+        }
         // What an earlier life of this daemon left open stays open until it is known to be wrong: a restart
         // within the lease loses nothing.
         let known = caught_up && (self.supported || self.began.elapsed() > 4 * self.lease());
@@ -365,7 +373,7 @@ impl<D: Datapath> Driver<D> {
                 wanted
                     .addresses
                     .get(address)
-                    .is_none_or(|wanted| wanted.gate == vipd_datapath::Gate::Shut)
+                    .is_none_or(|wanted| wanted.gate == Gate::Shut)
             })
         };
         let addresses: Vec<_> = vacating
@@ -373,6 +381,7 @@ impl<D: Datapath> Driver<D> {
             .filter(|(address, _)| shut(address))
             .collect();
         if !addresses.is_empty() {
+            self.given_back.extend(addresses.iter().copied());
             self.propose(
                 Purpose::Release,
                 Command::Released {

@@ -85,6 +85,12 @@ pub(super) fn wanted(
     }
 }
 
+/// Whether this node still holds `address` under `epoch`.
+pub(super) fn held_under(state: &State, me: NodeId, address: IpAddr, epoch: Epoch) -> bool {
+    let allocation = state.allocations().get(&address);
+    allocation.is_some_and(|allocation| allocation.holder == Some(me) && allocation.epoch == epoch)
+}
+
 /// The addresses that this node is asked to give back.
 pub(super) fn vacating(state: &State, me: NodeId) -> Vec<(IpAddr, Epoch)> {
     let held = state.held_by(me);

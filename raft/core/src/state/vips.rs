@@ -268,9 +268,12 @@ impl State {
         if let Some(allocation) = self.allocations.get_mut(&address) {
             allocation.interface.clone_from(&spec.interface);
             if allocation.freeing {
-                // Wanted again before its holder let go.
+                // Wanted again before its holder let go. A new token, since the holder may have shut the address
+                // under the old one already and said so: that word is not to give away what it now opens again.
                 allocation.freeing = false;
                 allocation.vacating = None;
+                allocation.epoch = Epoch(entry.revision.0);
+                allocation.held_since = entry.at;
             }
         } else {
             self.index.allocated(address, &pool);

@@ -192,6 +192,35 @@ fn a_deleted_vip_s_address_is_not_given_away_while_its_holder_may_still_answer()
 }
 
 #[test]
+fn a_release_that_was_overtaken_by_a_new_wish_gives_nothing_away() {
+    let mut c = Cluster::of(2);
+    c.pool("web", &["10.0.0.1"]).unwrap();
+    let one = VipSpec {
+        families: Families::Ipv4,
+        ..VipSpec::default()
+    };
+    c.vip("a", one.clone()).unwrap();
+    let (holder, old) = {
+        let allocation = &c.state.allocations()[&ip("10.0.0.1")];
+        (allocation.holder.unwrap(), allocation.epoch)
+    };
+    let delete = Command::DeleteVip {
+        name: name("a"),
+        expect: Expect::Any,
+    };
+    c.apply(delete).unwrap();
+    c.vip("a", one).unwrap();
+    let late = Command::Released {
+        node: holder,
+        addresses: vec![(ip("10.0.0.1"), old)],
+    };
+    c.apply(late).unwrap();
+    let now = &c.state.allocations()[&ip("10.0.0.1")];
+    assert_eq!(now.holder, Some(holder), "it has opened it again");
+    assert!(now.epoch > old);
+}
+
+#[test]
 fn a_withdrawal_of_an_older_lease_is_refused() {
     let mut c = Cluster::of(2);
     let old = c.state.node(NodeId(1)).unwrap().epoch;
