@@ -196,7 +196,7 @@ fn a_release_that_was_overtaken_by_a_new_wish_gives_nothing_away() {
     let mut c = Cluster::of(2);
     c.pool("web", &["10.0.0.1"]).unwrap();
     let one = VipSpec {
-        families: Families::Ipv4,
+        addresses: vec![ip("10.0.0.1")],
         ..VipSpec::default()
     };
     c.vip("a", one.clone()).unwrap();
