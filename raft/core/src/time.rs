@@ -60,3 +60,12 @@ impl Span {
         self.0 / 1_000_000
     }
 }
+
+impl Wire for Span {
+    fn encode(&self, out: &mut Writer) {
+        self.0.encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(u64::decode(input)?))
+    }
+}

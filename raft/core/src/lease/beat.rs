@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::codec::{wire_enum, wire_struct};
 use crate::id::{Epoch, NodeId};
+use crate::time::Span;
 
 /// "I am alive, under this epoch": from every node to every voter, each [`super::Timing::beat`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Beat {
     pub seq: u64,
     /// The sender's lease; `None` while it has none.
     pub epoch: Option<Epoch>,
+    /// How long the sender lets support last ([`super::Timing::lease`]): voters promise for at least as long.
+    pub lease: Span,
     /// The newest of the sender's beats to which it has an answer from the voter addressed; 0 for none.
     pub heard: u64,
     /// From a voter: the leases whose end it certifies. Never revoked, so it does no harm to say it again.
@@ -22,6 +25,7 @@ pub struct Beat {
 wire_struct!(Beat {
     seq,
     epoch,
+    lease,
     heard,
     certificates
 });

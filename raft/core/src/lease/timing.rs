@@ -10,6 +10,10 @@ const DRIFT_PPM: u64 = 500;
 /// Absorbs clock granularity and the path from the deadline check to the wire.
 const MARGIN: Span = Span::millis(3);
 
+/// The longest lease that anybody may have: a voter that starts waits out the promises of its earlier life, which it
+/// no longer knows.
+const LONGEST: Span = Span::millis(2000);
+
 /// A named set of lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
@@ -58,7 +62,8 @@ impl core::str::FromStr for Profile {
     }
 }
 
-/// The lengths of the protocol. Must be the same on all nodes: a voter's promise is reckoned from them.
+/// The lengths of the protocol. Best the same on all nodes; every beat carries its sender's lease, so that nodes that
+/// differ (a profile is being changed, one node after the other) are safe too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// Between beats (`h`).
@@ -84,7 +89,7 @@ impl fmt::Display for InvalidTiming {
         write!(
             f,
             "beat of {beat} ms and lease of {lease} ms do not fit: the beat must be at least 5 ms and the lease 4 to \
-             100 beats; choose a profile (fast, lan, safe) or set both"
+             100 beats, at most 2000 ms; choose a profile (fast, lan, safe) or set both"
         )
     }
 }
@@ -107,7 +112,11 @@ impl Timing {
     /// [`InvalidTiming`] when a lost datagram or two would already end the lease, or the beat is below what a
     /// kernel schedules.
     pub fn custom(beat: Span, lease: Span) -> Result<Self, InvalidTiming> {
-        if beat < Span::millis(5) || lease.0 < beat.0 * 4 || lease.0 > beat.0 * 100 {
+        if beat < Span::millis(5)
+            || lease.0 < beat.0 * 4
+            || lease.0 > beat.0 * 100
+            || lease > LONGEST
+        {
             return Err(InvalidTiming { beat, lease });
         }
         Ok(Self {
@@ -121,7 +130,14 @@ impl Timing {
     /// How long a voter keeps its promise after receiving a beat: `P = L(1 + 2ρ) + µ`.
     #[must_use]
     pub const fn promise(&self) -> Span {
-        Span(self.lease.0 + self.lease.0 * 2 * DRIFT_PPM / 1_000_000 + MARGIN.0)
+        promise(self.lease)
+    }
+
+    /// The same towards a sender whose lease is `theirs`: the longer of the two. `None` for a lease that nobody may
+    /// have.
+    #[must_use]
+    pub fn promise_to(&self, theirs: Span) -> Option<Span> {
+        (theirs <= LONGEST).then(|| promise(theirs.max(self.lease)))
     }
 
     /// How long a voter that just started refuses to withdraw anything. At least the promise it may have given
@@ -131,3 +147,10 @@ impl Timing {
         Span(self.promise().0 + Span::millis(2000).0)
     }
 }
+
+const fn promise(lease: Span) -> Span {
+    Span(lease.0 + lease.0 * 2 * DRIFT_PPM / 1_000_000 + MARGIN.0)
+}
+
+/// Whatever an earlier life has promised is over after the shortest wait.
+const _: () = assert!(Span::millis(2000).0 + MARGIN.0 + Span::millis(20).0 >= promise(LONGEST).0);

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Timing, Verdict};
+use super::{Beat, Timing, Verdict};
 use crate::id::{Epoch, NodeId};
 use crate::time::{Instant, Span};
 
@@ -87,44 +87,40 @@ impl Voter {
             .retain(|node, until| *until > now || self.leases.contains_key(node));
     }
 
-    /// Answers the beat numbered `seq`, received at `now`, whose sender has `heard` this voter's answer to that
-    /// beat of its own; see [`Verdict`].
-    pub fn on_beat(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        epoch: Epoch,
-        seq: u64,
-        heard: u64,
-    ) -> Verdict {
+    /// Answers a beat received at `now`; see [`Verdict`]. `None` to a sender without a lease.
+    pub fn on_beat(&mut self, now: Instant, from: NodeId, beat: &Beat) -> Option<Verdict> {
+        let epoch = beat.epoch?;
         let sender = self.senders.entry(from).or_insert(Sender {
             newest: 0,
             heard: 0,
             since: now,
         });
-        if seq <= sender.newest {
-            return Verdict::Behind {
-                newest: sender.newest,
-            };
+        if beat.seq <= sender.newest {
+            let newest = sender.newest;
+            return Some(Verdict::Behind { newest });
         }
-        sender.newest = seq;
-        if heard > sender.heard {
-            (sender.heard, sender.since) = (heard, now);
+        sender.newest = beat.seq;
+        if beat.heard > sender.heard {
+            (sender.heard, sender.since) = (beat.heard, now);
         }
-        let deaf = now.since(sender.since) > self.timing.promise();
+        let silence = now.since(sender.since);
         if self
             .fences
             .get(&from)
             .is_some_and(|fence| epoch <= fence.epoch)
         {
-            return Verdict::Fenced;
+            return Some(Verdict::Fenced);
         }
-        if deaf {
-            return Verdict::Unheard;
-        }
+        let Some(span) = self
+            .timing
+            .promise_to(beat.lease)
+            .filter(|span| silence <= *span)
+        else {
+            return Some(Verdict::Unheard);
+        };
         let promise = self.promises.entry(from).or_default();
-        *promise = now.after(self.timing.promise()).max(*promise);
-        Verdict::Supported
+        *promise = now.after(span).max(*promise);
+        Some(Verdict::Supported)
     }
 
     /// Fences the leases whose promise has run out: from now on they are not supported, and once the caller

@@ -1,6 +1,6 @@
 //! The thread itself: wait, take what came, judge, beat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -30,6 +30,9 @@ const PRIORITY: u8 = 20;
 pub(super) struct Beating {
     me: NodeId,
     period: Span,
+    lease: Span,
+    /// Members whose lease has another length; told once.
+    differing: BTreeSet<NodeId>,
     holder: Holder,
     voter: Voter,
     votes: bool,
@@ -57,6 +60,8 @@ impl Beating {
         Self {
             me: settings.me,
             period: settings.timing.beat,
+            lease: settings.timing.lease,
+            differing: BTreeSet::new(),
             holder: Holder::new(settings.timing),
             voter: Voter::new(settings.timing, at, fences),
             votes: false,
@@ -183,13 +188,19 @@ impl Beating {
     }
 
     fn on_beat(&mut self, from: NodeId, beat: Beat) {
-        for (node, epoch) in beat.certificates {
-            self.note_certificate(from, node, epoch);
+        if beat.lease != self.lease && self.differing.insert(from) {
+            let (theirs, ours) = (beat.lease.as_millis(), self.lease.as_millis());
+            warn!(node = %from, "its lease is {theirs} ms, ours {ours} ms: set [lease] alike on all nodes");
+        }
+        for (node, epoch) in &beat.certificates {
+            self.note_certificate(from, *node, *epoch);
         }
         let (true, Some(epoch)) = (self.votes, beat.epoch) else {
             return;
         };
-        let verdict = self.voter.on_beat(now(), from, epoch, beat.seq, beat.heard);
+        let Some(verdict) = self.voter.on_beat(now(), from, &beat) else {
+            return;
+        };
         let ack = Ack {
             seq: beat.seq,
             epoch,
@@ -250,6 +261,7 @@ impl Beating {
         let beat = Beat {
             seq: self.holder.beat(now()),
             epoch: self.holder.epoch(),
+            lease: self.lease,
             heard: 0,
             certificates,
         };

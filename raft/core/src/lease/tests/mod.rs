@@ -7,11 +7,23 @@ use alloc::vec;
 use alloc::vec::Vec;
 use std::println;
 
-use super::{Ack, Holder, Profile, Verdict, Voter};
+use super::{Ack, Beat, Holder, Profile, Verdict, Voter};
 use crate::id::{Epoch, NodeId};
 use crate::node::VoterSets;
 use crate::time::{Instant, Span};
 use sim::{Mutant, World};
+
+/// What `voter` says to beat `seq` of node 2 under `epoch`, which has `heard` its answer to an earlier one.
+fn answer(voter: &mut Voter, now: Instant, epoch: u64, seq: u64, heard: u64) -> Verdict {
+    let beat = Beat {
+        seq,
+        epoch: Some(Epoch(epoch)),
+        lease: Profile::Lan.timing().lease,
+        heard,
+        certificates: Vec::new(),
+    };
+    voter.on_beat(now, NodeId(2), &beat).unwrap()
+}
 
 #[test]
 fn at_no_moment_do_two_nodes_announce_one_address() {
@@ -36,6 +48,7 @@ fn every_planted_fault_is_caught() {
         Mutant::LeaseFromReceipt,
         Mutant::OneCertificate,
         Mutant::NoFence,
+        Mutant::PromiseByOwnLease,
         Mutant::NoDriftMargin,
     ] {
         let caught = (0..300).find(|seed| World::new(*seed, mutant, 3).run(6_000).is_err());
@@ -72,7 +85,7 @@ fn a_fence_is_certified_only_once_it_is_on_disk_and_outlives_a_restart() {
     };
     assert_eq!(fenced, [(NodeId(2), Epoch(5))]);
     assert_eq!(
-        voter.on_beat(now, NodeId(2), Epoch(5), 1, 0),
+        answer(&mut voter, now, 5, 1, 0),
         Verdict::Fenced,
         "not supported from this moment"
     );
@@ -83,12 +96,9 @@ fn a_fence_is_certified_only_once_it_is_on_disk_and_outlives_a_restart() {
         [(NodeId(2), Epoch(5))]
     );
     let mut again = Voter::new(timing, now, [(NodeId(2), Epoch(5))]);
+    assert_eq!(answer(&mut again, now, 5, 1, 0), Verdict::Fenced);
     assert_eq!(
-        again.on_beat(now, NodeId(2), Epoch(5), 1, 0),
-        Verdict::Fenced
-    );
-    assert_eq!(
-        again.on_beat(now, NodeId(2), Epoch(6), 2, 0),
+        answer(&mut again, now, 6, 2, 0),
         Verdict::Supported,
         "a new lease is another matter"
     );
@@ -121,13 +131,10 @@ fn a_recorded_beat_renews_no_promise_and_a_restarted_node_is_told_where_to_go_on
     let timing = Profile::Lan.timing();
     let now = Instant(Span::millis(1000).0);
     let mut voter = Voter::new(timing, now, []);
-    assert_eq!(
-        voter.on_beat(now, NodeId(2), Epoch(5), 7, 0),
-        Verdict::Supported
-    );
+    assert_eq!(answer(&mut voter, now, 5, 7, 0), Verdict::Supported);
     let behind = Verdict::Behind { newest: 7 };
     assert_eq!(
-        voter.on_beat(now.after(Span::millis(100)), NodeId(2), Epoch(5), 7, 0),
+        answer(&mut voter, now.after(Span::millis(100)), 5, 7, 0),
         behind
     );
     assert!(
@@ -158,7 +165,7 @@ fn a_node_that_is_heard_but_hears_nobody_is_not_propped_up() {
     for seq in 1..1000 {
         now = now.after(timing.beat);
         // Its answers arrive until the cut, and never after.
-        let verdict = voter.on_beat(now, NodeId(2), Epoch(5), seq, (seq - 1).min(cut));
+        let verdict = answer(&mut voter, now, 5, seq, (seq - 1).min(cut));
         if !voter.tick(now).is_empty() {
             assert_eq!(verdict, Verdict::Unheard);
             let silent = (seq - cut) * timing.beat.as_millis();
@@ -180,18 +187,9 @@ fn a_node_that_hears_again_is_supported_again() {
     let now = Instant(Span::millis(1000).0);
     let later = now.after(Span::millis(400));
     let mut voter = Voter::new(timing, now, []);
-    assert_eq!(
-        voter.on_beat(now, NodeId(2), Epoch(5), 1, 0),
-        Verdict::Supported
-    );
-    assert_eq!(
-        voter.on_beat(later, NodeId(2), Epoch(5), 2, 0),
-        Verdict::Unheard
-    );
-    assert_eq!(
-        voter.on_beat(later, NodeId(2), Epoch(5), 3, 2),
-        Verdict::Supported
-    );
+    assert_eq!(answer(&mut voter, now, 5, 1, 0), Verdict::Supported);
+    assert_eq!(answer(&mut voter, later, 5, 2, 0), Verdict::Unheard);
+    assert_eq!(answer(&mut voter, later, 5, 3, 2), Verdict::Supported);
 }
 
 #[test]
@@ -218,4 +216,26 @@ fn a_renewed_lease_leaves_no_gap_and_a_lost_one_ends_at_once() {
     assert_eq!(holder.deadline(), deadline, "renewed");
     holder.set_epoch(None);
     assert_eq!(holder.deadline(), Instant(0), "lost");
+}
+
+#[test]
+fn a_voter_promises_by_the_longer_lease_and_never_for_one_that_nobody_may_have() {
+    let timing = Profile::Lan.timing();
+    let now = Instant(Span::millis(1000).0);
+    let mut voter = Voter::new(timing, now, []);
+    let mut beat = Beat {
+        seq: 1,
+        epoch: Some(Epoch(5)),
+        lease: Span::millis(1000),
+        heard: 0,
+        certificates: Vec::new(),
+    };
+    assert_eq!(
+        voter.on_beat(now, NodeId(2), &beat),
+        Some(Verdict::Supported)
+    );
+    assert!(voter.hears(now.after(Span::millis(1001)), NodeId(2)));
+    beat.lease = Span::millis(60_000);
+    assert_eq!(voter.on_beat(now, NodeId(3), &beat), Some(Verdict::Unheard));
+    assert!(!voter.hears(now.after(Span::millis(1)), NodeId(3)));
 }

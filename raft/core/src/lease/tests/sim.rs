@@ -12,12 +12,12 @@ use std::format;
 use crate::command::{Command, Proposal};
 use crate::id::{Epoch, NodeId};
 use crate::lease::Profile;
-use crate::lease::{Ack, Holder, Takeover, Timing, Verdict, Voter};
+use crate::lease::{Ack, Beat, Holder, Takeover, Timing, Verdict, Voter};
 use crate::name::{Labels, Name};
 use crate::node::{Interface, Lease, Prefix, Role};
 use crate::pool::PoolSpec;
 use crate::state::State;
-use crate::time::{Instant, Millis};
+use crate::time::{Instant, Millis, Span};
 use crate::vip::{Families, VipSpec};
 
 /// A rule of the protocol that is left out, to see that its absence is caught.
@@ -30,6 +30,8 @@ pub(super) enum Mutant {
     OneCertificate,
     /// A fenced epoch is supported again.
     NoFence,
+    /// A voter promises by its own lease, whatever the sender's.
+    PromiseByOwnLease,
     /// The promise ends when the lease does, whatever the clocks.
     NoDriftMargin,
 }
@@ -54,6 +56,7 @@ enum Message {
     Beat {
         seq: u64,
         epoch: Option<Epoch>,
+        lease: Span,
         heard: u64,
         certificates: Vec<(NodeId, Epoch)>,
     },
@@ -62,6 +65,8 @@ enum Message {
 
 struct Sim {
     id: NodeId,
+    /// Nodes may differ: somebody is changing the profile, one after the other.
+    timing: Timing,
     /// Clock rate, in parts per million off true time.
     ppm: i64,
     holder: Holder,
@@ -86,7 +91,6 @@ pub(super) struct World {
     now: u64,
     dice: Dice,
     mutant: Mutant,
-    timing: Timing,
     nodes: Vec<Sim>,
     log: Vec<Proposal>,
     flying: Vec<(u64, NodeId, NodeId, Message)>,
@@ -98,12 +102,10 @@ const MS: u64 = 1_000_000;
 
 impl World {
     pub(super) fn new(seed: u64, mutant: Mutant, voters: u64) -> Self {
-        let timing = Profile::Lan.timing();
         let mut world = Self {
             now: 10_000 * MS,
             dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             mutant,
-            timing,
             nodes: Vec::new(),
             log: Vec::new(),
             flying: Vec::new(),
@@ -164,9 +166,16 @@ impl World {
         let ids: Vec<NodeId> = state.nodes().keys().copied().collect();
         for id in &ids {
             let ppm = world.dice.roll(1001) as i64 - 500;
+            let profile = if world.dice.one_in(2) {
+                Profile::Lan
+            } else {
+                Profile::Safe
+            };
+            let timing = profile.timing();
             let clock = Instant(0);
             world.nodes.push(Sim {
                 id: *id,
+                timing,
                 ppm,
                 holder: Holder::new(timing),
                 voter: Voter::new(timing, clock, []),
@@ -184,7 +193,7 @@ impl World {
         }
         for i in 0..world.nodes.len() {
             let boot = world.clock(i);
-            world.nodes[i].voter = Voter::new(timing, boot, []);
+            world.nodes[i].voter = Voter::new(world.nodes[i].timing, boot, []);
         }
         world
     }
@@ -287,6 +296,7 @@ impl World {
                 Message::Beat {
                     seq,
                     epoch,
+                    lease,
                     heard,
                     certificates,
                 } => {
@@ -294,7 +304,20 @@ impl World {
                         node.takeover.on_certificate(from, lost, at);
                     }
                     let Some(epoch) = epoch else { continue };
-                    let mut verdict = node.voter.on_beat(clock, from, epoch, seq, heard);
+                    let beat = Beat {
+                        seq,
+                        epoch: Some(epoch),
+                        lease: if mutant == Mutant::PromiseByOwnLease {
+                            node.timing.lease
+                        } else {
+                            lease
+                        },
+                        heard,
+                        certificates: Vec::new(),
+                    };
+                    let Some(mut verdict) = node.voter.on_beat(clock, from, &beat) else {
+                        continue;
+                    };
                     if mutant == Mutant::NoFence {
                         verdict = Verdict::Supported;
                     }
@@ -351,8 +374,8 @@ impl World {
         if core::mem::take(&mut self.nodes[i].restart) {
             let node = &mut self.nodes[i];
             let fences: Vec<_> = node.disk.iter().map(|(n, e)| (*n, *e)).collect();
-            node.voter = Voter::new(self.timing, clock, fences);
-            node.holder = Holder::new(self.timing);
+            node.voter = Voter::new(node.timing, clock, fences);
+            node.holder = Holder::new(node.timing);
             node.takeover = Takeover::default();
             node.view = State::default();
             node.applied = 0;
@@ -379,7 +402,7 @@ impl World {
         }
         let node = &mut self.nodes[i];
         if now >= node.next_beat {
-            node.next_beat = now + self.timing.beat.0;
+            node.next_beat = now + node.timing.beat.0;
             let (id, epoch, certificates) = (
                 node.id,
                 node.holder.epoch(),
@@ -399,6 +422,7 @@ impl World {
                     Message::Beat {
                         seq,
                         epoch,
+                        lease: self.nodes[i].timing.lease,
                         heard,
                         certificates: certificates.clone(),
                     },
