@@ -17,6 +17,15 @@ pub enum DatapathError {
         /// What for.
         purpose: &'static str,
     },
+    /// Another daemon uses these maps.
+    #[error(
+        "another vipd uses the maps in {}: stop it, or give this one a [datapath] pin_dir of its own",
+        path.display()
+    )]
+    InUse {
+        /// The folder of the pins.
+        path: PathBuf,
+    },
     /// Pins need a BPF file system.
     #[error(
         "no BPF file system at {path} and none could be mounted ({source}): `mount -t bpf bpf {path}`, as root"

@@ -89,6 +89,62 @@ pub enum InvalidBlock {
     Backwards(String),
     /// The two ends are of different families.
     MixedFamilies(String),
+    /// It holds addresses that no host may announce; which.
+    NotForHosts(String, &'static str),
+}
+
+/// What no host may announce: first, last, and what they are. IPv4-mapped ones would be the IPv4 address itself.
+const NOT_FOR_HOSTS: [(IpAddr, IpAddr, &str); 10] = [
+    (
+        v4(0, 0, 0, 0),
+        v4(0, 255, 255, 255),
+        "\"this network\" addresses (0.0.0.0/8)",
+    ),
+    (
+        v4(127, 0, 0, 0),
+        v4(127, 255, 255, 255),
+        "loopback addresses (127.0.0.0/8)",
+    ),
+    (
+        v4(169, 254, 0, 0),
+        v4(169, 254, 255, 255),
+        "link-local addresses (169.254.0.0/16)",
+    ),
+    (
+        v4(224, 0, 0, 0),
+        v4(239, 255, 255, 255),
+        "multicast addresses (224.0.0.0/4)",
+    ),
+    (
+        v4(255, 255, 255, 255),
+        v4(255, 255, 255, 255),
+        "the broadcast address",
+    ),
+    (v6(0, 0), v6(0, 0), "the unspecified address (::)"),
+    (v6(0, 1), v6(0, 1), "the loopback address (::1)"),
+    (
+        v6(0, 0xffff_0000_0000),
+        v6(0, 0xffff_ffff_ffff),
+        "IPv4-mapped addresses (::ffff:0:0/96): write them as IPv4",
+    ),
+    (
+        v6(0xfe80 << 112, 0),
+        v6(0xfebf << 112, (1 << 112) - 1),
+        "link-local addresses (fe80::/10)",
+    ),
+    (
+        v6(0xff00 << 112, 0),
+        v6(0xffff << 112, (1 << 112) - 1),
+        "multicast addresses (ff00::/8)",
+    ),
+];
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+const fn v6(high: u128, low: u128) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(high | low))
 }
 
 impl fmt::Display for InvalidBlock {
@@ -104,6 +160,9 @@ impl fmt::Display for InvalidBlock {
             Self::Backwards(b) => write!(f, "block {b} ends before it starts: swap start and stop"),
             Self::MixedFamilies(b) => {
                 write!(f, "block {b} mixes IPv4 and IPv6: make one block of each")
+            }
+            Self::NotForHosts(b, what) => {
+                write!(f, "block {b} holds {what}, which no host may announce")
             }
         }
     }
@@ -123,21 +182,30 @@ impl Block {
             let stop = stop.trim().parse().map_err(|_| unparsable())?;
             Self::range(start, stop)
         } else if text.contains('/') {
-            let net: IpNet = text.parse().map_err(|_| unparsable())?;
-            if net != net.trunc() {
-                return Err(InvalidBlock::HostBits(text.into(), net.trunc().to_string()));
-            }
-            Ok(Self::Cidr(net))
+            Self::cidr(text.parse().map_err(|_| unparsable())?)
         } else {
             let address = text.parse().map_err(|_| unparsable())?;
             Self::range(address, address)
         }
     }
 
+    /// All addresses of a prefix.
+    ///
+    /// # Errors
+    /// [`InvalidBlock::HostBits`] and [`InvalidBlock::NotForHosts`].
+    pub fn cidr(net: IpNet) -> Result<Self, InvalidBlock> {
+        if net == net.trunc() {
+            Self::Cidr(net).for_hosts()
+        } else {
+            let meant = net.trunc().to_string();
+            Err(InvalidBlock::HostBits(net.to_string(), meant))
+        }
+    }
+
     /// The block from `start` to `stop`, both included.
     ///
     /// # Errors
-    /// [`InvalidBlock::MixedFamilies`] and [`InvalidBlock::Backwards`].
+    /// [`InvalidBlock::MixedFamilies`], [`InvalidBlock::Backwards`] and [`InvalidBlock::NotForHosts`].
     pub fn range(start: IpAddr, stop: IpAddr) -> Result<Self, InvalidBlock> {
         let block = Self::Range { start, stop };
         if Family::of(start) != Family::of(stop) {
@@ -145,7 +213,17 @@ impl Block {
         } else if start > stop {
             Err(InvalidBlock::Backwards(block.to_string()))
         } else {
-            Ok(block)
+            block.for_hosts()
+        }
+    }
+
+    fn for_hosts(self) -> Result<Self, InvalidBlock> {
+        let (start, stop) = (self.start(), self.stop());
+        let mut not = NOT_FOR_HOSTS.iter();
+        // Addresses of different families compare as all of IPv4 before all of IPv6, so only the own family meets.
+        match not.find(|(first, last, _)| start <= *last && *first <= stop) {
+            Some((_, _, what)) => Err(InvalidBlock::NotForHosts(self.to_string(), what)),
+            None => Ok(self),
         }
     }
 
@@ -230,11 +308,7 @@ impl Wire for Block {
                 let (address, len) = (IpAddr::decode(input)?, u8::decode(input)?);
                 let net =
                     IpNet::new(address, len).map_err(|_| DecodeError::Invalid("prefix length"))?;
-                if net == net.trunc() {
-                    Ok(Self::Cidr(net))
-                } else {
-                    Err(DecodeError::Invalid("prefix"))
-                }
+                Self::cidr(net).map_err(|_| DecodeError::Invalid("prefix"))
             }
             1 => {
                 let (start, stop) = (IpAddr::decode(input)?, IpAddr::decode(input)?);
@@ -257,7 +331,7 @@ mod tests {
             "10.0.0.1",
             "fd00::/64",
             "fd00::1-fd00::f",
-            "::1",
+            "2001:db8::1",
         ] {
             let block = Block::parse(text).unwrap();
             assert_eq!(block.to_string(), text);
@@ -281,6 +355,37 @@ mod tests {
                 said.contains(reason) && said.contains(text),
                 "{text}: {said}"
             );
+        }
+    }
+
+    #[test]
+    fn addresses_that_no_host_may_announce_are_refused_by_what_they_are() {
+        for (text, what) in [
+            ("127.0.0.0/24", "loopback"),
+            ("::1", "loopback"),
+            ("224.0.0.1", "multicast"),
+            ("ff02::/16", "multicast"),
+            ("169.254.1.0/24", "link-local"),
+            ("fe80::/64", "link-local"),
+            ("febf::1", "link-local"),
+            ("::ffff:10.0.0.1", "IPv4-mapped"),
+            ("::ffff:0:0/96", "IPv4-mapped"),
+            ("0.0.0.0/0", "this network"),
+            ("::/0", "unspecified"),
+            ("255.255.255.255", "broadcast"),
+        ] {
+            let said = Block::parse(text).unwrap_err().to_string();
+            assert!(said.contains(what), "{text}: {said}");
+        }
+        for fine in [
+            "10.0.0.0/8",
+            "fec0::1",
+            "::2",
+            "::fffe:1:2",
+            "240.0.0.1",
+            "2001:db8::/32",
+        ] {
+            assert!(Block::parse(fine).is_ok(), "{fine}");
         }
     }
 
@@ -312,7 +417,7 @@ mod tests {
             ("10.0.0.0/24", "10.0.0.255", true),
             ("10.0.0.0/24", "10.0.1.0/24", false),
             ("10.0.0.5-10.0.0.9", "10.0.0.0/29", true),
-            ("0.0.0.0/0", "::/0", false),
+            ("10.0.0.0/8", "2001:db8::/32", false),
         ] {
             assert_eq!(b(x).overlaps(&b(y)), want, "{x} {y}");
             assert_eq!(b(y).overlaps(&b(x)), want, "{y} {x}");

@@ -320,6 +320,7 @@ impl<D: Datapath> Driver<D> {
         Some(Own {
             lease: node.lease,
             epoch: node.epoch,
+            retiring: node.retiring,
             outdated: node.interfaces != self.interfaces || node.membership < membership,
             membership,
             holds: state.held_by(self.me).next().is_some(),
@@ -343,7 +344,7 @@ impl<D: Datapath> Driver<D> {
                     },
                 );
             }
-        } else if own.lease != Lease::Up || self.fenced == Some(own.epoch) {
+        } else if own.lease != Lease::Up || own.retiring || self.fenced == Some(own.epoch) {
             let version = env!("CARGO_PKG_VERSION").to_owned();
             let labels: Labels = self.config.labels.clone();
             let interfaces = self.interfaces.clone();
@@ -481,6 +482,8 @@ async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
 struct Own {
     lease: Lease,
     epoch: Epoch,
+    /// An earlier life of it was shutting down, and its lease has outlived that.
+    retiring: bool,
     /// Its interfaces or its membership have changed since it reported.
     outdated: bool,
     membership: u64,

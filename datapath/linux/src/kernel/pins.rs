@@ -4,9 +4,11 @@ use std::{
     fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::{
+    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sys::statfs::{FsType, statfs},
 };
@@ -24,6 +26,8 @@ const MAGIC: i64 = 0xcafe_4a11;
 pub(crate) struct Pins {
     parent: PathBuf,
     dir: PathBuf,
+    /// Two daemons on the same maps would open and shut each other's addresses.
+    _lock: Arc<Flock<fs::File>>,
 }
 
 impl Pins {
@@ -50,6 +54,7 @@ impl Pins {
             source,
         })?;
         Ok(Self {
+            _lock: Arc::new(lock(parent)?),
             parent: parent.to_owned(),
             dir,
         })
@@ -140,6 +145,22 @@ fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Locks the folder itself, for as long as the process lives: no file can be made on a BPF file system.
+fn lock(parent: &Path) -> Result<Flock<fs::File>, DatapathError> {
+    let pin = |source| DatapathError::Pin {
+        doing: "lock the folder of",
+        path: parent.to_owned(),
+        source,
+    };
+    let folder = fs::File::open(parent).map_err(pin)?;
+    Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => DatapathError::InUse {
+            path: parent.to_owned(),
+        },
+        other => pin(other.into()),
+    })
 }
 
 fn on_bpffs(path: &Path) -> bool {
