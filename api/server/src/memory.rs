@@ -262,7 +262,11 @@ impl Control for Memory {
             return Ok(());
         };
         // The daemon waits until the lease is over; here it is over at once, or was before.
-        let _over = self.apply(Command::NodeDown { node, epoch });
+        let _over = self.apply(Command::NodeDown {
+            node,
+            epoch,
+            membership: 0,
+        });
         self.apply(Command::RemoveNode { node: name })
             .map(drop)
             .map_err(ControlError::from)

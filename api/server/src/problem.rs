@@ -91,7 +91,9 @@ impl From<Rejection> for Refusal {
             Rejection::TokenUnknown | Rejection::TokenExpired | Rejection::TokenUsedUp => {
                 (StatusCode::FORBIDDEN, "The join token is not good")
             }
-            Rejection::StaleLease { .. } => (StatusCode::CONFLICT, "The lease is over"),
+            Rejection::StaleLease { .. } | Rejection::VotersChanged { .. } => {
+                (StatusCode::CONFLICT, "The lease is over")
+            }
         };
         Self::new(
             status,

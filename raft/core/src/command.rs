@@ -81,6 +81,8 @@ pub enum Command {
         node: NodeId,
         /// The lease that is over; a later one is not.
         epoch: Epoch,
+        /// The newest membership entry that the certificates were judged by; refused when there is a newer one.
+        membership: u64,
     },
     /// A node shuts down: its addresses go elsewhere, and none come.
     NodeRetire {
@@ -185,7 +187,7 @@ wire_enum!(Command {
     1 => Join { token, name, peer, beat_key },
     2 => NodeUp { node, version, interfaces, labels },
     3 => NodeReport { node, interfaces, membership },
-    4 => NodeDown { node, epoch },
+    4 => NodeDown { node, epoch, membership },
     5 => NodeRetire { node, epoch },
     6 => Released { node, addresses },
     7 => SetDrained { node, drained },

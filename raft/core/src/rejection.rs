@@ -127,6 +127,13 @@ pub enum Rejection {
     },
     /// The cluster exists already.
     AlreadyBootstrapped,
+    /// A lease was judged over by voters that have changed since.
+    VotersChanged {
+        /// The membership entry it was judged by.
+        judged: u64,
+        /// The newest one.
+        now: u64,
+    },
 }
 
 wire_enum!(Rejection {
@@ -149,6 +156,7 @@ wire_enum!(Rejection {
     16 => StaleLease { node, epoch, now },
     17 => NodeBusy { node, why },
     18 => AlreadyBootstrapped,
+    19 => VotersChanged { judged, now },
 });
 
 impl Rejection {
@@ -175,6 +183,7 @@ impl Rejection {
             Self::StaleLease { .. } => "stale_lease",
             Self::NodeBusy { .. } => "node_busy",
             Self::AlreadyBootstrapped => "already_bootstrapped",
+            Self::VotersChanged { .. } => "voters_changed",
         }
     }
 
@@ -203,6 +212,7 @@ impl Rejection {
             Self::StaleLease { .. } => "nothing to do: the node has a newer lease",
             Self::NodeBusy { .. } => "drain and stop it, and remove it from the voters first",
             Self::AlreadyBootstrapped => "join the cluster instead: vipd join",
+            Self::VotersChanged { .. } => "nothing to do: it is judged again",
         }
     }
 }
@@ -280,6 +290,9 @@ impl fmt::Display for Rejection {
             }
             Self::NodeBusy { node, why } => write!(f, "node {node} cannot be removed: {why}"),
             Self::AlreadyBootstrapped => f.write_str("this cluster exists already"),
+            Self::VotersChanged { judged, now } => {
+                write!(f, "the voters changed at entry {now}, after entry {judged}")
+            }
         }
     }
 }

@@ -40,6 +40,8 @@ const AUDIT: Duration = Duration::from_secs(1);
 const LET_GO: Duration = Duration::from_secs(5);
 /// The same while nobody leads, so that nobody can be told.
 const LET_GO_ALONE: Duration = Duration::from_secs(1);
+/// After this a deadline that an earlier life of this daemon left in the kernel is over: the longest lease there is.
+const EARLIER_LIFE: Duration = Duration::from_secs(2);
 /// Before a failed proposal is made again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -217,7 +219,7 @@ impl<D: Datapath> Driver<D> {
             (Purpose::Retire, Ok(_)) => self.retired = true,
             (_, Ok(Ok(_))) => {}
             // Overtaken by a newer lease: what it was for has happened.
-            (_, Ok(Err(Rejection::StaleLease { .. }))) => {}
+            (_, Ok(Err(Rejection::StaleLease { .. } | Rejection::VotersChanged { .. }))) => {}
             (_, Ok(Err(rejection))) => warn!("{purpose:?}: {rejection}"),
             (_, Err(error)) => debug!("{purpose:?}: {error}; will be tried again"),
         }
@@ -251,7 +253,7 @@ impl<D: Datapath> Driver<D> {
 
     async fn refresh(&mut self) {
         let shared_state = self.raft.state();
-        let (caught_up, view, mut wanted, vacating, due, own) = {
+        let (caught_up, view, mut wanted, vacating, due, membership, own) = {
             let state = &*shared_state.read();
             let caught_up = *self.caught_up.borrow();
             self.takeover.forget_settled(state);
@@ -263,6 +265,7 @@ impl<D: Datapath> Driver<D> {
                 wanted::wanted(state, self.me, self.supported, &self.names),
                 wanted::vacating(state, self.me),
                 self.takeover.due(state),
+                state.voters().map_or(0, |(index, _)| index),
                 self.own(state),
             )
         };
@@ -287,7 +290,11 @@ impl<D: Datapath> Driver<D> {
             for (node, epoch) in due {
                 self.propose(
                     Purpose::Down(node, epoch),
-                    Command::NodeDown { node, epoch },
+                    Command::NodeDown {
+                        node,
+                        epoch,
+                        membership,
+                    },
                 );
             }
         }
@@ -316,7 +323,15 @@ impl<D: Datapath> Driver<D> {
 
     fn own(&self, state: &State) -> Option<Own> {
         let node = state.node(self.me)?;
-        let membership = state.voters().map_or(0, |(index, _)| index);
+        // What the beat thread counts by; and in a node's first seconds, what its earlier life did: the kernel may
+        // still hold the deadline that those voters granted.
+        let young = self.began.elapsed() < EARLIER_LIFE;
+        let counted = if young {
+            0
+        } else {
+            self.beats.stats().membership()
+        };
+        let membership = node.membership.max(counted);
         Some(Own {
             lease: node.lease,
             epoch: node.epoch,

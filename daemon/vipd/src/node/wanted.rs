@@ -33,6 +33,7 @@ pub(super) fn view(state: &State, me: NodeId, caught_up: bool, heard: &mut Heard
         .nodes()
         .values()
         .filter(|node| node.lease == Lease::Up);
+    let membership = state.voters().map_or(0, |(index, _)| index);
     let voters = state.voters().map(|(_, voters)| voters.clone());
     View {
         epoch: state
@@ -42,6 +43,7 @@ pub(super) fn view(state: &State, me: NodeId, caught_up: bool, heard: &mut Heard
         votes: voters
             .as_ref()
             .is_some_and(|voters| voters.voters().contains(&me)),
+        membership,
         voters,
         peers: peers.collect(),
         leases: running.map(|node| (node.id, node.epoch)).collect(),

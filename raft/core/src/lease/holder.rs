@@ -65,9 +65,13 @@ impl Holder {
         self.supported.clear();
     }
 
-    /// The voters whose support counts, from the last membership entry that this node applied.
+    /// The voters whose support counts, from the last membership entry that this node applied. What others granted
+    /// to an earlier lease ends here: once the cluster knows of the change, it no longer asks them.
     pub fn set_voters(&mut self, voters: &VoterSets) {
-        self.voters.clone_from(voters);
+        if self.voters != *voters {
+            self.voters.clone_from(voters);
+            self.granted = Instant(0);
+        }
     }
 
     /// Everyone to send the next beat to.

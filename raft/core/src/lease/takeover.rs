@@ -45,9 +45,15 @@ impl Takeover {
             .collect()
     }
 
-    /// Forgets certificates of leases that are no longer running.
+    /// Forgets certificates of leases that are over. One for a lease that this replica has not heard of yet stays: it
+    /// is told only once.
     pub fn forget_settled(&mut self, state: &State) {
-        self.certificates
-            .retain(|id, _| state.node(*id).is_some_and(|node| node.lease == Lease::Up));
+        self.certificates.retain(|id, by| match state.node(*id) {
+            Some(node) => {
+                by.retain(|_, epoch| node.lease == Lease::Up || *epoch > node.epoch);
+                !by.is_empty()
+            }
+            None => id.0 > state.applied(),
+        });
     }
 }

@@ -106,7 +106,11 @@ impl State {
                 interfaces,
                 membership,
             } => self.node_report(entry, *node, interfaces, *membership),
-            Command::NodeDown { node, epoch } => self.node_down(entry, *node, *epoch),
+            Command::NodeDown {
+                node,
+                epoch,
+                membership,
+            } => self.node_down(entry, *node, *epoch, *membership),
             Command::NodeRetire { node, epoch } => self.node_retire(entry, *node, *epoch),
             Command::Released { node, addresses } => self.released(entry, *node, addresses),
             Command::SetDrained { node, drained } => self.set_drained(entry, node, *drained),

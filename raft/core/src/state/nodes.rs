@@ -157,13 +157,30 @@ impl State {
         done(entry)
     }
 
-    pub(super) fn node_down(&mut self, entry: Entry, id: NodeId, epoch: Epoch) -> Outcome {
+    pub(super) fn node_down(
+        &mut self,
+        entry: Entry,
+        id: NodeId,
+        epoch: Epoch,
+        membership: u64,
+    ) -> Outcome {
+        let newest = self
+            .voter_sets
+            .last_key_value()
+            .map_or(0, |(index, _)| *index);
         let node = self.member_mut(id)?;
         if node.lease != Lease::Up || node.epoch != epoch {
+            let now = node.epoch;
             return Err(Rejection::StaleLease {
                 node: id,
                 epoch,
-                now: node.epoch,
+                now,
+            });
+        }
+        if newest != membership {
+            return Err(Rejection::VotersChanged {
+                judged: membership,
+                now: newest,
             });
         }
         node.lease = Lease::Down;

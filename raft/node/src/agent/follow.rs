@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use vipd_core::codec::Wire;
 use vipd_core::id::NodeId;
 
@@ -19,6 +19,8 @@ use crate::types::Entry;
 const SILENT: Duration = Duration::from_millis(3 * ALIVE.as_millis() as u64);
 /// The first frame may be a large snapshot.
 const FIRST: Duration = Duration::from_secs(5);
+/// A voter that has no majority this long is left for another, which may have one.
+const ALONE: Duration = Duration::from_millis(1000);
 /// The pause between two voters that do not answer.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,6 +62,7 @@ async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
     write_frame(&mut stream, &From(at).to_bytes()).await?;
     let mut patience = FIRST;
     let mut known = Vec::new();
+    let mut vouched = Instant::now();
     loop {
         let bytes = timeout(patience, read_frame(&mut stream, LARGE)).await??;
         patience = SILENT;
@@ -83,6 +86,9 @@ async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
             Feed::Alive { leader, quorum } => {
                 if quorum {
                     core.hear();
+                    vouched = Instant::now();
+                } else if vouched.elapsed() > ALONE {
+                    return Err(io::Error::other("it has had no majority for long"));
                 }
                 core.leader
                     .send_if_modified(|known| std::mem::replace(known, leader) != leader);

@@ -39,6 +39,8 @@ pub trait Gate: Send {
 pub struct View {
     /// This node's running lease. `None` while it has none, or has not yet caught up with its own log.
     pub epoch: Option<Epoch>,
+    /// The membership entry that names them, told back in [`BeatStats::membership`] once support counts by it.
+    pub membership: u64,
     /// The voters by which support counts.
     pub voters: Option<VoterSets>,
     /// Whether this node votes.

@@ -11,6 +11,7 @@ const LATENESS_BOUNDS_US: [u64; 10] = [
 #[derive(Debug, Default)]
 pub struct BeatStats {
     pub(super) deadline: AtomicU64,
+    pub(super) membership: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
     pub(super) rejected: AtomicU64,
@@ -24,6 +25,12 @@ impl BeatStats {
     #[must_use]
     pub fn deadline_ns(&self) -> u64 {
         self.deadline.load(Ordering::Acquire)
+    }
+
+    /// The membership entry by whose voters the deadline is reckoned: what a node may tell the cluster to have applied.
+    #[must_use]
+    pub fn membership(&self) -> u64 {
+        self.membership.load(Ordering::Acquire)
     }
 
     /// Beats sent, one for each voter.

@@ -36,6 +36,7 @@ pub(super) struct Beating {
     holder: Holder,
     voter: Voter,
     votes: bool,
+    membership: u64,
     gate: Box<dyn Gate>,
     link: Link,
     ears: Ears,
@@ -65,6 +66,7 @@ impl Beating {
             holder: Holder::new(settings.timing),
             voter: Voter::new(settings.timing, at, fences),
             votes: false,
+            membership: 0,
             gate,
             link,
             ears,
@@ -155,6 +157,7 @@ impl Beating {
             self.holder.set_voters(voters);
         }
         self.votes = view.votes;
+        self.membership = view.membership;
         self.voter.set_leases(now(), view.leases.iter().copied());
         self.link.set_peers(&view.peers);
         let running: BTreeMap<NodeId, Epoch> = view.leases.iter().copied().collect();
@@ -289,6 +292,11 @@ impl Beating {
                 .deadline
                 .store(deadline.0, Ordering::Release);
         }
+        // After the deadline: whoever reads it may rely on the older voters being asked no more.
+        self.ears
+            .stats
+            .membership
+            .store(self.membership, Ordering::Release);
         let held = now() < deadline;
         if held != self.held {
             self.held = held;

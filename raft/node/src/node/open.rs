@@ -233,6 +233,8 @@ fn follow_raft(core: &Arc<Core>, voter: &Voter) {
                 own.fail(&fatal);
             }
             if metrics.changed().await.is_err() {
+                // Nobody but this node's own shutdown may end it, and that ends this task first.
+                own.fail("Raft has ended by itself, see the log before this; start vipd again");
                 return;
             }
         }

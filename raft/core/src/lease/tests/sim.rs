@@ -100,6 +100,15 @@ pub(super) struct World {
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
 
+/// Applies an entry; the membership stands behind the whole set-up, so that every voter is in it.
+fn apply(state: &mut State, index: u64, proposal: &Proposal) {
+    let _outcome = state.apply(index, proposal);
+    if state.voters().is_none() && state.vips().len() == 4 {
+        let all: BTreeSet<NodeId> = state.nodes().keys().copied().collect();
+        state.apply_membership(index, &[all]);
+    }
+}
+
 impl World {
     pub(super) fn new(seed: u64, mutant: Mutant, voters: u64) -> Self {
         let mut world = Self {
@@ -209,7 +218,7 @@ impl World {
     fn replay(&self) -> State {
         let mut state = State::default();
         for (i, proposal) in self.log.iter().enumerate() {
-            let _outcome = state.apply(i as u64 + 1, proposal);
+            apply(&mut state, i as u64 + 1, proposal);
         }
         state
     }
@@ -229,14 +238,7 @@ impl World {
             let proposal = self.log[self.nodes[i].applied].clone();
             let node = &mut self.nodes[i];
             node.applied += 1;
-            let _outcome = node.view.apply(node.applied as u64, &proposal);
-            if node.view.voters().is_none()
-                && node.view.nodes().len() >= 3
-                && node.view.vips().len() == 4
-            {
-                let all: BTreeSet<NodeId> = node.view.nodes().keys().copied().collect();
-                node.view.apply_membership(node.applied as u64, &[all]);
-            }
+            apply(&mut node.view, node.applied as u64, &proposal);
             let own = node.view.node(node.id).map(|n| (n.lease, n.epoch));
             node.holder.set_epoch(
                 own.filter(|(lease, _)| *lease == Lease::Up)
@@ -439,7 +441,12 @@ impl World {
             let now_up = self.replay().node(lost).map(|n| (n.lease, n.epoch));
             if now_up == Some((Lease::Up, epoch)) {
                 self.handovers += 1;
-                self.commit(Command::NodeDown { node: lost, epoch });
+                let membership = self.replay().voters().map_or(0, |(index, _)| index);
+                self.commit(Command::NodeDown {
+                    node: lost,
+                    epoch,
+                    membership,
+                });
             }
         }
     }

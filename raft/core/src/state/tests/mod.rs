@@ -117,7 +117,12 @@ impl Cluster {
 
     fn down(&mut self, node: NodeId) -> Outcome {
         let epoch = self.state.node(node).unwrap().epoch;
-        self.apply(Command::NodeDown { node, epoch })
+        let membership = self.state.voters().map_or(0, |(index, _)| index);
+        self.apply(Command::NodeDown {
+            node,
+            epoch,
+            membership,
+        })
     }
 
     fn pool(&mut self, pool: &str, blocks: &[&str]) -> Outcome {

@@ -228,7 +228,8 @@ fn a_withdrawal_of_an_older_lease_is_refused() {
     assert_eq!(
         Cluster::refusal(c.apply(Command::NodeDown {
             node: NodeId(1),
-            epoch: old
+            epoch: old,
+            membership: 0
         })),
         "stale_lease"
     );
@@ -404,4 +405,32 @@ fn a_takeover_needs_every_voter_set_the_holder_may_still_count_by() {
         [vec![set(&[90, 91, 92])]],
         "everybody has applied the change"
     );
+}
+
+#[test]
+fn a_withdrawal_that_was_judged_by_other_voters_is_refused() {
+    let mut c = Cluster::of(3);
+    let at = c.state.applied() + 1;
+    c.state
+        .apply_membership(at, &[c.ids().into_iter().collect()]);
+    let (node, epoch) = (NodeId(1), c.state.node(NodeId(1)).unwrap().epoch);
+    let down = |membership| Command::NodeDown {
+        node,
+        epoch,
+        membership,
+    };
+    let index = c.state.applied() + 1;
+    let early = Proposal {
+        at: Millis(1),
+        command: down(0),
+    };
+    assert_eq!(
+        c.state.apply(index, &early).unwrap_err().reason(),
+        "voters_changed"
+    );
+    let judged = Proposal {
+        at: Millis(1),
+        command: down(at),
+    };
+    c.state.apply(index + 1, &judged).unwrap();
 }
