@@ -11,7 +11,7 @@ use rtnetlink::{
             AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
             AddressScope, CacheInfo,
         },
-        link::{LinkAttribute, LinkFlags, LinkLayerType},
+        link::{InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType},
     },
 };
 use tokio::task::JoinHandle;
@@ -58,7 +58,7 @@ impl Netlink {
         })
     }
 
-    /// Reads all Ethernet interfaces but loopback, and the addresses of all interfaces.
+    /// Reads all Ethernet interfaces but loopback and ports of others, and the addresses of all interfaces.
     pub(crate) async fn snapshot(&self) -> Result<Snapshot, DatapathError> {
         let mut snapshot = Snapshot::default();
         let mut links = self.handle.link().get().execute();
@@ -66,16 +66,17 @@ impl Netlink {
             if message.header.link_layer_type != LinkLayerType::Ether {
                 continue;
             }
-            let (mut name, mut mac, mut carriers) = (None, None, 0);
+            let (mut name, mut mac, mut carriers, mut port) = (None, None, 0, false);
             for attribute in message.attributes {
                 match attribute {
                     LinkAttribute::IfName(value) => name = Some(value),
                     LinkAttribute::Address(value) => mac = value.try_into().ok(),
                     LinkAttribute::CarrierUpCount(value) => carriers = value,
+                    LinkAttribute::LinkInfo(infos) => port = infos.iter().any(is_port),
                     _ => {}
                 }
             }
-            let (Some(name), Some(mac)) = (name, mac) else {
+            let (Some(name), Some(mac), false) = (name, mac, port) else {
                 continue;
             };
             let up = LinkFlags::Up | LinkFlags::LowerUp;
@@ -128,6 +129,17 @@ impl Netlink {
             ))(error)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether an interface is a port of a bridge, bond or team. Its host side is the master, which answers and is
+/// fenced; a program on the port would swallow what is meant for the master or for guests behind it. A member of a
+/// VRF is a host side itself.
+fn is_port(info: &LinkInfo) -> bool {
+    match info {
+        LinkInfo::PortKind(InfoPortKind::Vrf) => false,
+        LinkInfo::PortKind(_) => true,
+        _ => false,
     }
 }
 
