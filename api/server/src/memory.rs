@@ -262,10 +262,11 @@ impl Control for Memory {
             return Ok(());
         };
         // The daemon waits until the lease is over; here it is over at once, or was before.
+        let membership = self.read(|state| state.voters().map_or(0, |(index, _)| index));
         let _over = self.apply(Command::NodeDown {
             node,
             epoch,
-            membership: 0,
+            membership,
         });
         self.apply(Command::RemoveNode { node: name })
             .map(drop)

@@ -44,6 +44,10 @@ fn parse<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, Refusal> {
     };
     let value: Value = serde_json::from_slice(body)
         .map_err(|cause| bad(format!("the body is not JSON: {cause}")))?;
+    let schema = openapi::schema(&T::name());
+    if let Some(path) = schema.and_then(|schema| list_for_object(&value, schema, "the body")) {
+        return Err(bad(format!("{path} is a list, and should be an object")));
+    }
     if let Some(unknown) = unknown_field(&value, &T::name()) {
         return Err(Refusal::bad_request(
             "unknown_field",
@@ -102,6 +106,25 @@ fn unknown_field(value: &Value, schema: &str) -> Option<Unknown> {
     walk(&Value::Object(own), schema, "")
 }
 
+/// Where a list stands for an object. Serde would take its items for the fields in their order, and an empty one for
+/// all defaults.
+fn list_for_object(value: &Value, schema: &Value, path: &str) -> Option<String> {
+    let schema = resolve(schema);
+    let properties = schema.get("properties").and_then(Value::as_object);
+    match value {
+        Value::Array(_) if properties.is_some() => Some(path.to_owned()),
+        Value::Array(items) => {
+            let schema = schema.get("items")?;
+            let mut items = items.iter().enumerate();
+            items.find_map(|(i, item)| list_for_object(item, schema, &format!("{path}[{i}]")))
+        }
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
+            list_for_object(value, properties?.get(name)?, &format!("{path}.{name}"))
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
 fn walk(value: &Value, schema: &Value, path: &str) -> Option<Unknown> {
     let schema = resolve(schema);
     match value {
@@ -153,6 +176,22 @@ mod tests {
     use vipd_api_types::{PoolWrite, VipWrite};
 
     use super::parse;
+
+    #[test]
+    fn a_list_where_an_object_belongs_is_refused_by_its_place() {
+        for (body, place) in [
+            ("[]", "the body"),
+            (r#"{"spec":[]}"#, "the body.spec"),
+            (r#"{"spec":{"blocks":[[]]}}"#, "the body.spec.blocks[0]"),
+        ] {
+            let refusal = parse::<PoolWrite>(body.as_bytes()).unwrap_err();
+            assert!(
+                refusal.0.detail.starts_with(&format!("{place} is a list")),
+                "{body}: {}",
+                refusal.0.detail
+            );
+        }
+    }
 
     #[test]
     fn an_unknown_field_is_named_with_those_that_are_known() {

@@ -21,7 +21,7 @@ use crate::problem::Refusal;
 /// How long the asked node may take to apply what the leader has already decided.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
-/// Writes, and answers with the object as `view` finds it afterwards: 201 if it is new, 204 if it is gone.
+/// Writes, and answers with the object as `view` finds it afterwards: 201 if this made it, 204 if this deleted it.
 pub(crate) async fn write<T: Serialize>(
     daemon: &Daemon,
     command: Command,
@@ -31,26 +31,37 @@ pub(crate) async fn write<T: Serialize>(
     if params.dry_run {
         return try_out(daemon, command, view).await;
     }
-    let local = daemon.local();
-    let existed = daemon.read(|state| view(state, &local).is_some());
-    let revision = propose(daemon, command).await?;
+    let deletes = matches!(
+        command,
+        Command::DeletePool { .. } | Command::DeleteVip { .. }
+    );
+    let applied = propose(daemon, command).await?;
+    // What this command did decides the status; what others did since then only what is shown.
+    let status = match applied {
+        Applied::Created { .. } => StatusCode::CREATED,
+        Applied::Done { .. } | Applied::Joined { .. } if deletes => StatusCode::NO_CONTENT,
+        Applied::Done { .. } | Applied::Joined { .. } => StatusCode::OK,
+    };
     let local = daemon.local();
     let response = match daemon.read(|state| view(state, &local)) {
-        None => StatusCode::NO_CONTENT.into_response(),
-        Some(object) if existed => Json(object).into_response(),
-        Some(object) => (StatusCode::CREATED, Json(object)).into_response(),
+        Some(object) if !deletes => (status, Json(object)).into_response(),
+        Some(_) | None => status.into_response(),
     };
-    Ok(with_revision(response, revision.0))
+    Ok(with_revision(response, revision(&applied).0))
 }
 
 /// Proposes, and waits until this node has applied it too.
-pub(crate) async fn propose(daemon: &Daemon, command: Command) -> Result<Revision, Refusal> {
-    let revision = match daemon.propose(command).await?? {
-        Applied::Done { revision } => revision,
+pub(crate) async fn propose(daemon: &Daemon, command: Command) -> Result<Applied, Refusal> {
+    let applied = daemon.propose(command).await??;
+    caught_up(daemon, revision(&applied)).await?;
+    Ok(applied)
+}
+
+fn revision(applied: &Applied) -> Revision {
+    match applied {
+        Applied::Done { revision } | Applied::Created { revision } => *revision,
         Applied::Joined { node, role: _ } => Revision(node.0),
-    };
-    caught_up(daemon, revision).await?;
-    Ok(revision)
+    }
 }
 
 async fn caught_up(daemon: &Daemon, revision: Revision) -> Result<(), Refusal> {

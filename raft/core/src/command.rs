@@ -242,6 +242,11 @@ pub enum Applied {
         /// The entry that last changed the object named.
         revision: Revision,
     },
+    /// It made the object named.
+    Created {
+        /// This entry.
+        revision: Revision,
+    },
     /// A node was admitted.
     Joined {
         /// Its number.
@@ -251,7 +256,7 @@ pub enum Applied {
     },
 }
 
-wire_enum!(Applied { 0 => Done { revision }, 1 => Joined { node, role } });
+wire_enum!(Applied { 0 => Done { revision }, 1 => Joined { node, role }, 2 => Created { revision } });
 
 /// What came of a command.
 pub type Outcome = Result<Applied, crate::rejection::Rejection>;

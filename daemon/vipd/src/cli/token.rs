@@ -74,8 +74,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     println!("{}", token.command);
     eprintln!(
-        "good until {}, for {} node(s) as {:?}",
-        token.expires, args.uses, args.role
+        "good until {}, for {} node(s) as {}",
+        token.expires,
+        args.uses,
+        args.role
+            .to_possible_value()
+            .as_ref()
+            .map_or("", |role| role.get_name())
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -335,6 +335,16 @@ fn not_found(kind: &str, name: &Name) -> Rejection {
     }
 }
 
+/// What a write of a whole object did.
+fn put(entry: Entry, new: bool) -> Outcome {
+    let revision = entry.revision;
+    Ok(if new {
+        Applied::Created { revision }
+    } else {
+        Applied::Done { revision }
+    })
+}
+
 fn done(entry: Entry) -> Outcome {
     Ok(Applied::Done {
         revision: entry.revision,

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{Entry, State, done, expected, not_found};
+use super::{Entry, State, expected, not_found, put};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::What;
 use crate::id::Revision;
@@ -38,6 +38,7 @@ impl State {
         }
         self.check_blocks(name, spec)?;
         self.check_stranded(name, |allocation| spec.contains(allocation))?;
+        let new = old.is_none();
         let (created, generation) = match old {
             Some(old) => (old.created, old.generation + u64::from(old.spec != *spec)),
             None => (entry.at, 1),
@@ -53,7 +54,7 @@ impl State {
         self.index.set_pool(&pool, &self.allocations);
         self.pools.insert(name.clone(), pool);
         self.note(entry, What::PoolPut { pool: name.clone() });
-        done(entry)
+        put(entry, new)
     }
 
     pub(super) fn delete_pool(&mut self, entry: Entry, name: &Name, expect: Expect) -> Outcome {

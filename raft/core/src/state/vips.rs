@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::{Entry, State, done, expected, not_found};
+use super::{Entry, State, done, expected, not_found, put};
 use crate::block::Family;
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::{Cause, What};
@@ -38,6 +38,7 @@ impl State {
             });
         }
         let plan = self.plan_addresses(name, spec, old.as_ref())?;
+        let new = old.is_none();
         let (created, generation) = match &old {
             Some(old) => (old.created, old.generation + u64::from(old.spec != *spec)),
             None => (entry.at, 1),
@@ -67,7 +68,7 @@ impl State {
         for (address, pool) in plan {
             self.allocate(entry, address, pool, name, spec);
         }
-        done(entry)
+        put(entry, new)
     }
 
     pub(super) fn delete_vip(&mut self, entry: Entry, name: &Name, expect: Expect) -> Outcome {

@@ -29,7 +29,7 @@ pub(crate) async fn admit(node: &RaftNode, ask: JoinAsk) -> Result<JoinAnswer, S
         .map_err(|error| error.to_string())?;
     let (number, role) = match outcome.map_err(|rejection| rejection.to_string())? {
         Applied::Joined { node, role } => (node, role),
-        other @ Applied::Done { .. } => {
+        other @ (Applied::Done { .. } | Applied::Created { .. }) => {
             return Err(format!("the cluster answered {other:?} to a join"));
         }
     };

@@ -191,7 +191,7 @@ pub(crate) fn pool(name: &str, n: impl Into<u32>) -> Command {
 
 pub(crate) fn done(outcome: Outcome) -> u64 {
     match outcome.unwrap() {
-        Applied::Done { revision } => revision.0,
+        Applied::Done { revision } | Applied::Created { revision } => revision.0,
         other @ Applied::Joined { .. } => panic!("{other:?}"),
     }
 }
