@@ -230,3 +230,58 @@ async fn a_stated_role_that_is_not_the_one_it_joined_with_is_refused() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_node_that_was_stopped_with_a_vip_holds_it_and_new_ones_when_it_is_back() {
+    let (dir, peer) = (TempDir::new().unwrap(), free());
+    let init = Init {
+        data_dir: dir.path().join("data"),
+        name: "n1".parse().unwrap(),
+        peer,
+        addresses: Vec::new(),
+        first: Vec::new(),
+    };
+    vipd_raft::init(&init).unwrap();
+    let first = Member::start(dir, "n1", peer).await;
+    let pool = PoolWrite {
+        name: None,
+        labels: Default::default(),
+        spec: PoolSpec {
+            blocks: vec![Block::from_short("10.0.0.50-10.0.0.60")],
+            ..PoolSpec::default()
+        },
+    };
+    let vip = VipWrite {
+        name: None,
+        labels: Default::default(),
+        spec: VipSpec {
+            families: Families::Ipv4,
+            ..VipSpec::default()
+        },
+    };
+    let client = first.client();
+    let options = WriteOptions::default;
+    client.put::<Pool>("web", &pool, options()).await.unwrap();
+    client.put::<Vip>("a", &vip, options()).await.unwrap();
+    let (a, b) = ("10.0.0.50".parse().unwrap(), "10.0.0.51".parse().unwrap());
+    until("it answers", || first.answers(a)).await;
+    first.handle.stop();
+    tokio::time::timeout(BOUND, first.running)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+
+    // Nobody has withdrawn its lease meanwhile: there is nobody.
+    let again = Member::start(first.dir, "n1", peer).await;
+    until("it answers again", || again.answers(a)).await;
+    let client = again.client();
+    client.put::<Vip>("b", &vip, options()).await.unwrap();
+    until("it answers for the new one", || again.answers(b)).await;
+    again.handle.stop();
+    tokio::time::timeout(BOUND, again.running)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 /// Virtual IPs that never have two owners.
 #[derive(Debug, Parser)]
-#[command(name = "vipd", version, about, arg_required_else_help = true)]
+#[command(name = "vipd", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

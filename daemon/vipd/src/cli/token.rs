@@ -70,7 +70,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         client
             .join_token(&request)
             .await
-            .map_err(|error| anyhow::anyhow!("{error}; {}", error.next()))
+            .map_err(|error| match error.reason() {
+                Some(_) => anyhow::anyhow!("{error}; {}", error.next()),
+                None => anyhow::anyhow!(
+                    "{error}; start vipd on this host, or name its configuration with --config"
+                ),
+            })
     })?;
     println!("{}", token.command);
     eprintln!(

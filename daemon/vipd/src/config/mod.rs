@@ -50,7 +50,7 @@ pub struct NodeSection {
     pub name: Option<String>,
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
-    /// Labels, for policies.
+    /// Labels, shown with the node.
     pub labels: BTreeMap<String, String>,
     /// `voter`, `agent` or `witness`: given by the join token; if stated here it must be the same.
     pub role: Option<String>,
@@ -293,10 +293,7 @@ impl Config {
                 }
             },
             pin_dir: self.datapath.pin_dir.clone(),
-            log_level: match self.log.level.parse::<tracing_subscriber::EnvFilter>() {
-                Ok(_) => self.log.level.clone(),
-                Err(error) => return Err(("log.level", error.to_string())),
-            },
+            log_level: log_level(&self.log.level).map_err(|error| ("log.level", error))?,
             log_format: match self.log.format.as_str() {
                 "text" => LogFormat::Text,
                 "json" => LogFormat::Json,
@@ -347,6 +344,20 @@ fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("{text:?} is not IP:PORT, such as 192.0.2.1:7400 or [2001:db8::1]:7400")
     })
+}
+
+/// A level, or a filter of targets (`info,vipd_raft=debug`). A bare word that is no level would be a target of that
+/// name, and silence everything.
+fn log_level(text: &str) -> Result<String, String> {
+    let plain = !text.contains(['=', ',']);
+    if plain && text.parse::<tracing::Level>().is_err() {
+        return Err(format!(
+            "{text:?} is not one of error, warn, info, debug, trace, nor a filter such as info,vipd_raft=debug"
+        ));
+    }
+    text.parse::<tracing_subscriber::EnvFilter>()
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("{text:?} is no filter: {error}"))
 }
 
 fn api_listen(text: &str) -> Result<ApiListen, String> {

@@ -34,7 +34,7 @@ pub fn template(
 [node]
 name = \"{name}\"
 data_dir = {:?}
-# labels = {{ rack = \"a\" }}                # matched by policies
+# labels = {{ rack = \"a\" }}                # shown with the node
 
 [cluster]
 listen = \"{listen}\"             # peers: TCP, and UDP on the same port

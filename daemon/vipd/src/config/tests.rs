@@ -59,6 +59,7 @@ fn every_fault_is_one_line_with_file_line_and_what_would_be_right() {
             "announce.interfaces",
         ),
         ("[log]\nformat = \"xml\"\n", 2, "text, json, journald"),
+        ("[log]\nlevel = \"verbose\"\n", 2, "error, warn, info"),
         ("[node\n", 1, ""),
         ("[node]\ndata_dir = 5\n", 2, "string"),
     ] {
