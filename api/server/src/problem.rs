@@ -78,9 +78,9 @@ impl From<Rejection> for Refusal {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "A value is not acceptable",
             ),
-            Rejection::Overlap { .. } | Rejection::AlreadyAllocated { .. } => {
-                (StatusCode::CONFLICT, "The addresses are taken")
-            }
+            Rejection::Overlap { .. }
+            | Rejection::AlreadyAllocated { .. }
+            | Rejection::HostAddress { .. } => (StatusCode::CONFLICT, "The addresses are taken"),
             Rejection::InUse { .. } | Rejection::NodeBusy { .. } => {
                 (StatusCode::CONFLICT, "It is in use")
             }

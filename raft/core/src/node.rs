@@ -210,6 +210,16 @@ impl Node {
             .map(|interface| interface.name.as_str())
     }
 
+    /// Whether `address` is the node's own: where peers reach it, or on one of its interfaces.
+    #[must_use]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        let mut prefixes = self
+            .interfaces
+            .iter()
+            .flat_map(|interface| interface.prefixes.iter());
+        self.peer.ip() == address || prefixes.any(|prefix| prefix.address == address)
+    }
+
     /// Whether the node may be given an address at all.
     #[must_use]
     pub fn accepts(&self) -> bool {

@@ -55,6 +55,15 @@ impl RangeSet {
         self.runs.keys().next().copied()
     }
 
+    /// The smallest number that is at least `n`.
+    #[must_use]
+    pub fn first_from(&self, n: u128) -> Option<u128> {
+        if self.contains(n) {
+            return Some(n);
+        }
+        self.runs.range(n..).next().map(|(start, _)| *start)
+    }
+
     /// How many numbers, `None` when more than `u128` counts (all of IPv6).
     #[must_use]
     pub fn len(&self) -> Option<u128> {
@@ -97,6 +106,7 @@ mod tests {
                     prop_assert_eq!(runs.remove(n), plain.remove(&n));
                 }
                 prop_assert_eq!(runs.first(), plain.first().copied());
+                prop_assert_eq!(runs.first_from(20), plain.range(20..).next().copied());
                 prop_assert_eq!(runs.len(), Some(plain.len() as u128));
                 prop_assert!((0..40).all(|i| runs.contains(i) == plain.contains(&i)));
                 // Runs that touch are merged, so memory follows the number of gaps.

@@ -127,6 +127,13 @@ pub enum Rejection {
     },
     /// The cluster exists already.
     AlreadyBootstrapped,
+    /// A requested address is a node's own.
+    HostAddress {
+        /// The address.
+        address: IpAddr,
+        /// The node that has it.
+        node: Name,
+    },
     /// A lease was judged over by voters that have changed since.
     VotersChanged {
         /// The membership entry it was judged by.
@@ -157,6 +164,7 @@ wire_enum!(Rejection {
     17 => NodeBusy { node, why },
     18 => AlreadyBootstrapped,
     19 => VotersChanged { judged, now },
+    20 => HostAddress { address, node },
 });
 
 impl Rejection {
@@ -184,6 +192,7 @@ impl Rejection {
             Self::NodeBusy { .. } => "node_busy",
             Self::AlreadyBootstrapped => "already_bootstrapped",
             Self::VotersChanged { .. } => "voters_changed",
+            Self::HostAddress { .. } => "host_address",
         }
     }
 
@@ -213,6 +222,9 @@ impl Rejection {
             Self::NodeBusy { .. } => "drain and stop it, and remove it from the voters first",
             Self::AlreadyBootstrapped => "join the cluster instead: vipd join",
             Self::VotersChanged { .. } => "nothing to do: it is judged again",
+            Self::HostAddress { .. } => {
+                "choose another address, and keep hosts' own addresses out of pools"
+            }
         }
     }
 }
@@ -290,6 +302,9 @@ impl fmt::Display for Rejection {
             }
             Self::NodeBusy { node, why } => write!(f, "node {node} cannot be removed: {why}"),
             Self::AlreadyBootstrapped => f.write_str("this cluster exists already"),
+            Self::HostAddress { address, node } => {
+                write!(f, "address {address} is node {node}'s own")
+            }
             Self::VotersChanged { judged, now } => {
                 write!(f, "the voters changed at entry {now}, after entry {judged}")
             }

@@ -66,6 +66,10 @@ pub(super) fn wanted(
             .allocations()
             .iter()
             .filter_map(move |(address, allocation)| {
+                // Never the host's own address, which it had first: its peers would lose it.
+                if node.owns(*address) {
+                    return None;
+                }
                 let interface = node.interface_for(*address, allocation.interface.as_deref())?;
                 let mine = allocation.holder == Some(me) && allocation.vacating.is_none();
                 let gate = if may && mine { Gate::Open } else { Gate::Shut };

@@ -60,6 +60,7 @@ impl State {
         for pool in self.pools.values() {
             index.set_pool(pool, &self.allocations);
         }
+        index.set_hosts(&self.nodes);
         index.names = self
             .nodes
             .values()

@@ -2,11 +2,13 @@
 //! a state is decoded, so it can never disagree with what was agreed on.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::block::{Family, number};
 use crate::id::NodeId;
 use crate::name::Name;
+use crate::node::Node;
 use crate::pool::Pool;
 use crate::range_set::RangeSet;
 use crate::vip::Allocation;
@@ -21,6 +23,8 @@ pub(super) struct Index {
     held: BTreeMap<NodeId, BTreeSet<IpAddr>>,
     /// Addresses that nobody holds.
     pub(super) homeless: BTreeSet<IpAddr>,
+    /// Addresses that are the nodes' own.
+    pub(super) hosts: BTreeMap<IpAddr, NodeId>,
     /// Node numbers by name.
     pub(super) names: BTreeMap<Name, NodeId>,
 }
@@ -47,11 +51,31 @@ impl Index {
             .map_or(Some(0), RangeSet::len)
     }
 
+    /// The lowest free address that is no host's own.
     pub(super) fn first_free(&self, pool: &Name, family: Family) -> Option<IpAddr> {
-        self.free
-            .get(&(pool.clone(), family))?
-            .first()
-            .map(|n| family.address(n))
+        let free = self.free.get(&(pool.clone(), family))?;
+        let mut n = free.first()?;
+        while self.hosts.contains_key(&family.address(n)) {
+            n = free.first_from(n.checked_add(1)?)?;
+        }
+        Some(family.address(n))
+    }
+
+    /// Notes the addresses that the nodes themselves have: where peers reach them, and on their interfaces.
+    pub(super) fn set_hosts(&mut self, nodes: &BTreeMap<NodeId, Node>) {
+        let own = |node: &Node| {
+            let interfaces = node
+                .interfaces
+                .iter()
+                .flat_map(|interface| interface.prefixes.iter());
+            let mut own: Vec<IpAddr> = interfaces.map(|prefix| prefix.address).collect();
+            own.push(node.peer.ip());
+            own
+        };
+        let all = nodes
+            .values()
+            .flat_map(|node| own(node).into_iter().map(|ip| (ip, node.id)));
+        self.hosts = all.collect();
     }
 
     /// Computes the free addresses of a pool anew.

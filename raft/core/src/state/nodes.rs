@@ -93,6 +93,7 @@ impl State {
         };
         self.index.names.insert(name.clone(), id);
         self.nodes.insert(id, node);
+        self.index.set_hosts(&self.nodes);
         self.note(
             entry,
             What::NodeJoined {
@@ -136,6 +137,7 @@ impl State {
                 epoch,
             },
         );
+        self.index.set_hosts(&self.nodes);
         self.forget_old_voter_sets();
         self.settle(entry);
         done(entry)
@@ -152,6 +154,7 @@ impl State {
         node.membership = node.membership.max(membership);
         node.interfaces = interfaces.to_vec();
         node.revision = entry.revision;
+        self.index.set_hosts(&self.nodes);
         self.forget_old_voter_sets();
         self.settle(entry);
         done(entry)
@@ -286,6 +289,7 @@ impl State {
         }
         let id = node.id;
         self.nodes.remove(&id);
+        self.index.set_hosts(&self.nodes);
         self.index.names.remove(name);
         self.note(
             entry,

@@ -199,6 +199,9 @@ impl State {
                         vip: allocation.vip.clone(),
                     });
                 }
+                None if self.index.hosts.contains_key(address) => {
+                    return Err(self.host_address(*address));
+                }
                 None if pool.spec.disabled => {
                     return Err(Rejection::PoolDisabled {
                         pool: pool.name.clone(),
@@ -215,6 +218,25 @@ impl State {
             plan.push((*address, pool.name.clone()));
         }
         Ok(plan)
+    }
+
+    /// Giving a host's own address to a VIP would fence the host off from its peers.
+    fn host_address(&self, address: IpAddr) -> Rejection {
+        let node = self
+            .index
+            .hosts
+            .get(&address)
+            .and_then(|id| self.nodes.get(id));
+        match node {
+            Some(node) => Rejection::HostAddress {
+                address,
+                node: node.name.clone(),
+            },
+            None => Rejection::NotInAnyPool {
+                address,
+                pool: None,
+            },
+        }
     }
 
     /// The next free address of `family`: from the pool named, else from the first pool by priority and name

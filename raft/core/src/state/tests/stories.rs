@@ -434,3 +434,35 @@ fn a_withdrawal_that_was_judged_by_other_voters_is_refused() {
     };
     c.state.apply(index + 1, &judged).unwrap();
 }
+
+#[test]
+fn a_host_s_own_address_is_never_given_to_a_vip() {
+    let mut c = Cluster::of(2);
+    c.pool("web", &["10.0.255.0/30", "192.0.2.0/29"]).unwrap();
+    let asks = |address: &str| VipSpec {
+        addresses: vec![ip(address)],
+        ..VipSpec::default()
+    };
+    assert_eq!(
+        Cluster::refusal(c.vip("a", asks("10.0.255.1"))),
+        "host_address"
+    );
+    assert_eq!(
+        Cluster::refusal(c.vip("a", asks("192.0.2.2"))),
+        "host_address"
+    );
+    let next = VipSpec {
+        families: Families::Ipv4,
+        ..VipSpec::default()
+    };
+    for vip in ["a", "b", "c", "d"] {
+        c.vip(vip, next.clone()).unwrap();
+    }
+    let given: Vec<_> = ["a", "b", "c", "d"]
+        .map(|vip| c.addresses(vip)[0].clone())
+        .into();
+    assert_eq!(
+        given,
+        ["10.0.255.0", "10.0.255.2", "10.0.255.3", "192.0.2.0"]
+    );
+}
