@@ -15,7 +15,7 @@ pub(crate) fn run(keep: bool) -> Result<()> {
     )?;
     apt::ensure("the demo", needs::DEMO)?;
     println!(
-        "==> demo: building vipd and vipctl (release; some minutes the first time, nothing later)"
+        "==> demo: building vipd and vipctl (release; about ten minutes on two cores the first time)"
     );
     let started = Instant::now();
     sh::run(&mut sh::cargo("build --release -p vipd -p vipctl"))?;

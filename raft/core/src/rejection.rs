@@ -200,7 +200,7 @@ impl Rejection {
     #[must_use]
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::NotFound { .. } => "list what exists: vipctl <noun> list",
+            Self::NotFound { .. } => "list what exists: vipctl pool list, vip list, node list",
             Self::Exists { .. } => "choose another name, or replace it with apply",
             Self::Stale { .. } => "read it again and repeat the change on what it is now",
             Self::Invalid { .. } => "correct the spec and send it again",
