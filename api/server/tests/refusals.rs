@@ -132,7 +132,7 @@ async fn an_exhausted_pool_says_so() {
     let node = Node::start().await;
     let client = node.client();
     client
-        .put::<Pool>("tiny", &pool(&["10.0.0.1"]), NOW)
+        .put::<Pool>("tiny", &pool(&["10.0.0.100"]), NOW)
         .await
         .unwrap();
     client
