@@ -31,6 +31,7 @@ use vipd_raft::{ProposeError, RaftNode};
 
 use super::election::Election;
 use super::shared::Shared;
+use super::signals::{asked_to_stop, catch_up, failure};
 use super::wanted;
 use crate::config::Checked;
 
@@ -457,39 +458,6 @@ impl<D: Datapath> Driver<D> {
 
     fn lease(&self) -> Duration {
         Duration::from_nanos(self.config.timing.lease.0)
-    }
-}
-
-/// Becomes true once a majority has confirmed that this node has seen all that was committed when it started.
-fn catch_up(raft: RaftNode) -> watch::Receiver<bool> {
-    let (known, caught_up) = watch::channel(false);
-    tokio::spawn(async move {
-        while !known.is_closed() {
-            match raft.linearizable().await {
-                Ok(()) => {
-                    known.send_replace(true);
-                    return;
-                }
-                Err(error) => debug!("not caught up: {error}"),
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    });
-    caught_up
-}
-
-/// Why this node can no longer take part, once it cannot.
-async fn failure(failed: &mut watch::Receiver<Option<String>>) -> String {
-    let why = failed.wait_for(Option::is_some).await;
-    why.ok()
-        .and_then(|why| why.clone())
-        .unwrap_or_else(|| "the Raft node has ended".into())
-}
-
-/// Returns when the node is to stop; a handle that is gone asks for nothing.
-async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending().await
     }
 }
 

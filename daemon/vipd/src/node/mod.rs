@@ -11,6 +11,7 @@ mod driver;
 mod election;
 mod gate;
 mod shared;
+mod signals;
 mod wanted;
 
 use std::sync::Arc;
