@@ -35,8 +35,9 @@ fn helper_opens_a_datapath_and_serves_both_addresses() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        match Kernel::open(&pins).await {
-            Ok(_) => {
+        // Let go of at once: the maps are for one daemon at a time.
+        match Kernel::open(&pins).await.map(drop) {
+            Ok(()) => {
                 let net = support::Net::borrowed(pins.into());
                 std::mem::forget(open(&net, Gate::Open, 60 * SECOND).await);
                 println!("served");
