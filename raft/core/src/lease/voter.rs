@@ -186,9 +186,9 @@ impl Voter {
             .map(|at| at.max(self.not_before))
     }
 
-    /// Whether this voter has lately heard from `node`.
-    #[must_use]
-    pub fn hears(&self, now: Instant, node: NodeId) -> bool {
+    /// Whether a promise to `node` is running.
+    #[cfg(test)]
+    pub(super) fn hears(&self, now: Instant, node: NodeId) -> bool {
         self.promises.get(&node).is_some_and(|until| *until > now)
     }
 }
