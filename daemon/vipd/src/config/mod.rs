@@ -32,7 +32,7 @@ pub struct Config {
     pub api: ApiSection,
     /// Where VIPs are announced.
     pub announce: AnnounceSection,
-    /// The lengths of the lease protocol; the same on all nodes.
+    /// The lengths of the lease protocol; best the same on all nodes.
     pub lease: LeaseSection,
     /// The eBPF programs.
     pub datapath: DatapathSection,
@@ -74,7 +74,7 @@ pub struct ClusterSection {
     /// Where peers reach this node: TCP for Raft, UDP on the same port for beats. Default: the address given to
     /// `init` or `join`.
     pub listen: Option<String>,
-    /// Members to turn to first, besides those already known.
+    /// Members to turn to first. Checked, and not used yet: a node knows the members since it joined.
     pub join: Vec<String>,
 }
 

@@ -46,7 +46,7 @@ listen = [{api}]
 # interfaces = [\"^eth[0-9]+$\"]           # default: every Ethernet interface that is up and has a subnet
 
 [lease]
-# profile = \"lan\"                        # fast | lan | safe; the same on all nodes
+# profile = \"lan\"                        # fast | lan | safe; best the same on all nodes
 
 [datapath]
 # attach = \"auto\"                        # auto | tc
