@@ -27,6 +27,7 @@ pub mod pool;
 pub mod range_set;
 pub mod rejection;
 pub mod state;
+pub mod steward;
 pub mod time;
 pub mod token;
 pub mod vip;

@@ -6,7 +6,7 @@ use crate::codec::{DecodeError, Reader, Wire, Writer};
 
 /// Wall-clock time of a log entry in milliseconds since 1970, stamped by the proposer. Shown to people and
 /// compared with token expiries; **never** decides who may announce.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
 impl fmt::Display for Millis {
@@ -26,7 +26,7 @@ impl Wire for Millis {
 
 /// A local instant in nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`, the clock the eBPF side
 /// reads too). Never leaves the machine except to be echoed back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(pub u64);
 
 impl Instant {
@@ -44,7 +44,7 @@ impl Instant {
 }
 
 /// A length of local time in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub u64);
 
 impl Span {

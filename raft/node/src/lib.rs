@@ -39,7 +39,7 @@ pub use join::{Join, JoinError, join};
 pub use machine::SharedState;
 pub use node::{
     OpenError, ProposeError, RaftNode, ReadError, Settings, SettingsError, Status,
-    TokenRequestError, TransferError, VoteMark,
+    TokenRequestError, TransferError,
 };
 pub use store::StoreError;
 pub use token::{Token, TokenError};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use regex::Regex;
 use serde::Deserialize;
-use vipd_core::lease::{Profile, Timing};
+use vipd_core::lease::{OnQuorumLoss, Profile, Timing};
 use vipd_core::name::Name;
 use vipd_core::node::Role;
 use vipd_core::time::Span;
@@ -112,6 +112,8 @@ pub struct LeaseSection {
     pub beat_ms: Option<u64>,
     /// How long support lasts, ms; with `beat_ms`.
     pub lease_ms: Option<u64>,
+    /// `stop` or `freeze`: what a holder does when no majority supports it.
+    pub on_quorum_loss: String,
 }
 
 impl Default for LeaseSection {
@@ -120,6 +122,7 @@ impl Default for LeaseSection {
             profile: Profile::default().to_string(),
             beat_ms: None,
             lease_ms: None,
+            on_quorum_loss: "stop".into(),
         }
     }
 }
@@ -209,6 +212,8 @@ pub struct Checked {
     pub interfaces: Vec<Regex>,
     /// The lengths of the lease protocol.
     pub timing: Timing,
+    /// What a holder does when no majority supports it.
+    pub on_quorum_loss: OnQuorumLoss,
     /// Attach to the older clsact hook even where tcx is there.
     pub force_tc: bool,
     /// Where maps and links are pinned.
@@ -282,6 +287,7 @@ impl Config {
             interfaces: interfaces
                 .map_err(|error| ("announce.interfaces", one_line(&error.to_string())))?,
             timing: self.lease.timing()?,
+            on_quorum_loss: self.lease.on_quorum_loss()?,
             force_tc: match self.datapath.attach.as_str() {
                 "auto" => false,
                 "tc" => true,
@@ -317,6 +323,17 @@ impl Config {
 }
 
 impl LeaseSection {
+    fn on_quorum_loss(&self) -> Result<OnQuorumLoss, (&'static str, String)> {
+        match self.on_quorum_loss.as_str() {
+            "stop" => Ok(OnQuorumLoss::Stop),
+            "freeze" => Ok(OnQuorumLoss::Freeze),
+            other => Err((
+                "lease.on_quorum_loss",
+                format!("{other:?} is not one of stop, freeze"),
+            )),
+        }
+    }
+
     fn timing(&self) -> Result<Timing, (&'static str, String)> {
         match (self.beat_ms, self.lease_ms) {
             (None, None) => {

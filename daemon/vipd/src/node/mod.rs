@@ -8,7 +8,6 @@
 
 mod control;
 mod driver;
-mod election;
 mod gate;
 mod shared;
 mod signals;
@@ -187,6 +186,7 @@ fn start_beats<D: Datapath>(
         me: raft.id(),
         listen,
         timing: config.timing,
+        on_quorum_loss: config.on_quorum_loss,
         secret: raft.beat_secret(),
     };
     Ok(beat::start(

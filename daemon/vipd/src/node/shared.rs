@@ -1,5 +1,6 @@
 //! What the loop knows and the API shows.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vipd_datapath::Observed;
@@ -12,6 +13,7 @@ pub(super) struct Shared {
     observed: Mutex<Observed>,
     heard: Mutex<Heard>,
     fault: Mutex<Option<String>>,
+    frozen: AtomicBool,
 }
 
 /// A poisoned lock holds whole values all the same: every write replaces one.
@@ -38,5 +40,14 @@ impl Shared {
 
     pub(super) fn set_fault(&self, fault: Option<String>) {
         *lock(&self.fault) = fault;
+    }
+
+    /// Whether this node announces without a majority, as its configuration asks.
+    pub(super) fn frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
     }
 }

@@ -79,6 +79,11 @@ impl Holder {
         self.voters.voters().into_iter()
     }
 
+    /// Whether `have` holds of a majority of a voter set: enough to have taken the lease away by that set.
+    pub(super) fn majority(&self, have: impl Fn(NodeId) -> bool) -> bool {
+        !self.voters.sets.is_empty() && self.voters.majority(have)
+    }
+
     /// The number of the next beat, sent at `now`.
     pub fn beat(&mut self, now: Instant) -> u64 {
         let seq = self.next_seq;

@@ -22,14 +22,18 @@
 
 mod beat;
 mod holder;
+mod pulse;
 mod takeover;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod view;
 mod voter;
 
 pub use beat::{Ack, Beat, Datagram, Verdict};
 pub use holder::Holder;
+pub use pulse::Pulse;
 pub use takeover::Takeover;
 pub use timing::{InvalidTiming, Profile, Timing};
+pub use view::{Effect, Event, OnQuorumLoss, View};
 pub use voter::Voter;

@@ -156,6 +156,15 @@ impl Voter {
         fenced
     }
 
+    /// This voter's clock has jumped: promises run from now on, as long as they may have been given for.
+    pub(super) fn clock_jumped(&mut self, now: Instant) {
+        self.ticked = now;
+        self.not_before = now.after(self.timing.boot_wait());
+        for sender in self.senders.values_mut() {
+            sender.since = now;
+        }
+    }
+
     /// The fence is on disk.
     pub fn fenced(&mut self, node: NodeId, epoch: Epoch) {
         if let Some(fence) = self.fences.get_mut(&node) {

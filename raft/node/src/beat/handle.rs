@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use vipd_core::id::{Epoch, NodeId};
-use vipd_core::lease::Timing;
+use vipd_core::lease::{OnQuorumLoss, Timing};
 
 use super::link::Link;
 use super::thread::Beating;
@@ -25,6 +25,8 @@ pub struct BeatSettings {
     pub listen: SocketAddr,
     /// The lengths of the protocol.
     pub timing: Timing,
+    /// Whether to go on announcing without a majority.
+    pub on_quorum_loss: OnQuorumLoss,
     /// The secret half of this node's beat key.
     pub secret: [u8; 32],
 }

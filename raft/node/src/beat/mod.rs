@@ -21,12 +21,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use vipd_core::id::{Epoch, NodeId};
-use vipd_core::node::VoterSets;
+use vipd_core::id::NodeId;
 
 pub use clock::now;
 pub use handle::{BeatError, BeatSettings, Beats, OnDisk, start};
 pub use stats::BeatStats;
+pub use vipd_core::lease::Event;
 
 /// Where the node's deadline is written: the kernel, in the daemon.
 pub trait Gate: Send {
@@ -34,21 +34,13 @@ pub trait Gate: Send {
     fn set_deadline(&mut self, boottime_ns: u64);
 }
 
-/// What the thread needs to know of the cluster.
+/// What the thread needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// This node's running lease. `None` while it has none, or has not yet caught up with its own log.
-    pub epoch: Option<Epoch>,
-    /// The membership entry that names them, told back in [`BeatStats::membership`] once support counts by it.
-    pub membership: u64,
-    /// The voters by which support counts.
-    pub voters: Option<VoterSets>,
-    /// Whether this node votes.
-    pub votes: bool,
-    /// The members.
+    /// Of the cluster; its membership is told back in [`BeatStats::membership`] once support counts by it.
+    pub cluster: vipd_core::lease::View,
+    /// Of its members.
     pub peers: BTreeMap<NodeId, Peer>,
-    /// The leases that are running by the log.
-    pub leases: Vec<(NodeId, Epoch)>,
 }
 
 /// A member, as the thread sees it.
@@ -69,34 +61,3 @@ impl PartialEq for Peer {
 }
 
 impl Eq for Peer {}
-
-/// What the thread has found out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// This voter has stopped supporting a lease; its fence is on the way to the disk.
-    Fencing {
-        /// Whose.
-        node: NodeId,
-        /// Which.
-        epoch: Epoch,
-    },
-    /// A voter (perhaps this one) certifies that a lease is over. Told once for each voter.
-    Certified {
-        /// By whom.
-        voter: NodeId,
-        /// Whose lease.
-        node: NodeId,
-        /// Which.
-        epoch: Epoch,
-    },
-    /// A voter has fenced this node's own lease: it needs a new one.
-    OwnLeaseFenced {
-        /// Which.
-        epoch: Epoch,
-    },
-    /// This node gained the right to announce (`true`), or lost it.
-    Support {
-        /// Which of the two.
-        held: bool,
-    },
-}

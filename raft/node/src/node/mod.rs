@@ -24,6 +24,6 @@ pub use propose::ProposeError;
 pub use read::ReadError;
 pub(crate) use service::NodeService;
 pub use settings::{Settings, SettingsError};
-pub use status::{Status, VoteMark};
+pub use status::Status;
 pub use tokens::TokenRequestError;
 pub use transfer::TransferError;

@@ -5,6 +5,7 @@ use std::io;
 
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use vipd_core::id::NodeId;
+use vipd_core::steward::VoteMark;
 
 use super::handle::{RaftNode, Voter};
 
@@ -33,14 +34,6 @@ pub struct Status {
     /// Whether a majority can be assumed: on the leader, that one answered within two election time-outs; elsewhere, that
     /// the leader was heard in that time.
     pub quorum_ok: bool,
-}
-
-/// A node's vote at some moment, to be compared with a later one: it changes with every election that the node hears of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VoteMark {
-    term: u64,
-    candidate: u64,
-    won: bool,
 }
 
 impl RaftNode {

@@ -1,0 +1,80 @@
+//! What a node answers for and beats for, computed from the cluster's state and nothing else.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use core::net::IpAddr;
+
+use crate::id::{Epoch, NodeId};
+use crate::lease::View;
+use crate::node::Lease;
+use crate::state::State;
+
+/// What a node does about one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stance {
+    /// The interface that would carry it.
+    pub interface: String,
+    /// Whether the node answers for it, as long as its lease holds.
+    pub open: bool,
+    /// The fencing token.
+    pub epoch: Epoch,
+}
+
+/// Of every address of the cluster that the node could announce.
+pub type Gates = BTreeMap<IpAddr, Stance>;
+
+/// What the beats need to know. Before this node has caught up it may not announce: it might be counting support by
+/// voters that are no longer the voters, or hold what it has given away.
+pub(super) fn view(state: &State, me: NodeId, caught_up: bool) -> View {
+    let nodes = state.nodes().values();
+    let running = nodes.filter(|node| node.lease == Lease::Up);
+    let voters = state.voters();
+    View {
+        epoch: state
+            .node(me)
+            .filter(|node| caught_up && node.lease == Lease::Up)
+            .map(|node| node.epoch),
+        votes: voters.is_some_and(|(_, voters)| voters.voters().contains(&me)),
+        membership: voters.map_or(0, |(index, _)| index),
+        voters: voters.map(|(_, voters)| voters.clone()),
+        leases: running.map(|node| (node.id, node.epoch)).collect(),
+    }
+}
+
+/// A stance on every address of the cluster that this node could announce, so that nothing here, not even a connection
+/// left over from when it was the holder, speaks as an address of another. Open only while this node holds it, is not
+/// asked to give it back, and is `supported`: a node that has just regained support so announces again.
+pub(super) fn gates(state: &State, me: NodeId, supported: bool) -> Gates {
+    let Some(node) = state.node(me) else {
+        return Gates::new();
+    };
+    let may = supported && node.lease == Lease::Up;
+    let allocations = state.allocations().iter();
+    // Never the host's own address, which it had first: its peers would lose it.
+    let others = allocations.filter(|(address, _)| !node.owns(**address));
+    let stances = others.filter_map(|(address, allocation)| {
+        let interface = node.interface_for(*address, allocation.interface.as_deref())?;
+        let mine = allocation.holder == Some(me) && allocation.vacating.is_none();
+        let stance = Stance {
+            interface: interface.to_owned(),
+            open: may && mine,
+            epoch: allocation.epoch,
+        };
+        Some((*address, stance))
+    });
+    stances.collect()
+}
+
+/// Whether this node still holds `address` under `epoch`.
+pub(super) fn held_under(state: &State, me: NodeId, address: IpAddr, epoch: Epoch) -> bool {
+    let allocation = state.allocations().get(&address);
+    allocation.is_some_and(|allocation| allocation.holder == Some(me) && allocation.epoch == epoch)
+}
+
+/// The addresses that this node is asked to give back.
+pub(super) fn vacating(state: &State, me: NodeId) -> impl Iterator<Item = (IpAddr, Epoch)> {
+    let held = state.held_by(me);
+    held.filter(|(_, allocation)| allocation.vacating.is_some())
+        .map(|(address, allocation)| (address, allocation.epoch))
+}

@@ -1,0 +1,333 @@
+//! What one node does about what the cluster knows: the rules of the daemon's loop, without the loop.
+//!
+//! ```text
+//!   state, facts ──┐                 ┌─> gates       what to answer for        first, and finished
+//!   beats' events ─┼─> look ─────────┼─> view        what to beat for          then
+//!   finished ──────┘                 └─> proposals   NodeUp, NodeReport, Released, NodeDown, NodeRetire; elect
+//! ```
+//! Nothing here is a delta: the whole is computed from the whole state, so a missed event heals with the next look.
+//!
+//! **The order matters.** The datapath is told before the beats: a new lease could otherwise gather support, and open the
+//! deadline, while addresses that were lost with the last lease are still open in the kernel.
+
+mod election;
+mod gates;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::command::Command;
+use crate::id::{Epoch, NodeId};
+use crate::lease::{Event, Takeover, Timing, View};
+use crate::name::Labels;
+use crate::node::Interface;
+use crate::state::State;
+use crate::time::{Instant, Span};
+
+use election::Candidacy;
+pub use election::VoteMark;
+pub use gates::{Gates, Stance};
+use record::Own;
+
+/// How long a stopping node waits for others to take its addresses.
+const LET_GO: Span = Span::millis(5000);
+/// The same while nobody leads, so that nobody can be told.
+const LET_GO_ALONE: Span = Span::millis(1000);
+/// After this a deadline that an earlier life of this node left in its kernel is over: the longest lease there is.
+const EARLIER_LIFE: Span = Span::millis(2000);
+/// Before a failed proposal is made again.
+const RETRY: Span = Span::millis(50);
+
+/// What a proposal is for. One of each is under way at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// To begin a lease.
+    Up,
+    /// To tell the cluster what this node can announce on and counts by.
+    Report,
+    /// To give back addresses.
+    Release,
+    /// To have all addresses taken, because this node stops.
+    Retire,
+    /// To withdraw the lease of a node that is gone.
+    Down(NodeId, Epoch),
+}
+
+/// What came of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// It was applied: carried out, or rejected.
+    Applied {
+        /// Which of the two.
+        done: bool,
+    },
+    /// Nobody knows; it is made again.
+    Nothing,
+}
+
+/// What the node is, for the cluster's record.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The version of vipd.
+    pub version: String,
+    /// Its labels by its own configuration.
+    pub labels: Labels,
+}
+
+/// What the node sees around it at the time of a look.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The local clock.
+    pub now: Instant,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// This node's vote.
+    pub vote: VoteMark,
+    /// The membership entry that its beats count by and its kernel's deadline was reckoned by
+    /// ([`crate::lease::Pulse::membership`]).
+    pub counted: u64,
+    /// What it can announce on.
+    pub interfaces: &'a [Interface],
+}
+
+/// What to do, in this order; each is finished before the next begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Tell the datapath; `None` while it knows already, or must be left as an earlier life of this node left it.
+    pub gates: Option<Gates>,
+    /// Tell the beats.
+    pub view: View,
+    /// Propose these, beside everything else, and report with [`Steward::finished`].
+    pub proposals: Vec<(Purpose, Command)>,
+    /// Stand for election.
+    pub elect: bool,
+}
+
+/// One node's rules.
+#[derive(Clone, Debug)]
+pub struct Steward {
+    me: NodeId,
+    timing: Timing,
+    about: About,
+    began: Instant,
+    takeover: Takeover,
+    candidacy: Option<Candidacy>,
+    /// What the datapath last was told, once it was told anything.
+    told: Option<Gates>,
+    supported: bool,
+    /// This node's own lease is fenced by some voter: renew it.
+    fenced: Option<Epoch>,
+    caught_up: bool,
+    /// Addresses that this node has said, or is saying, to have given back, with their tokens: never opened
+    /// again under the same.
+    given_back: BTreeMap<IpAddr, Epoch>,
+    under_way: BTreeSet<Purpose>,
+    /// When what has failed may be tried again.
+    again: BTreeMap<Purpose, Instant>,
+    /// When it must be gone, once it was asked to stop.
+    stop_by: Option<Instant>,
+    retired: bool,
+}
+
+impl Steward {
+    /// The rules of node `me`, which starts at `now`.
+    #[must_use]
+    pub fn new(me: NodeId, timing: Timing, about: About, now: Instant) -> Self {
+        Self {
+            me,
+            timing,
+            about,
+            began: now,
+            takeover: Takeover::default(),
+            candidacy: None,
+            told: None,
+            supported: false,
+            fenced: None,
+            caught_up: false,
+            given_back: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            again: BTreeMap::new(),
+            stop_by: None,
+            retired: false,
+        }
+    }
+
+    /// This node now knows everything that was committed before it started. Until then it may not announce: its own log,
+    /// or the voter that an agent follows, may lack the entry that took an address away from it.
+    pub fn caught_up(&mut self) {
+        self.caught_up = true;
+    }
+
+    /// Takes what the beats have found out. The fence of [`Event::Fencing`] is for the caller to write.
+    pub fn on_event(&mut self, facts: &Facts<'_>, state: &State, event: Event) {
+        match event {
+            Event::Support { held } => self.supported = held,
+            Event::OwnLeaseFenced { epoch } => self.fenced = Some(epoch),
+            Event::Certified { voter, node, epoch } => {
+                self.takeover.on_certificate(voter, node, epoch);
+            }
+            Event::Fencing { node, epoch: _ } => {
+                if let Some(candidacy) = Candidacy::of(self.me, node, self.timing, facts, state) {
+                    self.candidacy = Some(candidacy);
+                }
+            }
+            Event::Frozen { .. } | Event::OtherLease { .. } => {}
+        }
+    }
+
+    /// A proposal has come to an end.
+    pub fn finished(&mut self, now: Instant, purpose: Purpose, came: Came) {
+        self.under_way.remove(&purpose);
+        match came {
+            Came::Applied { done } => self.retired |= done && purpose == Purpose::Retire,
+            Came::Nothing => {
+                self.again.insert(purpose, now.after(RETRY));
+            }
+        }
+    }
+
+    /// The node is asked to stop: it gives its addresses to others first.
+    pub fn stop(&mut self, now: Instant) {
+        self.stop_by.get_or_insert(now.after(LET_GO));
+    }
+
+    /// Whether it was asked to stop.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.stop_by.is_some()
+    }
+
+    /// Whether it may end now: it was asked to stop, and has nothing left to give, or has waited long enough.
+    #[must_use]
+    pub fn may_go(&self, facts: &Facts<'_>) -> bool {
+        let spared = match facts.leader {
+            Some(_) => Span(0),
+            None => Span(LET_GO.0 - LET_GO_ALONE.0),
+        };
+        self.stop_by.is_some_and(|by| facts.now.after(spared) >= by)
+    }
+
+    /// When to look again if nothing happens before.
+    #[must_use]
+    pub fn next_look(&self) -> Option<Instant> {
+        let again = self.again.values().copied();
+        again.chain(self.candidacy.map(|it| it.next)).min()
+    }
+
+    /// Looks at everything, and says what is to be done now.
+    pub fn look(&mut self, facts: &Facts<'_>, state: &State) -> Decision {
+        self.again.retain(|_, at| *at > facts.now);
+        self.takeover.forget_settled(state);
+        self.given_back
+            .retain(|address, epoch| gates::held_under(state, self.me, *address, *epoch));
+        let mut decision = Decision {
+            gates: self.gates_to_tell(facts, state),
+            view: gates::view(state, self.me, self.caught_up),
+            ..Decision::default()
+        };
+        if facts.leader == Some(self.me) {
+            self.withdraw_the_lost(state, &mut decision.proposals);
+        }
+        if self.caught_up {
+            self.keep_own_record(facts, state, &mut decision.proposals);
+        }
+        if let Some(candidacy) = &mut self.candidacy {
+            match candidacy.step(facts) {
+                election::Step::Over => self.candidacy = None,
+                election::Step::Wait => {}
+                election::Step::Stand => decision.elect = true,
+            }
+        }
+        decision
+    }
+
+    fn gates_to_tell(&mut self, facts: &Facts<'_>, state: &State) -> Option<Gates> {
+        // What an earlier life of this node left open stays open until it is known to be wrong: a restart within the
+        // lease loses nothing.
+        let patient = facts.now.since(self.began) <= Span(4 * self.timing.lease.0);
+        if !self.caught_up || (!self.supported && patient) {
+            return None;
+        }
+        let mut gates = gates::gates(state, self.me, self.supported);
+        for address in self.given_back.keys() {
+            if let Some(stance) = gates.get_mut(address) {
+                stance.open = false;
+            }
+        }
+        if self.told.as_ref() == Some(&gates) {
+            return None;
+        }
+        self.told = Some(gates.clone());
+        Some(gates)
+    }
+
+    fn withdraw_the_lost(&mut self, state: &State, proposals: &mut Vec<(Purpose, Command)>) {
+        let membership = state.voters().map_or(0, |(index, _)| index);
+        for (node, epoch) in self.takeover.due(state) {
+            let command = Command::NodeDown {
+                node,
+                epoch,
+                membership,
+            };
+            self.propose(Purpose::Down(node, epoch), command, proposals);
+        }
+    }
+
+    fn keep_own_record(
+        &mut self,
+        facts: &Facts<'_>,
+        state: &State,
+        proposals: &mut Vec<(Purpose, Command)>,
+    ) {
+        let young = facts.now.since(self.began) < EARLIER_LIFE;
+        let Some(own) = Own::of(state, self.me, facts, young) else {
+            return;
+        };
+        if self.stop_by.is_some() {
+            if own.has_nothing_to_give(state, self.retired) {
+                self.stop_by = Some(facts.now);
+            } else if !self.retired {
+                self.propose(Purpose::Retire, own.retire(), proposals);
+            }
+        } else if own.needs_a_lease(self.fenced) {
+            let command = own.up(&self.about, facts);
+            self.propose(Purpose::Up, command, proposals);
+        } else if own.outdated {
+            self.propose(Purpose::Report, own.report(facts), proposals);
+        }
+        self.give_back(state, proposals);
+    }
+
+    /// Only what the datapath has been told to shut may be given back.
+    fn give_back(&mut self, state: &State, proposals: &mut Vec<(Purpose, Command)>) {
+        let Some(told) = &self.told else { return };
+        let shut = |address: &IpAddr| told.get(address).is_none_or(|stance| !stance.open);
+        let asked = gates::vacating(state, self.me);
+        let addresses: Vec<_> = asked.filter(|(address, _)| shut(address)).collect();
+        if addresses.is_empty() {
+            return;
+        }
+        self.given_back.extend(addresses.iter().copied());
+        let command = Command::Released {
+            node: self.me,
+            addresses,
+        };
+        self.propose(Purpose::Release, command, proposals);
+    }
+
+    fn propose(
+        &mut self,
+        purpose: Purpose,
+        command: Command,
+        proposals: &mut Vec<(Purpose, Command)>,
+    ) {
+        if !self.again.contains_key(&purpose) && self.under_way.insert(purpose) {
+            proposals.push((purpose, command));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the cluster has on record of this node, and what it should be told.
+
+use super::{About, Facts};
+use crate::command::Command;
+use crate::id::{Epoch, NodeId};
+use crate::node::Lease;
+use crate::state::State;
+
+/// This node, as the cluster knows it.
+pub(super) struct Own {
+    node: NodeId,
+    lease: Lease,
+    epoch: Epoch,
+    /// An earlier life of it was shutting down, and its lease has outlived that.
+    retiring: bool,
+    /// Its interfaces or its membership have changed since it reported.
+    pub(super) outdated: bool,
+    /// The membership entry that it may be told to count by.
+    membership: u64,
+    holds: bool,
+}
+
+impl Own {
+    /// In a node's first seconds (`young`) its kernel may still hold a deadline that voters granted to an earlier life,
+    /// reckoned by an older membership: then it does not tell that it counts by a newer one.
+    pub(super) fn of(state: &State, me: NodeId, facts: &Facts<'_>, young: bool) -> Option<Self> {
+        let node = state.node(me)?;
+        let counted = if young { 0 } else { facts.counted };
+        let membership = node.membership.max(counted);
+        Some(Self {
+            node: me,
+            lease: node.lease,
+            epoch: node.epoch,
+            retiring: node.retiring,
+            outdated: node.interfaces != facts.interfaces || node.membership < membership,
+            membership,
+            holds: state.held_by(me).next().is_some(),
+        })
+    }
+
+    /// Also when it holds what nobody else can take, though the cluster knows that it retires.
+    pub(super) fn has_nothing_to_give(&self, state: &State, retired: bool) -> bool {
+        let takers = |(address, _)| state.runner_up(address).is_some();
+        self.lease != Lease::Up || !self.holds || (retired && !state.held_by(self.node).any(takers))
+    }
+
+    pub(super) fn needs_a_lease(&self, fenced: Option<Epoch>) -> bool {
+        self.lease != Lease::Up || self.retiring || fenced == Some(self.epoch)
+    }
+
+    pub(super) fn retire(&self) -> Command {
+        Command::NodeRetire {
+            node: self.node,
+            epoch: self.epoch,
+        }
+    }
+
+    pub(super) fn up(&self, about: &About, facts: &Facts<'_>) -> Command {
+        Command::NodeUp {
+            node: self.node,
+            version: about.version.clone(),
+            interfaces: facts.interfaces.to_vec(),
+            labels: about.labels.clone(),
+        }
+    }
+
+    pub(super) fn report(&self, facts: &Facts<'_>) -> Command {
+        Command::NodeReport {
+            node: self.node,
+            interfaces: facts.interfaces.to_vec(),
+            membership: self.membership,
+        }
+    }
+}

@@ -1,0 +1,361 @@
+use alloc::vec;
+use core::net::SocketAddr;
+
+use crate::block::Block;
+use crate::command::{Command, Expect, Proposal};
+use crate::lease::Profile;
+use crate::name::{Labels, Name};
+use crate::pool::PoolSpec;
+use crate::time::Millis;
+use crate::token::TokenHash;
+use crate::vip::VipSpec;
+
+use super::gates::{gates, vacating, view};
+use super::*;
+use crate::node::{Interface, Prefix};
+
+const TOKEN: TokenHash = [3; 32];
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn apply(state: &mut State, command: Command) {
+    let at = Millis(1);
+    state
+        .apply(state.applied() + 1, &Proposal { at, command })
+        .unwrap();
+}
+
+/// Two nodes on 10.0.0.0/24 and one VIP, 10.0.0.50; and who holds it, and who does not.
+fn two_nodes() -> (State, NodeId, NodeId) {
+    let mut state = State::default();
+    let peer = |i: u8| SocketAddr::from(([192, 0, 2, i], 7400));
+    apply(
+        &mut state,
+        Command::Bootstrap {
+            cluster: [1; 16],
+            name: name("n1"),
+            peer: peer(1),
+            beat_key: [1; 32],
+        },
+    );
+    let role = crate::node::Role::Voter;
+    apply(
+        &mut state,
+        Command::PutJoinToken {
+            token: TOKEN,
+            role,
+            expires: Millis(9),
+            uses: 1,
+        },
+    );
+    apply(
+        &mut state,
+        Command::Join {
+            token: TOKEN,
+            name: name("n2"),
+            peer: peer(2),
+            beat_key: [2; 32],
+        },
+    );
+    let ids: Vec<NodeId> = state.nodes().keys().copied().collect();
+    for node in &ids {
+        let prefixes = vec![Prefix {
+            address: "10.0.0.1".parse().unwrap(),
+            len: 24,
+        }];
+        let interfaces = vec![Interface {
+            name: "eth0".into(),
+            up: true,
+            prefixes,
+        }];
+        apply(
+            &mut state,
+            Command::NodeUp {
+                node: *node,
+                version: String::new(),
+                interfaces,
+                labels: Labels::new(),
+            },
+        );
+    }
+    let spec = PoolSpec {
+        blocks: vec![Block::parse("10.0.0.50").unwrap()],
+        ..PoolSpec::default()
+    };
+    apply(
+        &mut state,
+        Command::PutPool {
+            name: name("p"),
+            labels: Labels::new(),
+            spec,
+            expect: Expect::Any,
+        },
+    );
+    let spec = VipSpec::default();
+    apply(
+        &mut state,
+        Command::PutVip {
+            name: name("v"),
+            labels: Labels::new(),
+            spec,
+            expect: Expect::Any,
+        },
+    );
+    let holder = state.allocations().values().next().unwrap().holder.unwrap();
+    let other = *ids.iter().find(|id| **id != holder).unwrap();
+    (state, holder, other)
+}
+
+fn open(state: &State, me: NodeId, supported: bool) -> bool {
+    gates(state, me, supported)[&"10.0.0.50".parse::<IpAddr>().unwrap()].open
+}
+
+#[test]
+fn an_address_is_open_on_its_holder_alone_and_only_while_that_is_supported() {
+    let (state, holder, other) = two_nodes();
+    assert!(open(&state, holder, true));
+    assert!(!open(&state, holder, false));
+    assert!(
+        !open(&state, other, true),
+        "an entry, so that nothing there speaks as it"
+    );
+}
+
+#[test]
+fn a_drained_holder_shuts_the_address_and_is_told_to_give_it_back() {
+    let (mut state, holder, _) = two_nodes();
+    let node = state.node(holder).unwrap().name.clone();
+    assert_eq!(vacating(&state, holder).count(), 0);
+    apply(
+        &mut state,
+        Command::SetDrained {
+            node,
+            drained: true,
+        },
+    );
+    assert!(!open(&state, holder, true));
+    assert_eq!(vacating(&state, holder).count(), 1);
+}
+
+#[test]
+fn a_node_that_has_not_caught_up_with_its_log_beats_without_a_lease() {
+    let (state, holder, _) = two_nodes();
+    assert_eq!(view(&state, holder, false).epoch, None);
+    assert!(view(&state, holder, true).epoch.is_some());
+}
+
+const LAN: Timing = Profile::Lan.timing();
+
+fn steward(me: NodeId) -> Steward {
+    let about = About {
+        version: String::new(),
+        labels: Labels::new(),
+    };
+    Steward::new(me, LAN, about, Instant(0))
+}
+
+/// What a node sees whose record in `state` is up to date, at `ms`, while `leader` leads.
+struct Scene<'a> {
+    state: &'a State,
+    interfaces: Vec<Interface>,
+}
+
+impl<'a> Scene<'a> {
+    fn of(state: &'a State, me: NodeId) -> Self {
+        Self {
+            state,
+            interfaces: state.node(me).unwrap().interfaces.clone(),
+        }
+    }
+
+    fn facts(&self, ms: u64, leader: Option<NodeId>) -> Facts<'_> {
+        Facts {
+            now: Instant(0).after(Span::millis(ms)),
+            leader,
+            vote: VoteMark::default(),
+            counted: 0,
+            interfaces: &self.interfaces,
+        }
+    }
+
+    fn look(&self, steward: &mut Steward, ms: u64, leader: Option<NodeId>) -> Decision {
+        steward.look(&self.facts(ms, leader), self.state)
+    }
+
+    fn tell(&self, steward: &mut Steward, ms: u64, leader: Option<NodeId>, event: Event) {
+        steward.on_event(&self.facts(ms, leader), self.state, event);
+    }
+}
+
+fn purposes(decision: &Decision) -> Vec<Purpose> {
+    decision
+        .proposals
+        .iter()
+        .map(|(purpose, _)| *purpose)
+        .collect()
+}
+
+#[test]
+fn a_node_that_starts_leaves_the_datapath_alone_until_it_has_caught_up_and_is_supported_or_has_waited()
+ {
+    let (state, holder, _) = two_nodes();
+    let scene = Scene::of(&state, holder);
+    let mut it = steward(holder);
+    scene.tell(&mut it, 1, None, Event::Support { held: true });
+    assert_eq!(scene.look(&mut it, 1, None).gates, None, "not caught up");
+    it.caught_up();
+    let gates = scene.look(&mut it, 2, None).gates.unwrap();
+    assert!(gates.values().all(|stance| stance.open));
+    assert_eq!(scene.look(&mut it, 3, None).gates, None, "told once");
+
+    let mut it = steward(holder);
+    it.caught_up();
+    assert_eq!(
+        scene.look(&mut it, 600, None).gates,
+        None,
+        "support may come"
+    );
+    let gates = scene.look(&mut it, 601, None).gates.unwrap();
+    assert!(gates.values().all(|stance| !stance.open));
+}
+
+#[test]
+fn an_address_is_given_back_only_once_it_is_shut_and_never_opened_again_under_the_same_token() {
+    let (mut state, holder, _) = two_nodes();
+    let mut it = steward(holder);
+    it.caught_up();
+    let scene = Scene::of(&state, holder);
+    scene.tell(&mut it, 1, None, Event::Support { held: true });
+    scene.look(&mut it, 1, None);
+
+    let node = state.node(holder).unwrap().name.clone();
+    let drain = |drained| Command::SetDrained {
+        node: node.clone(),
+        drained,
+    };
+    apply(&mut state, drain(true));
+    let decision = Scene::of(&state, holder).look(&mut it, 2, None);
+    assert!(
+        decision
+            .gates
+            .as_ref()
+            .unwrap()
+            .values()
+            .all(|stance| !stance.open)
+    );
+    assert_eq!(
+        purposes(&decision),
+        [Purpose::Release],
+        "after the gates, in this order"
+    );
+
+    // The operator changes his mind, but the release is on its way.
+    apply(&mut state, drain(false));
+    let decision = Scene::of(&state, holder).look(&mut it, 3, None);
+    assert_eq!(decision.gates, None, "still shut");
+
+    let (address, allocation) = state.allocations().iter().next().unwrap();
+    let release = Command::Released {
+        node: holder,
+        addresses: vec![(*address, allocation.epoch)],
+    };
+    apply(&mut state, release);
+    it.finished(Instant(4), Purpose::Release, Came::Applied { done: true });
+    assert_eq!(state.held_by(holder).count(), 0);
+    let decision = Scene::of(&state, holder).look(&mut it, 5, None);
+    assert!(decision.gates.unwrap().values().all(|stance| !stance.open));
+}
+
+#[test]
+fn what_came_to_nothing_is_proposed_again_after_a_pause_and_only_one_of_a_kind_at_a_time() {
+    let (state, holder, _) = two_nodes();
+    let scene = Scene::of(&state, holder);
+    let mut it = steward(holder);
+    it.caught_up();
+    it.stop(Instant(0));
+    assert_eq!(purposes(&scene.look(&mut it, 0, None)), [Purpose::Retire]);
+    assert_eq!(purposes(&scene.look(&mut it, 1, None)), [], "under way");
+    it.finished(scene.facts(2, None).now, Purpose::Retire, Came::Nothing);
+    assert_eq!(purposes(&scene.look(&mut it, 3, None)), []);
+    assert_eq!(it.next_look(), Some(scene.facts(52, None).now));
+    assert_eq!(purposes(&scene.look(&mut it, 52, None)), [Purpose::Retire]);
+}
+
+#[test]
+fn only_the_leader_withdraws_a_lease_that_a_majority_certifies_to_be_over() {
+    let (mut state, lost, me) = two_nodes();
+    state.apply_membership(state.applied() + 1, &[[NodeId(70), me, lost].into()]);
+    let epoch = state.node(lost).unwrap().epoch;
+    let scene = Scene::of(&state, me);
+    let mut it = steward(me);
+    let certified = |voter| Event::Certified {
+        voter,
+        node: lost,
+        epoch,
+    };
+    scene.tell(&mut it, 1, Some(me), certified(me));
+    assert_eq!(
+        purposes(&scene.look(&mut it, 1, Some(me))),
+        [],
+        "one of three"
+    );
+    scene.tell(&mut it, 2, Some(me), certified(NodeId(70)));
+    assert_eq!(
+        purposes(&scene.look(&mut it, 2, Some(lost))),
+        [],
+        "another leads"
+    );
+    let expected = [Purpose::Down(lost, epoch)];
+    assert_eq!(purposes(&scene.look(&mut it, 3, Some(me))), expected);
+}
+
+#[test]
+fn a_voter_stands_for_election_in_its_turn_when_the_leader_is_fenced_and_nobody_else_has() {
+    let (mut state, leader, me) = two_nodes();
+    state.apply_membership(state.applied() + 1, &[[leader, NodeId(0), me].into()]);
+    let scene = Scene::of(&state, me);
+    let fencing = |node| Event::Fencing {
+        node,
+        epoch: Epoch(1),
+    };
+    let mut it = steward(me);
+    scene.tell(&mut it, 100, Some(leader), fencing(me));
+    assert_eq!(it.next_look(), None, "not the leader");
+    scene.tell(&mut it, 100, Some(leader), fencing(leader));
+    assert!(
+        !scene.look(&mut it, 109, Some(leader)).elect,
+        "another voter's turn"
+    );
+    assert!(scene.look(&mut it, 110, Some(leader)).elect);
+    assert!(!scene.look(&mut it, 111, Some(leader)).elect);
+    assert!(
+        scene.look(&mut it, 130, Some(leader)).elect,
+        "refused: again"
+    );
+    let mut facts = scene.facts(150, Some(leader));
+    facts.vote.term = 9;
+    assert!(!it.look(&facts, &state).elect, "somebody else stands");
+    assert_eq!(it.next_look(), None);
+}
+
+#[test]
+fn a_stopping_node_may_go_when_it_holds_nothing_or_has_waited_and_sooner_when_nobody_leads() {
+    let (state, holder, other) = two_nodes();
+    let mut it = steward(other);
+    it.caught_up();
+    let scene = Scene::of(&state, other);
+    it.stop(Instant(0));
+    scene.look(&mut it, 1, Some(holder));
+    assert!(it.may_go(&scene.facts(1, Some(holder))), "it holds nothing");
+
+    let mut it = steward(holder);
+    it.caught_up();
+    let scene = Scene::of(&state, holder);
+    it.stop(Instant(0));
+    scene.look(&mut it, 1, Some(other));
+    assert!(!it.may_go(&scene.facts(1_500, Some(other))));
+    assert!(it.may_go(&scene.facts(1_500, None)), "nobody to tell");
+    assert!(it.may_go(&scene.facts(5_000, Some(other))));
+}
