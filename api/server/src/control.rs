@@ -88,6 +88,8 @@ pub struct LocalStatus {
     pub last_seen: BTreeMap<NodeId, Duration>,
     /// The worst lateness of its beat thread lately.
     pub beat_lateness: Option<Duration>,
+    /// Whether it announces without a majority, as its configuration asks.
+    pub frozen: bool,
     /// What is wrong with its datapath, if anything.
     pub datapath_fault: Option<String>,
 }

@@ -237,6 +237,7 @@ impl Control for Memory {
                 .collect(),
             last_seen: others.map(|id| (*id, Duration::from_millis(12))).collect(),
             beat_lateness: Some(Duration::from_micros(80)),
+            frozen: false,
             datapath_fault: None,
         }
     }

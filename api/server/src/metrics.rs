@@ -118,6 +118,12 @@ fn of_node(registry: &mut Registry, local: &LocalStatus) {
     );
     one(
         registry,
+        "frozen",
+        "Whether the node answers without a majority (lease.on_quorum_loss = freeze)",
+        u64::from(local.frozen),
+    );
+    one(
+        registry,
         "datapath_ok",
         "Whether the datapath works",
         u64::from(local.datapath_fault.is_none()),

@@ -55,7 +55,11 @@ fn conditions(local: &LocalStatus, sets: Option<&VoterSets>) -> Vec<wire::Condit
         since: None,
     };
     let mut conditions = Vec::new();
-    if !local.quorum_ok {
+    if local.frozen {
+        let message = "this node answers without a majority of the voters (lease.on_quorum_loss = freeze): if the \
+                       majority is alive elsewhere, two nodes answer";
+        conditions.push(complaint("quorum", "frozen", message));
+    } else if !local.quorum_ok {
         let message =
             "a majority of the voters is out of reach: holders go silent, nothing can be changed";
         conditions.push(complaint("quorum", "no_quorum", message));

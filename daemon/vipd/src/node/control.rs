@@ -91,6 +91,7 @@ impl Control for NodeControl {
             addresses: self.addresses(now),
             last_seen: last_seen.collect(),
             beat_lateness: Some(Duration::from_micros(self.beats.late_p9999_us())),
+            frozen: self.shared.frozen(),
             datapath_fault: self.shared.fault(),
         }
     }
