@@ -17,8 +17,11 @@ use crate::types::Request;
 
 /// One attempt at one leader; a repeated one is recognised by its number.
 const ATTEMPT: Duration = Duration::from_millis(1500);
-/// The pause before asking again when nobody leads yet.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The pause before asking again when nobody leads yet, or the one that leads has not yet heard a majority: at first
+/// short, because a new leader is writable within a round trip; then twice as long each time, up to the longest.
+const PAUSE: Duration = Duration::from_millis(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a command has no outcome.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +143,7 @@ impl RaftNode {
         let deadline = Instant::now() + patience.whole;
         let (mut unsure, mut last): (Option<String>, Option<String>) = (None, None);
         let mut hint = None;
+        let mut pause = PAUSE;
         let mut leader = self.core.leader.subscribe();
         while Instant::now() < deadline {
             if self.core.stop.is_cancelled() || self.core.failed.borrow().is_some() {
@@ -165,8 +169,11 @@ impl RaftNode {
                     let changed = leader.wait_for(|now| now.is_some() && *now != known);
                     tokio::select! {
                         reply = lane.call(&ask, left) => sort(target, reply, &read),
-                        // The one asked leads no more; ask the new one the same question.
-                        _ = changed => Attempt::Unsure(format!("node {target} lost the lead")),
+                        // The one asked leads no more; ask the new one the same question, at once.
+                        _ = changed => {
+                            pause = Duration::ZERO;
+                            Attempt::Unsure(format!("node {target} lost the lead"))
+                        }
                     }
                 }
             };
@@ -175,23 +182,18 @@ impl RaftNode {
                 Attempt::Elsewhere(who, why) => {
                     hint = who.filter(|who| *who != target);
                     last = Some(why);
-                    if hint.is_none() {
-                        drop(
-                            timeout_at(deadline, async {
-                                tokio::select! {
-                                    _ = leader.changed() => {}
-                                    () = sleep(PAUSE) => {}
-                                }
-                            })
-                            .await,
-                        );
+                    if hint.is_some() {
+                        // Known where to go; but two nodes that each take the other for the leader are no busy loop.
+                        pause = PAUSE;
                     }
                 }
-                Attempt::Unsure(why) => {
-                    unsure = Some(why);
-                    sleep(PAUSE).await;
-                }
+                Attempt::Unsure(why) => unsure = Some(why),
             }
+            tokio::select! {
+                () = sleep(pause.min(deadline.saturating_duration_since(Instant::now()))) => {}
+                _ = leader.changed() => {}
+            }
+            pause = (pause * 2).clamp(PAUSE, LONGEST_PAUSE);
         }
         Err(match unsure {
             Some(last) => ProposeError::Unknown {

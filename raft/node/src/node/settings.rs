@@ -14,15 +14,15 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where it listens for peers; TCP here, UDP for beats is the daemon's.
     pub listen: SocketAddr,
-    /// Between two heartbeats of the leader. 25 ms.
+    /// Between two heartbeats of the leader. 50 ms.
     pub heartbeat: Duration,
     /// A follower waits at least this long for its leader before it stands for election. 100 ms.
     pub election_min: Duration,
     /// ... and at most this long. 150 ms; equal to the lease, so that one silence ends both.
     pub election_max: Duration,
-    /// Entries between two snapshots. 5,000: about 1 MB of log.
+    /// Entries between two snapshots. 1,000: about 200 KB of log.
     pub snapshot_every: u64,
-    /// Entries kept behind the last snapshot, for followers that are a little behind. 1,000.
+    /// Entries kept behind the last snapshot, for followers that are a little behind. 200.
     pub keep_behind: u64,
     /// How long a proposal or a linearizable read may take before it is given up. 5 s.
     pub patience: Duration,
@@ -40,11 +40,11 @@ impl Settings {
         Self {
             data_dir,
             listen,
-            heartbeat: Duration::from_millis(25),
+            heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(100),
             election_max: Duration::from_millis(150),
-            snapshot_every: 5_000,
-            keep_behind: 1_000,
+            snapshot_every: 1_000,
+            keep_behind: 200,
             patience: Duration::from_secs(5),
         }
     }
@@ -65,7 +65,9 @@ impl Settings {
             election_timeout_min: millis(min),
             election_timeout_max: millis(max),
             install_snapshot_timeout: 10_000,
-            max_payload_entries: 256,
+            // A new leader searches the whole log for what each follower has, a payload or half of the rest a round
+            // trip: a short log and large payloads keep that at two.
+            max_payload_entries: 512,
             replication_lag_threshold: self.snapshot_every * 2,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             max_in_snapshot_log_to_keep: self.keep_behind,
