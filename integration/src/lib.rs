@@ -17,6 +17,7 @@
 //!   [`wire::judge`] says whether two hosts ever answered for one address.
 //! * [`probe`] is the client: one datagram each millisecond, and the gap it sees is the outage.
 //! * [`cluster`] puts real `vipd` daemons on the hosts; [`demo`] is the show made of all of it.
+//! * [`measure`] compares them with others: `cargo xtask bench`.
 //!
 //! Deliberately absent: anything that vipd itself could get wrong in the same way. The lab shares no
 //! code with the daemon: it talks to it through its command line and looks at it from the wire.
@@ -30,6 +31,7 @@ mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod lab;
+pub mod measure;
 pub mod probe;
 mod stamp;
 pub mod wire;

@@ -14,13 +14,15 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The ones that `cargo build` put next to the running test (`target/<profile>/`).
+    /// The ones that `cargo build` put next to the running test or program (`target/<profile>/`).
     pub fn built() -> Result<Self> {
-        let test = std::env::current_exe().context("cannot find the running test")?;
-        let profile = test
+        let me = std::env::current_exe().context("cannot find the running program")?;
+        // Tests lie in `deps`, programs beside the others.
+        let profile = me
             .ancestors()
-            .nth(2)
-            .context("the test runs outside a target folder")?;
+            .skip(1)
+            .find(|folder| !folder.ends_with("deps"))
+            .context("the program runs outside a target folder")?;
         let found = Self {
             vipd: profile.join("vipd"),
             vipctl: profile.join("vipctl"),

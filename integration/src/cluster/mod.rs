@@ -39,6 +39,16 @@ impl Cluster {
     ///
     /// The first `voters` servers vote, the others join as agents: they hold VIPs only.
     pub fn start(lab: Lab, binaries: Binaries, voters: usize) -> Result<Self> {
+        Self::start_with(lab, binaries, voters, |_| Ok(()))
+    }
+
+    /// The same, with `configure` called for each node after it was set up and before it runs.
+    pub fn start_with(
+        lab: Lab,
+        binaries: Binaries,
+        voters: usize,
+        configure: impl Fn(&Node<'_>) -> Result<()>,
+    ) -> Result<Self> {
         let cluster = Self {
             lab,
             binaries,
@@ -47,19 +57,20 @@ impl Cluster {
         for server in cluster.lab.servers() {
             server.serve()?;
         }
-        if let Err(e) = cluster.set_up() {
+        if let Err(e) = cluster.set_up(configure) {
             cluster.lab.print_logs();
             return Err(e.context("cannot set up the cluster"));
         }
         Ok(cluster)
     }
 
-    fn set_up(&self) -> Result<()> {
+    fn set_up(&self, configure: impl Fn(&Node<'_>) -> Result<()>) -> Result<()> {
         let mut nodes = self.nodes();
         let first = nodes
             .next()
             .context("a cluster needs at least one server")?;
         let mut printed = Some(first.init()?);
+        configure(&first)?;
         first.run()?;
         for (number, node) in (2..).zip(nodes) {
             // One joins with the command that `init` printed, the next ones with `vipctl cluster token`.
@@ -69,6 +80,7 @@ impl Cluster {
                 _ => first.join_ticket("agent")?,
             };
             node.join(&ticket)?;
+            configure(&node)?;
             node.run()?;
         }
         self.wait_until_whole()
@@ -184,15 +196,17 @@ impl Cluster {
     /// Waits until all servers are members and up, the voters among them vote, and one leads.
     pub fn wait_until_whole(&self) -> Result<()> {
         wait("all members are up, and one leads", PATIENCE, || {
-            let cluster = self
-                .any_node()?
-                .api()
-                .get("/v1/cluster?consistency=local")?;
+            let cluster = self.ask("/v1/cluster?consistency=local")?;
             let members = cluster["members"].as_array().map_or(&[][..], Vec::as_slice);
             let count = |key: &str| members.iter().filter(|m| m[key] == true).count();
             let whole = count("up") == self.lab.servers().count() && count("voting") == self.voters;
             Ok((whole && cluster["leader"].is_string()).then_some(()))
         })
+    }
+
+    /// `GET path` of the first daemon that answers.
+    pub fn ask(&self, path: &str) -> Result<serde_json::Value> {
+        self.any_node()?.api().get(path)
     }
 
     fn any_node(&self) -> Result<Node<'_>> {

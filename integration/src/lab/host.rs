@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
 
 use super::netns::{self, NetNs};
 use super::process::Process;
@@ -173,6 +174,11 @@ impl Host {
         self.process(name, |p| p.thaw())
     }
 
+    /// Sends `signal` to every process on the host: for programs of several processes.
+    pub fn signal_all(&self, signal: Signal) -> Result<()> {
+        netns::signal_all(self.netns()?.name(), signal)
+    }
+
     /// SIGTERM for the process `name`; waits up to `bound` for it to end.
     pub fn terminate(&self, name: &str, bound: Duration) -> Result<ExitStatus> {
         self.process(name, |p| p.terminate(bound))
@@ -253,7 +259,7 @@ impl Host {
         run::ip(
             ns.name(),
             &format!(
-                "link set lo up\naddr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\nlink set eth0 up\n",
+                "link set lo up\naddr add {}/16 dev eth0\naddr add {}/64 dev eth0 nodad\nlink set eth0 up\n",
                 self.v4(),
                 self.v6()
             ),
@@ -277,6 +283,17 @@ impl Host {
     /// The switch's side of the cable comes up again.
     pub fn port_up(&self) -> Result<()> {
         run::ip(self.switch.name(), &format!("link set {} up\n", self.name))
+    }
+
+    /// The files with the output of every process that it ran.
+    pub fn logs(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut logs: Vec<PathBuf> = files
+            .map(|file| file.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "log"))
+            .collect();
+        logs.sort();
+        logs
     }
 
     /// The last lines of every process's log, by process name.

@@ -14,8 +14,9 @@ use super::host::Host;
 use super::netns::NetNs;
 use super::{owner, run};
 
-/// The one IPv4 subnet of every lab; host number `k` has address `.k`, VIPs begin at `.100`.
-pub const NETWORK_V4: &str = "10.77.0.0/24";
+/// The one IPv4 subnet of every lab, with room for ten thousand VIPs; host number `k` has address `.0.k`, VIPs begin at
+/// `.0.100`.
+pub const NETWORK_V4: &str = "10.77.0.0/16";
 /// The one IPv6 subnet of every lab; host number `k` has address `::k`, VIPs begin at `::100`.
 pub const NETWORK_V6: &str = "fd77::/64";
 

@@ -99,7 +99,12 @@ pub(super) fn remove(name: &str) -> Result<()> {
 
 /// `kill -9` for every process that lives in the namespace `name`.
 pub(super) fn kill_all(name: &str) -> Result<()> {
-    use nix::sys::signal::{Signal, kill};
+    signal_all(name, nix::sys::signal::Signal::SIGKILL)
+}
+
+/// Sends `signal` to every process that lives in the namespace `name`, this one excepted.
+pub(super) fn signal_all(name: &str, signal: nix::sys::signal::Signal) -> Result<()> {
+    use nix::sys::signal::kill;
     use nix::unistd::{Pid, getpid};
 
     let listed = run::output(std::process::Command::new("ip").args(["netns", "pids", name]))?;
@@ -110,7 +115,7 @@ pub(super) fn kill_all(name: &str) -> Result<()> {
         );
         if pid != getpid() {
             // It may have ended by itself in the meantime, which is as good.
-            let _ = kill(pid, Signal::SIGKILL);
+            let _ = kill(pid, signal);
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! One numbered datagram each millisecond to one address, and every reply with the kernel's stamp.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -20,6 +21,9 @@ use crate::lab::Host;
 
 /// How often the client asks.
 const PERIOD: Duration = Duration::from_millis(1);
+
+/// How long an answer may be under way before its datagram counts as lost.
+const IN_FLIGHT: Duration = Duration::from_millis(50);
 
 /// One answered datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +91,23 @@ impl Probe {
     /// Every reply so far, in the order of arrival.
     pub fn replies(&self) -> Vec<Reply> {
         self.shared.replies().clone()
+    }
+
+    /// The replies later than `after`, in the order of arrival.
+    pub fn replies_since(&self, after: Stamp) -> Vec<Reply> {
+        let replies = self.shared.replies();
+        replies[replies.partition_point(|r| r.at <= after)..].to_vec()
+    }
+
+    /// How many datagrams, sent since `from` and not just now, were never answered.
+    pub fn lost_since(&self, from: Stamp) -> usize {
+        let asked = self.shared.asked();
+        let first = asked.partition_point(|&at| at < from);
+        let end = asked.partition_point(|&at| at < Stamp::now() - IN_FLIGHT);
+        let answered: BTreeSet<u64> = self.shared.replies().iter().map(|r| r.number).collect();
+        (first..end)
+            .filter(|&number| !answered.contains(&(number as u64)))
+            .count()
     }
 
     /// The newest reply.

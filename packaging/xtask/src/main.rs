@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod apt;
+mod bench;
 mod demo;
 mod ebpf;
 mod fix;
@@ -40,6 +41,17 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+    /// Measure vipd beside keepalived and ucarp on this machine; `bench help` lists what can be measured.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// What to measure, and how.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            default_value = "help"
+        )]
+        arguments: Vec<String>,
+    },
     /// Run every test (as root: they load eBPF programs and make network namespaces).
     Test(test::Options),
     /// Check everything that can be judged without running vipd; changes nothing.
@@ -59,6 +71,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo { keep } => demo::run(keep),
+        Task::Bench { arguments } => bench::run(&arguments),
         Task::Test(options) => test::run(&options),
         Task::Verify { checks } => verify::run(&checks),
         Task::Fix => fix::run(),

@@ -5,6 +5,14 @@ use crate::apt::{Need, program};
 /// For `cargo xtask demo`: network namespaces and bridges, and the faults of the lab.
 pub(crate) const DEMO: &[Need] = &[program("ip", "iproute2"), program("nft", "nftables")];
 
+/// For `cargo xtask bench`: the demo's, and those that vipd is compared with.
+pub(crate) const BENCH: &[Need] = &[
+    program("ip", "iproute2"),
+    program("nft", "nftables"),
+    program("keepalived", "keepalived"),
+    program("ucarp", "ucarp"),
+];
+
 /// For `cargo xtask test`: the demo's, an independent client, and what takes rights and disks away from a daemon.
 pub(crate) const TEST: &[Need] = &[
     program("ip", "iproute2"),

@@ -1,0 +1,153 @@
+//! The systems under test, each on three servers of a lab of its own.
+
+mod classic;
+mod keepalived;
+mod ucarp;
+mod vipd;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, bail};
+use nix::sys::signal::Signal;
+
+pub(crate) use classic::{Classic, Program};
+pub(crate) use keepalived::Keepalived;
+pub(crate) use ucarp::Ucarp;
+pub use vipd::Profile;
+pub(crate) use vipd::Vipd;
+
+use super::fault::Fault;
+use crate::cluster::Binaries;
+use crate::lab::{Host, Lab};
+
+/// The servers of every system.
+pub(crate) const SERVERS: [&str; 3] = ["n1", "n2", "n3"];
+
+/// Something that keeps addresses alive on one of several hosts.
+pub(crate) trait System: Send {
+    /// How it is called in the tables, with its setting.
+    fn name(&self) -> String;
+
+    /// Its lab.
+    fn lab(&self) -> &Lab;
+
+    /// The addresses that the client asks, all of one VIP.
+    fn addresses(&self) -> &[IpAddr];
+
+    /// Whether the fault means anything to it.
+    fn knows(&self, fault: Fault) -> bool;
+
+    /// How often its holder says that it lives: a fault may come at any moment between two.
+    fn period(&self) -> Duration;
+
+    /// How long it may take to notice a lost holder, by its own arithmetic.
+    fn detection(&self) -> Duration;
+
+    /// Waits until the next fault may come: all members there, and nothing under way.
+    fn settle(&mut self) -> Result<()>;
+
+    /// The host that must hold the addresses before a fault, if its configuration says so.
+    fn home(&self) -> Option<&'static str>;
+
+    /// How often the VIP changes its holder when all goes well.
+    fn moves(&self, fault: Fault) -> usize {
+        fault.moves()
+    }
+
+    /// What a fault needs before it can happen to `holder`; the one who holds the addresses then.
+    fn prepare(&mut self, fault: Fault, holder: &str) -> Result<String>;
+
+    /// The fault itself.
+    fn strike(&mut self, fault: Fault, holder: &str) -> Result<()>;
+
+    /// Makes `struck` a sound member again.
+    fn mend(&mut self, fault: Fault, struck: &str) -> Result<()>;
+}
+
+/// A system by its name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Contender {
+    /// `vipd-lan`, `vipd-fast`, `vipd-safe`.
+    Vipd(Profile),
+    /// `keepalived-1`, `keepalived-0.1`: the number is the interval of advertisements in seconds.
+    Keepalived(Duration),
+    /// `ucarp`.
+    Ucarp,
+}
+
+impl Contender {
+    /// Sets it up.
+    pub(crate) fn start(self, binaries: &Binaries, log_level: &str) -> Result<Box<dyn System>> {
+        Ok(match self {
+            Self::Vipd(profile) => Box::new(Vipd::start(binaries.clone(), profile, log_level)?),
+            Self::Keepalived(advert) => Box::new(Classic::start(Keepalived { advert })?),
+            Self::Ucarp => Box::new(Classic::start(Ucarp)?),
+        })
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vipd(profile) => write!(f, "vipd-{}", profile.name()),
+            Self::Keepalived(advert) => write!(f, "keepalived-{}", advert.as_secs_f64()),
+            Self::Ucarp => f.write_str("ucarp"),
+        }
+    }
+}
+
+impl FromStr for Contender {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name.split_once('-') {
+            Some(("vipd", profile)) => Ok(Self::Vipd(profile.parse()?)),
+            Some(("keepalived", seconds)) => {
+                let advert = seconds
+                    .parse()
+                    .ok()
+                    .and_then(|s| Duration::try_from_secs_f64(s).ok());
+                // VRRPv3 counts in hundredths of a second, in twelve bits.
+                let counted = Duration::from_millis(10)..=Duration::from_millis(40_950);
+                let advert = advert.filter(|advert| counted.contains(advert));
+                advert.map(Self::Keepalived).with_context(|| {
+                    format!("{seconds:?} is no interval of keepalived: 0.01 to 40.95 seconds")
+                })
+            }
+            None if name == "ucarp" => Ok(Self::Ucarp),
+            _ => bail!(
+                "there is no system {name:?}; there are: vipd-lan, vipd-fast, vipd-safe, keepalived-SECONDS, ucarp"
+            ),
+        }
+    }
+}
+
+/// The faults that are the same for everybody, done to `host` and its cables.
+fn strike_host(lab: &Lab, fault: Fault, host: &Host) -> Result<()> {
+    match fault {
+        Fault::PowerOff | Fault::LeaderAndHolder => host.power_off(),
+        Fault::PortDown => host.port_down(),
+        Fault::Kill9 => host.signal_all(Signal::SIGKILL),
+        Fault::Freeze => host.signal_all(Signal::SIGSTOP),
+        Fault::Partition => lab.cut_from_all(host.name()),
+        Fault::PartitionPeers => lab.cut_from_peers(host.name()),
+        Fault::Deaf | Fault::Mute => {
+            let others = lab.servers().filter(|other| other.name() != host.name());
+            for other in others {
+                if fault == Fault::Deaf {
+                    lab.cut_one_way(other.name(), host.name())?;
+                } else {
+                    lab.cut_one_way(host.name(), other.name())?;
+                }
+            }
+            Ok(())
+        }
+        Fault::Heal => lab.heal(),
+        Fault::Stop | Fault::Drain | Fault::Move | Fault::Failback | Fault::Restart => {
+            bail!("{fault} is not a fault of the host")
+        }
+    }
+}

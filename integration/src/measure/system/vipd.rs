@@ -1,0 +1,237 @@
+//! vipd: three voters and one dual-stack VIP, at one of its profiles.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+
+use super::super::fault::Fault;
+use super::{SERVERS, System, strike_host};
+use crate::cluster::{Binaries, Cluster, PATIENCE, wait};
+use crate::lab::Lab;
+
+/// The VIP of all trials.
+const VIP: &str = "www";
+/// A voter that has just started withdraws nobody's lease for a while (see the README, "The first two seconds").
+const YOUNG: Duration = Duration::from_millis(2400);
+/// How long a holder that was cut off is left so before the cut is healed.
+const CUT: Duration = Duration::from_millis(500);
+
+/// A lease profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// For dedicated cores.
+    Fast,
+    /// The default.
+    Lan,
+    /// For virtual machines.
+    Safe,
+}
+
+impl Profile {
+    /// Its name in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Lan => "lan",
+            Self::Safe => "safe",
+        }
+    }
+
+    /// Between two beats, and the length of a lease.
+    pub(crate) fn timing(self) -> (Duration, Duration) {
+        let (beat, lease) = match self {
+            Self::Fast => (10, 60),
+            Self::Lan => (25, 150),
+            Self::Safe => (50, 300),
+        };
+        (Duration::from_millis(beat), Duration::from_millis(lease))
+    }
+}
+
+impl FromStr for Profile {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        [Self::Fast, Self::Lan, Self::Safe]
+            .into_iter()
+            .find(|profile| profile.name() == name)
+            .ok_or_else(|| anyhow!("there is no profile {name:?}; there are: fast, lan, safe"))
+    }
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub(crate) struct Vipd {
+    cluster: Cluster,
+    profile: Profile,
+    addresses: Vec<IpAddr>,
+    /// Until when some voter is too young to help.
+    young_until: Instant,
+}
+
+impl Vipd {
+    /// Sets up a lab and a cluster in it, with one dual-stack VIP.
+    pub(crate) fn start(binaries: Binaries, profile: Profile, log_level: &str) -> Result<Self> {
+        let cluster = Cluster::start_with(Lab::new(&SERVERS)?, binaries, SERVERS.len(), |node| {
+            node.configure("lease", "profile", profile.name())?;
+            node.configure("log", "level", log_level)
+        })?;
+        let mut addresses = cluster.dual_stack_vip(VIP)?;
+        addresses.sort();
+        Ok(Self {
+            cluster,
+            profile,
+            addresses,
+            young_until: Instant::now() + YOUNG,
+        })
+    }
+
+    fn run(&mut self, name: &str) -> Result<()> {
+        self.cluster.node(name).run()?;
+        self.young_until = Instant::now() + YOUNG;
+        Ok(())
+    }
+
+    /// The node that leads, as the first that answers sees it.
+    fn leader(&self) -> Result<String> {
+        wait("a leader", PATIENCE, || {
+            let seen = self.cluster.ask("/v1/cluster?consistency=local")?;
+            Ok(seen["leader"].as_str().map(str::to_owned))
+        })
+    }
+
+    fn other(&self, name: &str) -> Result<&'static str> {
+        let others = SERVERS.into_iter().find(|&other| other != name);
+        others.context("a cluster of one has nobody to move to")
+    }
+}
+
+impl System for Vipd {
+    fn name(&self) -> String {
+        format!("vipd {}", self.profile.name())
+    }
+
+    fn lab(&self) -> &Lab {
+        self.cluster.lab()
+    }
+
+    fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    fn knows(&self, fault: Fault) -> bool {
+        // No VIP goes back by itself: there is no failback to measure.
+        fault != Fault::Failback
+    }
+
+    fn period(&self) -> Duration {
+        self.profile.timing().0
+    }
+
+    fn detection(&self) -> Duration {
+        self.profile.timing().1
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.cluster.wait_until_whole()?;
+        sleep(self.young_until.saturating_duration_since(Instant::now()));
+        let one = |_: &str| true;
+        self.cluster
+            .wait_for_holder(&self.addresses, "one node holds the VIP", one)
+            .map(drop)
+    }
+
+    fn home(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn prepare(&mut self, fault: Fault, holder: &str) -> Result<String> {
+        match fault {
+            Fault::LeaderAndHolder => {
+                let leader = self.leader()?;
+                if leader != holder {
+                    self.cluster
+                        .vipctl(&["vip", "move", VIP, "--to", &leader])?;
+                }
+                Ok(leader)
+            }
+            Fault::Heal => {
+                self.lab().cut_from_peers(holder)?;
+                let new = self.cluster.wait_for_holder(
+                    &self.addresses,
+                    "the cut-off holder is replaced",
+                    |name| name != holder,
+                )?;
+                sleep(CUT);
+                Ok(new.name().to_owned())
+            }
+            Fault::PowerOff
+            | Fault::PortDown
+            | Fault::Stop
+            | Fault::Drain
+            | Fault::Move
+            | Fault::Kill9
+            | Fault::Freeze
+            | Fault::Partition
+            | Fault::PartitionPeers
+            | Fault::Deaf
+            | Fault::Mute
+            | Fault::Failback
+            | Fault::Restart => Ok(holder.to_owned()),
+        }
+    }
+
+    fn strike(&mut self, fault: Fault, holder: &str) -> Result<()> {
+        let host = self.cluster.lab().host(holder);
+        match fault {
+            Fault::Stop => self.cluster.node(holder).stop(PATIENCE),
+            Fault::Drain => self.cluster.vipctl(&["node", "drain", holder]).map(drop),
+            Fault::Move => {
+                let to = self.other(holder)?;
+                let order = ["vip", "move", VIP, "--to", to];
+                self.cluster.vipctl(&order).map(drop)
+            }
+            Fault::Restart => {
+                // Killed and started again at once, as a supervisor does it, or an upgrade that must not hand over.
+                self.cluster.node(holder).kill9()?;
+                self.run(holder)
+            }
+            Fault::PowerOff
+            | Fault::LeaderAndHolder
+            | Fault::PortDown
+            | Fault::Kill9
+            | Fault::Freeze
+            | Fault::Partition
+            | Fault::PartitionPeers
+            | Fault::Deaf
+            | Fault::Mute
+            | Fault::Heal
+            | Fault::Failback => strike_host(self.cluster.lab(), fault, host),
+        }
+    }
+
+    fn mend(&mut self, fault: Fault, struck: &str) -> Result<()> {
+        let host = self.cluster.lab().host(struck);
+        match fault {
+            Fault::PowerOff | Fault::LeaderAndHolder => {
+                host.power_on()?;
+                self.run(struck)
+            }
+            Fault::Stop => self.run(struck),
+            Fault::Kill9 => {
+                self.cluster.node(struck).kill9()?;
+                self.run(struck)
+            }
+            Fault::PortDown => host.port_up(),
+            Fault::Drain => self.cluster.vipctl(&["node", "undrain", struck]).map(drop),
+            Fault::Freeze => self.cluster.node(struck).thaw(),
+            Fault::Partition | Fault::PartitionPeers | Fault::Deaf | Fault::Mute | Fault::Heal => {
+                self.cluster.lab().heal()
+            }
+            Fault::Move | Fault::Restart | Fault::Failback => Ok(()),
+        }
+    }
+}

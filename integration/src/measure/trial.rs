@@ -1,0 +1,99 @@
+//! One trial: a system at rest, one fault at any moment of its period, and what client and wire saw of it.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::fault::Fault;
+use super::system::System;
+use super::watch::{Seen, Watch};
+use crate::Stamp;
+use crate::probe::Reply;
+
+/// How long a system may need to be at rest: the slowest one has a client without answers for eight seconds.
+const REST: Duration = Duration::from_secs(40);
+/// How long the client may be without an answer; after that the trial says "dark".
+const DARK: Duration = Duration::from_secs(12);
+/// How long is watched after the client is served again.
+const TAIL: Duration = Duration::from_millis(300);
+
+/// What came of one trial.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The system, with its setting.
+    pub system: String,
+    /// What was done.
+    pub fault: Fault,
+    /// How many VIPs it had.
+    pub vips: usize,
+    /// The moment of the fault.
+    pub at: Stamp,
+    /// Who held the VIP.
+    pub holder: String,
+    /// What was seen of it.
+    pub seen: Seen,
+    /// Changes of the announcer that nothing called for.
+    pub false_moves: usize,
+    /// The client was without an answer at the end of the watch, and for as long as was waited then.
+    pub dark: bool,
+}
+
+/// Runs one trial, and leaves the system mended (though not yet settled).
+pub(super) fn run(system: &mut dyn System, fault: Fault) -> Result<Trial> {
+    let name = system.name();
+    let done = attempt(system, fault);
+    done.with_context(|| format!("{name}: a trial of {fault} cannot be made"))
+}
+
+fn attempt(system: &mut dyn System, fault: Fault) -> Result<Trial> {
+    system.settle()?;
+    let watch = Watch::start(system.lab(), system.addresses())?;
+    let resting = watch.steady(system.home(), REST)?;
+    let holder = system.prepare(fault, &resting)?;
+    if fault != Fault::Failback {
+        watch.steady(Some(&holder), REST)?;
+    }
+    // Any moment between two beats is as likely as any other; the clock's nanoseconds are the dice.
+    let period = system.period().as_nanos() as u64;
+    sleep(Duration::from_nanos(Stamp::now().0 % period.max(1)));
+
+    let from = Stamp::now();
+    let struck = system.strike(fault, &holder);
+    let back = struck.map(|()| {
+        if fault.may_split() {
+            // Held so long that another one surely takes over, and for a while both could answer.
+            sleep(system.detection() * 3 / 2 + TAIL * 2);
+        } else {
+            let replaced = |reply: &Reply| system.moves(fault) == 0 || *reply.host != *holder;
+            watch.served(from, DARK, replaced);
+            sleep(TAIL);
+        }
+        !watch.served(Stamp::now(), DARK, |_| true)
+    });
+    let mac = system.lab().host(&holder).mac();
+    let seen = watch.seen(from, mac);
+    drop(watch);
+    // Mended also after a failure, so that the next trial has a chance.
+    let mended = system.mend(
+        fault,
+        if fault == Fault::Heal {
+            &resting
+        } else {
+            &holder
+        },
+    );
+    let (dark, seen) = (back?, seen?);
+    mended?;
+    let moves = system.moves(fault);
+    Ok(Trial {
+        system: system.name(),
+        fault,
+        vips: 1,
+        at: from,
+        holder,
+        false_moves: seen.takeovers.saturating_sub(moves),
+        seen,
+        dark,
+    })
+}
