@@ -90,6 +90,8 @@ pub struct LocalStatus {
     pub beat_lateness: Option<Duration>,
     /// Whether it announces without a majority, as its configuration asks.
     pub frozen: bool,
+    /// Why its beats are too late for its lease, if they are.
+    pub beats_late: Option<String>,
     /// What is wrong with its datapath, if anything.
     pub datapath_fault: Option<String>,
 }

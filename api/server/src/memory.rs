@@ -238,6 +238,7 @@ impl Control for Memory {
             last_seen: others.map(|id| (*id, Duration::from_millis(12))).collect(),
             beat_lateness: Some(Duration::from_micros(80)),
             frozen: false,
+            beats_late: None,
             datapath_fault: None,
         }
     }

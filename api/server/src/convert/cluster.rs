@@ -71,6 +71,9 @@ fn conditions(local: &LocalStatus, sets: Option<&VoterSets>) -> Vec<wire::Condit
             "the voters are being changed",
         ));
     }
+    if let Some(late) = &local.beats_late {
+        conditions.push(complaint("beats", "beats_late", late));
+    }
     if let Some(fault) = &local.datapath_fault {
         conditions.push(complaint("datapath", "datapath_fault", fault));
     }

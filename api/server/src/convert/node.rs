@@ -81,6 +81,9 @@ fn conditions(local: &LocalStatus, node: &Node, here: bool) -> Vec<wire::Conditi
             "no interface is up to announce on".to_owned(),
         ));
     }
+    if let Some(late) = local.beats_late.as_ref().filter(|_| here) {
+        conditions.push(complaint("beats", "beats_late", late.clone()));
+    }
     if let Some(fault) = local.datapath_fault.as_ref().filter(|_| here) {
         conditions.push(complaint("datapath", "datapath_fault", fault.clone()));
     }

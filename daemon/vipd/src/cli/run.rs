@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use vipd::Node;
@@ -30,12 +31,26 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         config.data_dir = dir;
     }
     vipd::log::begin(&config.log_level, config.log_format)?;
+    lock_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("vipd")
         .enable_all()
         .build()?;
     runtime.block_on(serve(config, args.config.is_none()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps what was once in memory there: a beat that has to be read back from a swapped-out page comes too late. Pages are
+/// locked as they are touched, so that nothing grows.
+fn lock_memory() {
+    // nix has no name for MCL_ONFAULT (Linux 4.4).
+    let on_fault = MlockAllFlags::from_bits_retain(4);
+    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    if let Err(error) = mlockall(flags) {
+        warn!(
+            "memory may be swapped out ({error}): set LimitMEMLOCK=infinity in the unit, or have no swap"
+        );
+    }
 }
 
 fn load(args: &Args) -> anyhow::Result<Checked> {

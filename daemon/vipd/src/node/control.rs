@@ -92,6 +92,7 @@ impl Control for NodeControl {
             last_seen: last_seen.collect(),
             beat_lateness: Some(Duration::from_micros(self.beats.late_p9999_us())),
             frozen: self.shared.frozen(),
+            beats_late: self.shared.late(),
             datapath_fault: self.shared.fault(),
         }
     }

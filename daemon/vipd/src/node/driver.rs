@@ -28,7 +28,7 @@ use vipd_raft::{ProposeError, RaftNode};
 
 use super::shared::Shared;
 use super::signals::{asked_to_stop, catch_up, failure};
-use super::wanted;
+use super::{lateness, wanted};
 use crate::config::Checked;
 
 /// Between looks at what the kernel really has.
@@ -220,7 +220,21 @@ impl<D: Datapath> Driver<D> {
         }
     }
 
+    fn look_at_the_clock(&self) {
+        let stats = self.beats.stats();
+        let late = Duration::from_micros(stats.late_p9999_us());
+        let lease = Duration::from_nanos(self.config.timing.lease.0);
+        let late = lateness::complaint(late, lease, stats.realtime());
+        if self.shared.set_late(late.clone()) {
+            match late {
+                Some(late) => warn!("{late}"),
+                None => info!("beats are in time again"),
+            }
+        }
+    }
+
     async fn audit(&mut self) {
+        self.look_at_the_clock();
         self.look_at_interfaces().await;
         if let Some(wanted) = self.wanted.clone() {
             self.tell_datapath(wanted).await;

@@ -9,6 +9,7 @@
 mod control;
 mod driver;
 mod gate;
+mod lateness;
 mod shared;
 mod signals;
 mod wanted;

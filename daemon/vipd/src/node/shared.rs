@@ -14,6 +14,7 @@ pub(super) struct Shared {
     heard: Mutex<Heard>,
     fault: Mutex<Option<String>>,
     frozen: AtomicBool,
+    late: Mutex<Option<String>>,
 }
 
 /// A poisoned lock holds whole values all the same: every write replaces one.
@@ -49,5 +50,18 @@ impl Shared {
 
     pub(super) fn set_frozen(&self, frozen: bool) {
         self.frozen.store(frozen, Ordering::Relaxed);
+    }
+
+    /// Why the beats are too late for the lease, if they are.
+    pub(super) fn late(&self) -> Option<String> {
+        lock(&self.late).clone()
+    }
+
+    /// The same, from now on; whether that is news.
+    pub(super) fn set_late(&self, late: Option<String>) -> bool {
+        let mut known = lock(&self.late);
+        let news = known.is_some() != late.is_some();
+        *known = late;
+        news
     }
 }

@@ -1,11 +1,33 @@
 //! What the beat thread lets others read without a lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// Upper bounds of the lateness histogram's buckets, in microseconds; the last bucket is everything above.
-const LATENESS_BOUNDS_US: [u64; 10] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000,
+/// Upper bounds of the lateness histogram's buckets, in microseconds; the last bucket is everything above. Those that a
+/// profile must not pass (a quarter of its lease) are among them.
+const LATENESS_BOUNDS_US: [u64; 13] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 15_000, 25_000, 37_500, 50_000, 75_000,
 ];
+/// Beats in one window: lateness is told of the present one and the one before, so that what was an hour ago does not
+/// count for ever.
+const WINDOW: u64 = 10_000;
+
+/// How late the beats of one window were.
+#[derive(Debug, Default)]
+struct Window {
+    beats: AtomicU64,
+    late: [AtomicU64; LATENESS_BOUNDS_US.len() + 1],
+    latest_us: AtomicU64,
+}
+
+impl Window {
+    fn clear(&self) {
+        self.beats.store(0, Ordering::Relaxed);
+        self.latest_us.store(0, Ordering::Relaxed);
+        for bucket in &self.late {
+            bucket.store(0, Ordering::Relaxed);
+        }
+    }
+}
 
 /// Counters and gauges of the beat thread.
 #[derive(Debug, Default)]
@@ -15,8 +37,9 @@ pub struct BeatStats {
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
     pub(super) rejected: AtomicU64,
-    pub(super) late: [AtomicU64; LATENESS_BOUNDS_US.len() + 1],
-    pub(super) latest_us: AtomicU64,
+    windows: [Window; 2],
+    /// Which of the two is being filled.
+    present: AtomicUsize,
     pub(super) realtime: AtomicBool,
 }
 
@@ -51,10 +74,11 @@ impl BeatStats {
         self.rejected.load(Ordering::Relaxed)
     }
 
-    /// The longest that a beat was late, in microseconds.
+    /// The longest that one of the last 10,000 to 20,000 beats was late, in microseconds.
     #[must_use]
     pub fn latest_us(&self) -> u64 {
-        self.latest_us.load(Ordering::Relaxed)
+        let latest = |window: &Window| window.latest_us.load(Ordering::Relaxed);
+        self.windows.iter().map(latest).max().unwrap_or(0)
     }
 
     /// Whether the thread runs in the real-time class.
@@ -64,35 +88,46 @@ impl BeatStats {
     }
 
     /// How late the slowest of 10,000 beats is at most, in microseconds: the upper bound of its bucket, or the
-    /// latest of all.
+    /// latest of all. Of the last 10,000 to 20,000 beats.
     #[must_use]
     pub fn late_p9999_us(&self) -> u64 {
-        let counts: Vec<u64> = self
-            .late
-            .iter()
-            .map(|bucket| bucket.load(Ordering::Relaxed))
-            .collect();
-        let mut left = counts.iter().sum::<u64>() / 10_000;
-        for (i, count) in counts.iter().enumerate().rev() {
-            if *count > left {
+        let count = |i: usize| -> u64 {
+            let windows = self.windows.iter();
+            windows
+                .map(|window| window.late[i].load(Ordering::Relaxed))
+                .sum()
+        };
+        let buckets = 0..=LATENESS_BOUNDS_US.len();
+        let mut left = buckets.clone().map(count).sum::<u64>() / 10_000;
+        for i in buckets.rev() {
+            if count(i) > left {
                 return LATENESS_BOUNDS_US
                     .get(i)
                     .copied()
                     .unwrap_or(u64::MAX)
                     .min(self.latest_us());
             }
-            left -= count;
+            left -= count(i);
         }
         0
     }
 
+    /// For the beat thread alone.
     pub(super) fn note_lateness(&self, us: u64) {
+        let mut present = self.present.load(Ordering::Relaxed);
+        if self.windows[present].beats.load(Ordering::Relaxed) >= WINDOW {
+            present = 1 - present;
+            self.windows[present].clear();
+            self.present.store(present, Ordering::Relaxed);
+        }
+        let window = &self.windows[present];
         let bucket = LATENESS_BOUNDS_US
             .iter()
             .position(|bound| us <= *bound)
             .unwrap_or(LATENESS_BOUNDS_US.len());
-        self.late[bucket].fetch_add(1, Ordering::Relaxed);
-        self.latest_us.fetch_max(us, Ordering::Relaxed);
+        window.beats.fetch_add(1, Ordering::Relaxed);
+        window.late[bucket].fetch_add(1, Ordering::Relaxed);
+        window.latest_us.fetch_max(us, Ordering::Relaxed);
     }
 }
 
@@ -109,5 +144,21 @@ mod tests {
         assert_eq!(stats.late_p9999_us(), 50);
         stats.note_lateness(7_000);
         assert_eq!(stats.late_p9999_us(), 7_000);
+    }
+
+    #[test]
+    fn lateness_is_forgotten_after_two_windows() {
+        let stats = BeatStats::default();
+        (0..3).for_each(|_| stats.note_lateness(90_000));
+        (0..WINDOW - 3).for_each(|_| stats.note_lateness(40));
+        assert_eq!(stats.late_p9999_us(), 90_000);
+        (0..WINDOW).for_each(|_| stats.note_lateness(40));
+        assert_eq!(
+            stats.late_p9999_us(),
+            90_000,
+            "the window before still counts"
+        );
+        stats.note_lateness(40);
+        assert_eq!(stats.late_p9999_us(), 40);
     }
 }
