@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use vipd::Node;
@@ -46,7 +47,9 @@ fn lock_memory() {
     // nix has no name for MCL_ONFAULT (Linux 4.4).
     let on_fault = MlockAllFlags::from_bits_retain(4);
     let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
-    if let Err(error) = mlockall(flags) {
+    // Under a limit a later allocation would fail, which is worse than being swapped out.
+    let unlimited = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    if let Err(error) = unlimited.and_then(|()| mlockall(flags)) {
         warn!(
             "memory may be swapped out ({error}): set LimitMEMLOCK=infinity in the unit, or have no swap"
         );
