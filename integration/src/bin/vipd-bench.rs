@@ -37,6 +37,9 @@ struct Failover {
     /// Only these faults. Default: all.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Fault>,
+    /// With how many VIPs; 1 has both families, of many every second one is IPv6.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    vips: Vec<usize>,
     /// These systems: vipd-lan, vipd-fast, vipd-safe, keepalived-SECONDS, ucarp.
     #[arg(
         long,
@@ -76,6 +79,7 @@ fn run(task: Task) -> Result<()> {
             } else {
                 wanted.faults
             },
+            vips: wanted.vips,
             systems: wanted.systems,
             out: wanted.out,
             log_level: wanted.log_level,

@@ -204,6 +204,19 @@ impl Cluster {
         })
     }
 
+    /// The name of the node that leads.
+    pub fn leader(&self) -> Result<String> {
+        wait("a leader", PATIENCE, || {
+            let seen = self.ask("/v1/cluster?consistency=local")?;
+            Ok(seen["leader"].as_str().map(str::to_owned))
+        })
+    }
+
+    /// The API of the node that leads.
+    pub fn leader_api(&self) -> Result<Api> {
+        Ok(self.node(&self.leader()?).api())
+    }
+
     /// `GET path` of the first daemon that answers.
     pub fn ask(&self, path: &str) -> Result<serde_json::Value> {
         self.any_node()?.api().get(path)

@@ -22,6 +22,8 @@ pub struct Options {
     pub trials: usize,
     /// Which faults; each system leaves out those it does not know.
     pub faults: Vec<Fault>,
+    /// With how many VIPs, one after the other.
+    pub vips: Vec<usize>,
     /// Which systems.
     pub systems: Vec<Contender>,
     /// Where the raw trials, the table and the plot go.
@@ -37,13 +39,27 @@ pub fn run(options: &Options) -> Result<Vec<Trial>> {
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot make the folder {}", options.out.display()))?;
     let _turn = Turn::wait()?;
+    let mut done = Vec::new();
+    let mut failed = 0;
+    for &vips in &options.vips {
+        failed += run_with(vips, options, &mut done)?;
+    }
+    println!("{}", report::table(&done));
+    report::write(&done, &options.out)?;
+    if failed > 0 {
+        bail!("{failed} trials could not be made; see above");
+    }
+    Ok(done)
+}
+
+/// All trials with so many VIPs; how many could not be made.
+fn run_with(vips: usize, options: &Options, done: &mut Vec<Trial>) -> Result<usize> {
     let mut systems = Vec::new();
-    for contender in &options.systems {
-        eprintln!("setting up {contender}");
-        let started = contender.start(&options.binaries, &options.log_level);
+    for contender in options.systems.iter().filter(|c| c.holds(vips)) {
+        eprintln!("setting up {contender} with {vips} VIPs");
+        let started = contender.start(&options.binaries, &options.log_level, vips);
         systems.push(started.with_context(|| format!("cannot set up {contender}"))?);
     }
-    let mut done = Vec::new();
     let mut failed = 0;
     let total: usize = options.trials
         * systems
@@ -75,13 +91,7 @@ pub fn run(options: &Options) -> Result<Vec<Trial>> {
             report::keep_logs(&**system, &options.out)?;
         }
     }
-    drop(systems);
-    println!("{}", report::table(&done));
-    report::write(&done, &options.out)?;
-    if failed > 0 {
-        bail!("{failed} of {total} trials could not be made; see above");
-    }
-    Ok(done)
+    Ok(failed)
 }
 
 fn known<'a>(system: &'a dyn System, options: &'a Options) -> impl Iterator<Item = Fault> + 'a {

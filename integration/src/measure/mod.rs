@@ -3,9 +3,11 @@
 
 mod failover;
 mod fault;
+mod many;
 mod owners;
 mod report;
 mod stats;
+mod sweep;
 mod system;
 mod trial;
 mod watch;

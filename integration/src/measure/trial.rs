@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::fault::Fault;
+use super::many;
 use super::system::System;
 use super::watch::{Seen, Watch};
 use crate::Stamp;
@@ -42,8 +43,19 @@ pub struct Trial {
 /// Runs one trial, and leaves the system mended (though not yet settled).
 pub(super) fn run(system: &mut dyn System, fault: Fault) -> Result<Trial> {
     let name = system.name();
-    let done = attempt(system, fault);
+    let done = if system.vips() == 1 {
+        attempt(system, fault)
+    } else {
+        many::run(system, fault)
+    };
     done.with_context(|| format!("{name}: a trial of {fault} cannot be made"))
+}
+
+/// Waits for some part of `period`: a fault is as likely at any moment between two beats as at any other. The clock's
+/// nanoseconds are the dice.
+pub(super) fn phase(period: Duration) {
+    let period = period.as_nanos() as u64;
+    sleep(Duration::from_nanos(Stamp::now().0 % period.max(1)));
 }
 
 fn attempt(system: &mut dyn System, fault: Fault) -> Result<Trial> {
@@ -54,9 +66,7 @@ fn attempt(system: &mut dyn System, fault: Fault) -> Result<Trial> {
     if fault != Fault::Failback {
         watch.steady(Some(&holder), REST)?;
     }
-    // Any moment between two beats is as likely as any other; the clock's nanoseconds are the dice.
-    let period = system.period().as_nanos() as u64;
-    sleep(Duration::from_nanos(Stamp::now().0 % period.max(1)));
+    phase(system.period());
 
     let from = Stamp::now();
     let struck = system.strike(fault, &holder);

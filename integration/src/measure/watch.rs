@@ -21,9 +21,14 @@ const STEADY: Duration = Duration::from_millis(150);
 /// What the instruments of one trial saw.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// The longest time that the client asked in vain, the worse of the two families.
+    /// The longest time that the client asked in vain, the worse of the two families; of many VIPs, the last one to be
+    /// served again.
     pub outage: Duration,
-    /// Datagrams that never were answered, in all families.
+    /// The same of the median VIP.
+    pub median_vip: Duration,
+    /// When the last of many VIPs was announced by its new holder: those who never ask know no earlier.
+    pub announced: Option<Duration>,
+    /// Datagrams that never were answered, in all families; of many VIPs, those that nobody served again.
     pub lost: usize,
     /// How long two hosts spoke for the address, the worse of the two families.
     pub overlap: Duration,
@@ -142,6 +147,7 @@ impl Watch {
             seen.takeovers = seen.takeovers.max(owners::takeovers(&answers, holder));
             seen.server = probe.latest().map(|reply| reply.host.to_string());
         }
+        seen.median_vip = seen.outage;
         Ok(seen)
     }
 }

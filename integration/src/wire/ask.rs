@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::speak::{Line, solicitation, who_has};
+use super::speak::{Line, question};
 use crate::lab::Host;
 
 /// A thread on the observer that broadcasts who-has (IPv4) and multicasts solicitations (IPv6).
@@ -27,10 +27,7 @@ impl Asker {
         let line = Line::open(host)?;
         let questions: Vec<Vec<u8>> = addresses
             .iter()
-            .map(|address| match *address {
-                IpAddr::V4(wanted) => who_has(host.mac(), host.v4(), wanted),
-                IpAddr::V6(wanted) => solicitation(host.mac(), host.v6(), wanted),
-            })
+            .map(|&address| question(host.mac(), host.v4(), host.v6(), address))
             .collect();
         let stop = Arc::new(AtomicBool::new(false));
         let own = Arc::clone(&stop);

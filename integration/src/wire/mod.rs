@@ -9,5 +9,6 @@ mod verdict;
 pub use ask::Asker;
 pub use frame::{Claim, How};
 pub use speak::announce;
+pub(crate) use speak::{Line, echo_request, question};
 pub use tap::Tap;
 pub use verdict::{Answer, Election, Reign, Verdict, judge, reigns};

@@ -20,13 +20,15 @@ pub fn announce(host: &Host, address: IpAddr) -> Result<()> {
 }
 
 /// A raw socket on a host's interface that only sends.
-pub(super) struct Line {
+#[derive(Debug)]
+pub(crate) struct Line {
     socket: OwnedFd,
     link: LinkAddr,
 }
 
 impl Line {
-    pub(super) fn open(host: &Host) -> Result<Self> {
+    /// Opens it; needs CAP_NET_RAW.
+    pub(crate) fn open(host: &Host) -> Result<Self> {
         host.netns()?.enter(|| {
             let link = getifaddrs()?
                 .filter(|i| i.interface_name == host.interface())
@@ -43,7 +45,8 @@ impl Line {
         })
     }
 
-    pub(super) fn send(&self, frame: &[u8]) -> Result<()> {
+    /// Sends one frame as it is.
+    pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
         sendto(
             self.socket.as_raw_fd(),
             frame,
@@ -54,8 +57,61 @@ impl Line {
     }
 }
 
-pub(super) fn who_has(mac: Mac, own: Ipv4Addr, wanted: Ipv4Addr) -> Vec<u8> {
-    arp(mac, 1, own, wanted)
+/// "Who has `wanted`?" from a host with these addresses, to everybody.
+pub(crate) fn question(mac: Mac, v4: Ipv4Addr, v6: Ipv6Addr, wanted: IpAddr) -> Vec<u8> {
+    match wanted {
+        IpAddr::V4(wanted) => arp(mac, 1, v4, wanted),
+        IpAddr::V6(wanted) => solicitation(mac, v6, wanted),
+    }
+}
+
+/// "Are you there?" from a host with these addresses, to `wanted` at the Ethernet address `to`.
+pub(crate) fn echo_request(
+    mac: Mac,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+    to: Mac,
+    wanted: IpAddr,
+) -> Vec<u8> {
+    // type, code, checksum, identifier, sequence number
+    let head = |kind: u8| vec![kind, 0, 0, 0, 0x76, 0x69, 0, 1];
+    match wanted {
+        IpAddr::V4(wanted) => {
+            let mut message = head(8);
+            let sum = internet_checksum(&message);
+            message[2..4].copy_from_slice(&sum);
+            let mut packet = vec![
+                0x45,
+                0,
+                0,
+                20 + message.len() as u8,
+                0,
+                0,
+                0,
+                0,
+                64,
+                1,
+                0,
+                0,
+            ];
+            packet.extend(v4.octets());
+            packet.extend(wanted.octets());
+            let sum = internet_checksum(&packet);
+            packet[10..12].copy_from_slice(&sum);
+            [ethernet(to.0, mac, 0x0800), packet, message].concat()
+        }
+        IpAddr::V6(wanted) => {
+            let mut message = head(128);
+            let sum = checksum(v6, wanted, &message);
+            message[2..4].copy_from_slice(&sum);
+            let mut frame = ethernet(to.0, mac, 0x86dd);
+            frame.extend([0x60, 0, 0, 0, 0, message.len() as u8, 58, 64]);
+            frame.extend(v6.octets());
+            frame.extend(wanted.octets());
+            frame.extend(message);
+            frame
+        }
+    }
 }
 
 fn arp(mac: Mac, operation: u8, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
@@ -69,7 +125,7 @@ fn arp(mac: Mac, operation: u8, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
-pub(super) fn solicitation(mac: Mac, own: Ipv6Addr, wanted: Ipv6Addr) -> Vec<u8> {
+fn solicitation(mac: Mac, own: Ipv6Addr, wanted: Ipv6Addr) -> Vec<u8> {
     let [.., x, y, z] = wanted.octets();
     let group = Ipv6Addr::new(
         0xff02,
@@ -104,7 +160,7 @@ fn neighbour(
     message.extend([option, 1]);
     message.extend(mac.0);
     let sum = checksum(from, to, &message);
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message[2..4].copy_from_slice(&sum);
 
     let [.., w, x, y, z] = to.octets();
     let mut frame = ethernet([0x33, 0x33, w, x, y, z], mac, 0x86dd);
@@ -119,71 +175,59 @@ fn ethernet(to: [u8; 6], from: Mac, kind: u16) -> Vec<u8> {
     [&to[..], &from.0, &kind.to_be_bytes()].concat()
 }
 
-/// The ICMPv6 checksum over the pseudo header and an even number of bytes.
-fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
+/// The ICMPv6 checksum, which covers a pseudo header too.
+fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> [u8; 2] {
     let pseudo = [0, 0, 0, message.len() as u8, 0, 0, 0, 58];
-    let whole = [&from.octets()[..], &to.octets(), &pseudo, message].concat();
-    let sum = whole.chunks(2).fold(0_u32, |sum, pair| {
+    internet_checksum(&[&from.octets()[..], &to.octets(), &pseudo, message].concat())
+}
+
+/// RFC 1071, over an even number of bytes.
+fn internet_checksum(bytes: &[u8]) -> [u8; 2] {
+    let sum = bytes.chunks(2).fold(0_u32, |sum, pair| {
         sum + u32::from(pair[0]) * 256 + u32::from(pair[1])
     });
     let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
+    (!((folded & 0xffff) + (folded >> 16)) as u16).to_be_bytes()
 }
 
 #[cfg(test)]
 mod tests {
-    use etherparse::{Icmpv6Type, NetSlice, SlicedPacket, TransportSlice};
+    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
     use super::*;
 
+    const ME: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const YOU: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 250);
+    const V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0xfa);
+
     #[test]
-    fn a_solicitation_is_one_that_an_independent_parser_accepts() {
-        let (mac, own) = (Mac([2, 0, 0, 0, 0, 9]), "fd77::250".parse().unwrap());
-        let frame = solicitation(mac, own, "fd77::1:2:3".parse().unwrap());
+    fn an_echo_request_is_one_that_a_kernel_accepts() {
+        let wanted = Ipv4Addr::new(10, 77, 39, 16);
+        let frame = echo_request(ME, V4, V6, YOU, wanted.into());
         let packet = SlicedPacket::from_ethernet(&frame).unwrap();
-        let (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Icmpv6(icmp))) =
-            (packet.net, packet.transport)
-        else {
-            panic!("not ICMPv6");
+        let Some(NetSlice::Ipv4(ip)) = packet.net else {
+            panic!("not IPv4: {packet:?}");
         };
-        let (from, to) = (ip.header().source(), ip.header().destination());
-        assert!(icmp.is_checksum_valid(from, to));
+        assert_eq!(ip.header().destination_addr(), wanted);
         assert_eq!(
-            ip.header().destination_addr(),
-            "ff02::1:ff02:3".parse::<Ipv6Addr>().unwrap()
+            ip.header().header_checksum(),
+            ip.header().to_header().calc_header_checksum()
         );
-        assert!(
-            matches!(icmp.icmp_type(), Icmpv6Type::NeighborSolicitation),
-            "{:?}",
-            icmp.icmp_type()
-        );
-    }
-
-    #[test]
-    fn an_announcement_is_one_that_an_independent_parser_accepts() {
-        let frame = advertisement(Mac([2, 0, 0, 0, 0, 9]), "fd77::100".parse().unwrap());
-        let packet = SlicedPacket::from_ethernet(&frame).unwrap();
-        let (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Icmpv6(icmp))) =
-            (packet.net, packet.transport)
-        else {
-            panic!("not ICMPv6");
+        let Some(TransportSlice::Icmpv4(icmp)) = packet.transport else {
+            panic!("not ICMP");
         };
-        assert!(icmp.is_checksum_valid(ip.header().source(), ip.header().destination()));
-        assert_eq!(&frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
-    }
-
-    #[test]
-    fn a_who_has_is_one_that_an_independent_parser_accepts() {
-        let frame = who_has(
-            Mac([2, 0, 0, 0, 0, 9]),
-            [10, 77, 0, 250].into(),
-            [10, 77, 0, 100].into(),
+        assert_eq!(
+            icmp.header().checksum,
+            icmp.header().icmp_type.calc_checksum(icmp.payload())
         );
+
+        let wanted = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 1, 0x2710);
+        let frame = echo_request(ME, V4, V6, YOU, wanted.into());
         let packet = SlicedPacket::from_ethernet(&frame).unwrap();
-        let Some(NetSlice::Arp(arp)) = packet.net else {
-            panic!("not ARP")
+        let Some(TransportSlice::Icmpv6(icmp)) = packet.transport else {
+            panic!("not ICMPv6: {packet:?}");
         };
-        assert_eq!(arp.target_protocol_addr(), [10, 77, 0, 100]);
-        assert_eq!(arp.sender_protocol_addr(), [10, 77, 0, 250]);
+        assert!(icmp.is_checksum_valid(V6.octets(), wanted.octets()));
     }
 }

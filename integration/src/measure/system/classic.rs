@@ -23,7 +23,10 @@ pub(crate) trait Program: Debug + Send {
     /// How it is called in the tables, with its setting.
     fn name(&self) -> String;
 
-    /// What the client asks for.
+    /// How many VIPs it is configured with.
+    fn vips(&self) -> usize;
+
+    /// Their addresses.
     fn addresses(&self) -> Vec<IpAddr>;
 
     /// The program in the foreground for `host`, whose rank is 0 for the first; writes its configuration.
@@ -89,6 +92,10 @@ impl<P: Program> System for Classic<P> {
         &self.lab
     }
 
+    fn vips(&self) -> usize {
+        self.program.vips()
+    }
+
     fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }
@@ -116,6 +123,12 @@ impl<P: Program> System for Classic<P> {
 
     fn home(&self) -> Option<&'static str> {
         Some(SERVERS[0])
+    }
+
+    fn gather(&mut self, _fault: Fault) -> Result<String> {
+        // It holds all of them or none; here the first server comes to hold them by itself.
+        let watch = Watch::start(&self.lab, &self.addresses[..1])?;
+        watch.steady(self.home(), PATIENCE)
     }
 
     fn moves(&self, fault: Fault) -> usize {

@@ -1,13 +1,13 @@
 //! keepalived of Debian: VRRPv3, three priorities, one instance, everything else at its defaults.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Program;
+use super::{Program, many_addresses};
 use crate::lab::Host;
 
 /// Priorities of the servers, by rank.
@@ -18,6 +18,8 @@ const PRIORITIES: [u8; 3] = [150, 100, 50];
 pub(crate) struct Keepalived {
     /// Between two advertisements: 10 ms to 40 s.
     pub(crate) advert: Duration,
+    /// How many VIPs: all in one instance, whose advertisements name the first one.
+    pub(crate) vips: usize,
 }
 
 impl Keepalived {
@@ -47,11 +49,12 @@ impl Program for Keepalived {
         format!("keepalived {} s", self.advert.as_secs_f64())
     }
 
+    fn vips(&self) -> usize {
+        self.vips
+    }
+
     fn addresses(&self) -> Vec<IpAddr> {
-        vec![
-            Ipv4Addr::new(10, 77, 0, 100).into(),
-            Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100).into(),
-        ]
+        many_addresses(self.vips)
     }
 
     fn command(&self, host: &Host, rank: usize) -> Result<Command> {

@@ -2,11 +2,12 @@
 
 mod classic;
 mod keepalived;
+mod populate;
 mod ucarp;
 mod vipd;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ use crate::lab::{Host, Lab};
 /// The servers of every system.
 pub(crate) const SERVERS: [&str; 3] = ["n1", "n2", "n3"];
 
+/// The addresses of VIPs begin here, above those of all hosts of a lab.
+pub(crate) const FIRST_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 0);
+/// The same for IPv6.
+pub(crate) const FIRST_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 1, 0);
+
 /// Something that keeps addresses alive on one of several hosts.
 pub(crate) trait System: Send {
     /// How it is called in the tables, with its setting.
@@ -34,7 +40,11 @@ pub(crate) trait System: Send {
     /// Its lab.
     fn lab(&self) -> &Lab;
 
-    /// The addresses that the client asks, all of one VIP.
+    /// How many VIPs it has. One has an address of each family (of those that the system knows); of many, every second
+    /// one is IPv4 and the others are IPv6.
+    fn vips(&self) -> usize;
+
+    /// The addresses of all VIPs.
     fn addresses(&self) -> &[IpAddr];
 
     /// Whether the fault means anything to it.
@@ -51,6 +61,9 @@ pub(crate) trait System: Send {
 
     /// The host that must hold the addresses before a fault, if its configuration says so.
     fn home(&self) -> Option<&'static str>;
+
+    /// Brings all VIPs onto one host, where that host must be for the fault; which.
+    fn gather(&mut self, fault: Fault) -> Result<String>;
 
     /// How often the VIP changes its holder when all goes well.
     fn moves(&self, fault: Fault) -> usize {
@@ -79,11 +92,26 @@ pub enum Contender {
 }
 
 impl Contender {
+    /// Whether it can hold so many VIPs.
+    pub fn holds(self, vips: usize) -> bool {
+        match self {
+            Self::Vipd(_) | Self::Keepalived(_) => true,
+            Self::Ucarp => vips == 1,
+        }
+    }
+
     /// Sets it up.
-    pub(crate) fn start(self, binaries: &Binaries, log_level: &str) -> Result<Box<dyn System>> {
+    pub(crate) fn start(
+        self,
+        binaries: &Binaries,
+        log_level: &str,
+        vips: usize,
+    ) -> Result<Box<dyn System>> {
         Ok(match self {
-            Self::Vipd(profile) => Box::new(Vipd::start(binaries.clone(), profile, log_level)?),
-            Self::Keepalived(advert) => Box::new(Classic::start(Keepalived { advert })?),
+            Self::Vipd(profile) => {
+                Box::new(Vipd::start(binaries.clone(), profile, log_level, vips)?)
+            }
+            Self::Keepalived(advert) => Box::new(Classic::start(Keepalived { advert, vips })?),
             Self::Ucarp => Box::new(Classic::start(Ucarp)?),
         })
     }
@@ -122,6 +150,18 @@ impl FromStr for Contender {
                 "there is no system {name:?}; there are: vipd-lan, vipd-fast, vipd-safe, keepalived-SECONDS, ucarp"
             ),
         }
+    }
+}
+
+/// The addresses of `vips` VIPs: one has an address of each family, of many every second one is IPv6.
+pub(crate) fn many_addresses(vips: usize) -> Vec<IpAddr> {
+    let v4 = |k: u32| IpAddr::from(Ipv4Addr::from_bits(FIRST_V4.to_bits() + k));
+    let v6 = |k: u32| IpAddr::from(Ipv6Addr::from_bits(FIRST_V6.to_bits() + u128::from(k)));
+    match u32::try_from(vips).unwrap_or(u32::MAX) {
+        1 => vec![v4(0), v6(0)],
+        vips => (0..vips)
+            .map(|k| if k % 2 == 0 { v4(k / 2) } else { v6(k / 2) })
+            .collect(),
     }
 }
 

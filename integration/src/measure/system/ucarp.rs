@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Program;
+use super::{FIRST_V4, Program};
 use crate::lab::Host;
 
 /// Skews of the servers, by rank.
 const SKEWS: [&str; 3] = ["0", "50", "100"];
 /// The virtual address.
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+const VIP: Ipv4Addr = FIRST_V4;
 
 /// ucarp has nothing to choose here.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,10 @@ pub(crate) struct Ucarp;
 impl Program for Ucarp {
     fn name(&self) -> String {
         "ucarp 1 s".to_owned()
+    }
+
+    fn vips(&self) -> usize {
+        1
     }
 
     fn addresses(&self) -> Vec<IpAddr> {

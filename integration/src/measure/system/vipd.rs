@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow};
 
 use super::super::fault::Fault;
+use super::populate::VIP;
 use super::{SERVERS, System, strike_host};
 use crate::cluster::{Binaries, Cluster, PATIENCE, wait};
 use crate::lab::Lab;
 
-/// The VIP of all trials.
-const VIP: &str = "www";
+/// How long a drain of very many VIPs may take.
+const GATHERING: Duration = Duration::from_secs(60);
 /// A voter that has just started withdraws nobody's lease for a while (see the README, "The first two seconds").
 const YOUNG: Duration = Duration::from_millis(2400);
 /// How long a holder that was cut off is left so before the cut is healed.
@@ -67,23 +68,29 @@ impl FromStr for Profile {
 pub(crate) struct Vipd {
     cluster: Cluster,
     profile: Profile,
+    vips: usize,
     addresses: Vec<IpAddr>,
     /// Until when some voter is too young to help.
     young_until: Instant,
 }
 
 impl Vipd {
-    /// Sets up a lab and a cluster in it, with one dual-stack VIP.
-    pub(crate) fn start(binaries: Binaries, profile: Profile, log_level: &str) -> Result<Self> {
+    /// Sets up a lab and a cluster in it, with `vips` VIPs.
+    pub(crate) fn start(
+        binaries: Binaries,
+        profile: Profile,
+        log_level: &str,
+        vips: usize,
+    ) -> Result<Self> {
         let cluster = Cluster::start_with(Lab::new(&SERVERS)?, binaries, SERVERS.len(), |node| {
             node.configure("lease", "profile", profile.name())?;
             node.configure("log", "level", log_level)
         })?;
-        let mut addresses = cluster.dual_stack_vip(VIP)?;
-        addresses.sort();
+        let addresses = super::populate::populate(&cluster, vips)?;
         Ok(Self {
             cluster,
             profile,
+            vips,
             addresses,
             young_until: Instant::now() + YOUNG,
         })
@@ -93,14 +100,6 @@ impl Vipd {
         self.cluster.node(name).run()?;
         self.young_until = Instant::now() + YOUNG;
         Ok(())
-    }
-
-    /// The node that leads, as the first that answers sees it.
-    fn leader(&self) -> Result<String> {
-        wait("a leader", PATIENCE, || {
-            let seen = self.cluster.ask("/v1/cluster?consistency=local")?;
-            Ok(seen["leader"].as_str().map(str::to_owned))
-        })
     }
 
     fn other(&self, name: &str) -> Result<&'static str> {
@@ -116,6 +115,10 @@ impl System for Vipd {
 
     fn lab(&self) -> &Lab {
         self.cluster.lab()
+    }
+
+    fn vips(&self) -> usize {
+        self.vips
     }
 
     fn addresses(&self) -> &[IpAddr] {
@@ -138,10 +141,36 @@ impl System for Vipd {
     fn settle(&mut self) -> Result<()> {
         self.cluster.wait_until_whole()?;
         sleep(self.young_until.saturating_duration_since(Instant::now()));
+        if self.vips > 1 {
+            return Ok(());
+        }
         let one = |_: &str| true;
         self.cluster
             .wait_for_holder(&self.addresses, "one node holds the VIP", one)
             .map(drop)
+    }
+
+    fn gather(&mut self, fault: Fault) -> Result<String> {
+        let home = if fault == Fault::LeaderAndHolder {
+            self.cluster.leader()?
+        } else {
+            SERVERS[0].to_owned()
+        };
+        let others = SERVERS.into_iter().filter(|&name| name != home);
+        for other in others.clone() {
+            self.cluster.vipctl(&["node", "drain", other])?;
+        }
+        wait(&format!("all VIPs are on {home}"), GATHERING, || {
+            let node = self
+                .cluster
+                .ask(&format!("/v1/nodes/{home}?consistency=local"))?;
+            let held = node["status"]["held"].as_array().map_or(0, Vec::len);
+            Ok((held == self.addresses.len()).then_some(()))
+        })?;
+        for other in others {
+            self.cluster.vipctl(&["node", "undrain", other])?;
+        }
+        Ok(home)
     }
 
     fn home(&self) -> Option<&'static str> {
@@ -150,8 +179,8 @@ impl System for Vipd {
 
     fn prepare(&mut self, fault: Fault, holder: &str) -> Result<String> {
         match fault {
-            Fault::LeaderAndHolder => {
-                let leader = self.leader()?;
+            Fault::LeaderAndHolder if self.vips == 1 => {
+                let leader = self.cluster.leader()?;
                 if leader != holder {
                     self.cluster
                         .vipctl(&["vip", "move", VIP, "--to", &leader])?;
@@ -169,6 +198,7 @@ impl System for Vipd {
                 Ok(new.name().to_owned())
             }
             Fault::PowerOff
+            | Fault::LeaderAndHolder
             | Fault::PortDown
             | Fault::Stop
             | Fault::Drain
