@@ -48,3 +48,7 @@ pub use watch::watch_interfaces;
 
 /// The parent folder of the pins when the configuration names no other.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/vipd";
+
+/// How often an address is announced when the configuration does not say: hosts forget a neighbour, and switches a MAC,
+/// after minutes.
+pub const DEFAULT_REFRESH: std::time::Duration = std::time::Duration::from_secs(30);

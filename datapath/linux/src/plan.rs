@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use vipd_datapath_common::{Address, flags};
 
-use crate::{Gate, Wanted, WantedAddress};
+use crate::{Gate, Wanted, WantedAddress, announce::Target};
 
 /// What matters of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +46,7 @@ pub(crate) enum Step {
     /// Take it off.
     Delete { ifindex: u32 },
     /// Announce it.
-    Announce {
-        ifindex: u32,
-        mac: [u8; 6],
-        router: bool,
-    },
+    Announce(Target),
 }
 
 /// Steps in the order in which to do them. If a step of an address fails, its later ones are left.
@@ -191,11 +187,7 @@ fn open(address: &IpAddr, wanted: &WantedAddress, link: &Link, actual: &Actual) 
     }
     let announced = before.filter(|_| was_open);
     if announced.is_none_or(|entry| entry.epoch != goal.epoch || entry.mac != goal.mac) {
-        steps.push(Step::Announce {
-            ifindex: link.index,
-            mac: link.mac,
-            router: goal.has(flags::ROUTER),
-        });
+        steps.push(Step::Announce(Target::of(&goal)));
     }
     steps
 }

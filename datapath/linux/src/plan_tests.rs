@@ -48,7 +48,7 @@ fn run(actual: &mut Actual, plan: &Plan) -> Vec<Step> {
     for (address, step) in groups.flat_map(|(a, steps)| steps.iter().map(move |s| (a, s))) {
         let present = actual.present.entry(*address).or_default();
         match step {
-            Step::Silence | Step::Announce { .. } => {}
+            Step::Silence | Step::Announce(_) => {}
             Step::Write(entry) => {
                 actual.entries.insert(*address, *entry);
             }
@@ -102,11 +102,11 @@ fn a_claim_adds_the_address_behind_a_shut_gate_then_opens_then_announces() {
             Step::Write(entry(5, &LAN, all)),
             Step::Add { ifindex: 2 },
             Step::Write(entry(5, &LAN, all | flags::OPEN)),
-            Step::Announce {
+            Step::Announce(Target {
                 ifindex: 2,
                 mac: LAN.mac,
                 router: false
-            },
+            }),
         ]
     );
 }
@@ -142,10 +142,10 @@ fn a_new_epoch_or_mac_is_announced_without_a_pause() {
     let mut actual = empty();
     settle(&mut actual, &wanted("lan", Gate::Open, 5));
     let done = settle(&mut actual, &wanted("lan", Gate::Open, 6));
-    assert!(matches!(done[..], [Step::Write(_), Step::Announce { .. }]));
+    assert!(matches!(done[..], [Step::Write(_), Step::Announce(_)]));
     actual.links.get_mut("lan").unwrap().mac = [9; 6];
     let done = settle(&mut actual, &wanted("lan", Gate::Open, 6));
-    assert!(matches!(done[..], [Step::Write(_), Step::Announce { .. }]));
+    assert!(matches!(done[..], [Step::Write(_), Step::Announce(_)]));
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Tells the daemon that an interface or an address has changed.
 
 use futures_util::StreamExt;
-use rtnetlink::MulticastGroup;
+use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 use tokio::sync::watch;
 
-use crate::DatapathError;
+use crate::{DatapathError, netlink::is_ours};
 
 /// A counter that grows with every change of an interface (up, down, new, gone, MAC) or of an
-/// address in this network namespace. Changes that come together count once; what changed is read
+/// address in this network namespace, but for the addresses that vipd itself adds and deletes. Changes that come together count once; what changed is read
 /// by [`crate::Datapath::interfaces`]. The watch ends when the receiver is dropped.
 ///
 /// # Errors
@@ -30,12 +30,23 @@ pub fn watch_interfaces() -> Result<watch::Receiver<u64>, DatapathError> {
                 message = messages.next() => message,
                 () = sender.closed() => None,
             };
-            if message.is_none() {
-                break;
+            match message {
+                Some((message, _)) if of_our_address(&message.payload) => {}
+                Some(_) => sender.send_modify(|changes| *changes += 1),
+                None => break,
             }
-            sender.send_modify(|changes| *changes += 1);
         }
         connection.abort();
     });
     Ok(receiver)
+}
+
+/// Ten thousand addresses that vipd claims are no reason to look around ten thousand times.
+fn of_our_address(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    match payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address),
+        ) => is_ours(address),
+        _ => false,
+    }
 }

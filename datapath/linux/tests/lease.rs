@@ -31,6 +31,7 @@ fn a_kernel_without_tcx_is_served_by_clsact() {
         let options = Options {
             pin_dir: net.pins.clone(),
             attach: Attach::Clsact,
+            ..Options::default()
         };
         // The second one replaces the filters of the first.
         for _ in 0..2 {

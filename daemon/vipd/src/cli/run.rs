@@ -80,6 +80,7 @@ async fn serve(config: Checked, alone: bool) -> anyhow::Result<()> {
     let datapath = Kernel::open_with(Options {
         pin_dir: config.pin_dir.clone(),
         attach,
+        refresh: config.refresh,
     })
     .await?;
     let links = vipd_datapath::watch_interfaces()?;

@@ -6,6 +6,7 @@ mod template;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use regex::Regex;
 use serde::Deserialize;
@@ -95,11 +96,22 @@ impl Default for ApiSection {
 }
 
 /// `[announce]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnnounceSection {
     /// Regular expressions of interface names. Default: every Ethernet interface that is up and has a subnet.
     pub interfaces: Vec<String>,
+    /// Between the announcements of an address once its first burst is over, in seconds.
+    pub refresh_s: u64,
+}
+
+impl Default for AnnounceSection {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            refresh_s: vipd_datapath::DEFAULT_REFRESH.as_secs(),
+        }
+    }
 }
 
 /// `[lease]`
@@ -210,6 +222,8 @@ pub struct Checked {
     pub api: Vec<ApiListen>,
     /// Interfaces that VIPs may be announced on; all when empty.
     pub interfaces: Vec<Regex>,
+    /// Between the announcements of an address once its first burst is over.
+    pub refresh: Duration,
     /// The lengths of the lease protocol.
     pub timing: Timing,
     /// What a holder does when no majority supports it.
@@ -286,6 +300,7 @@ impl Config {
             api: api.map_err(|error| ("api.listen", error))?,
             interfaces: interfaces
                 .map_err(|error| ("announce.interfaces", one_line(&error.to_string())))?,
+            refresh: self.announce.refresh()?,
             timing: self.lease.timing()?,
             on_quorum_loss: self.lease.on_quorum_loss()?,
             force_tc: match self.datapath.attach.as_str() {
@@ -319,6 +334,19 @@ impl Config {
                 .transpose()
                 .map_err(|e| ("metrics.listen", e))?,
         })
+    }
+}
+
+impl AnnounceSection {
+    /// Hosts forget a neighbour after minutes; more than one announcement a second is noise.
+    fn refresh(&self) -> Result<Duration, (&'static str, String)> {
+        match self.refresh_s {
+            seconds @ 1..=3600 => Ok(Duration::from_secs(seconds)),
+            seconds => Err((
+                "announce.refresh_s",
+                format!("{seconds} is not between 1 and 3600"),
+            )),
+        }
     }
 }
 

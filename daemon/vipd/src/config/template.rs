@@ -44,6 +44,7 @@ listen = [{api}]
 
 [announce]
 # interfaces = [\"^eth[0-9]+$\"]           # default: every Ethernet interface that is up and has a subnet
+# refresh_s = 30                         # between announcements once the burst of a takeover is over
 
 [lease]
 # profile = \"lan\"                        # fast | lan | safe; best the same on all nodes

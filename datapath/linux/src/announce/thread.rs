@@ -36,7 +36,6 @@ struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     schedule: Schedule,
     conflicts: VecDeque<Conflict>,
@@ -49,17 +48,15 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what is due. The lock is held while a frame is sent, so that none leaves after a stop.
+    /// Sends what is due. The lock is held while a batch is sent, so that none leaves after a stop.
     fn send_due(&self) {
         loop {
             let mut state = self.state();
-            let Some((address, target)) = state.schedule.pop(self.epoch.elapsed()) else {
+            let batch = state.schedule.due(self.epoch.elapsed());
+            if batch.is_empty() {
                 return;
-            };
-            if let Err(error) = self.sender.announce(address, target) {
-                // The link is down, or its queue full: the schedule comes back to it.
-                tracing::debug!(%address, ifindex = target.ifindex, %error, "not announced");
             }
+            self.sender.announce(&batch);
         }
     }
 
@@ -71,14 +68,21 @@ impl Shared {
 
 impl Announcer {
     /// Opens the socket and starts the thread.
-    pub(crate) fn spawn(conflicts: RingBuf<MapData>) -> Result<Self, DatapathError> {
+    pub(crate) fn spawn(
+        conflicts: RingBuf<MapData>,
+        refresh: Duration,
+    ) -> Result<Self, DatapathError> {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| DatapathError::system("make an eventfd", errno))?;
         let shared = Arc::new(Shared {
             sender: Sender::open()?,
             wake,
             epoch: Instant::now(),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                schedule: Schedule::new(refresh),
+                conflicts: VecDeque::new(),
+                stopped: false,
+            }),
         });
         let thread = thread::Builder::new()
             .name("vipd-announce".to_owned())
@@ -93,11 +97,26 @@ impl Announcer {
         })
     }
 
-    /// Announces at once, then by the schedule.
-    pub(crate) fn start(&self, address: IpAddr, target: Target) {
+    /// Announces them at once, then by the schedule.
+    pub(crate) fn start(&self, targets: &[(IpAddr, Target)]) {
+        if targets.is_empty() {
+            return;
+        }
         let now = self.shared.epoch.elapsed();
-        self.shared.state().schedule.start(address, target, now);
-        self.shared.send_due();
+        {
+            let mut state = self.shared.state();
+            for (address, target) in targets {
+                state.schedule.start(*address, *target, now);
+            }
+            // Here and now, with but one frame each; the thread does the rest.
+            loop {
+                let batch = state.schedule.urgent(now);
+                if batch.is_empty() {
+                    break;
+                }
+                self.shared.sender.announce(&batch);
+            }
+        }
         self.shared.wake();
     }
 

@@ -77,6 +77,11 @@ impl Links {
         &self.attached
     }
 
+    /// Whether an interface has them.
+    pub(crate) fn has(&self, ifindex: u32) -> bool {
+        self.attached.contains_key(&ifindex)
+    }
+
     /// Attaches both programs, or takes over the links that an earlier daemon pinned.
     pub(crate) fn attach(
         &mut self,

@@ -7,11 +7,14 @@ mod maps;
 mod object;
 mod observe;
 mod pins;
+mod settle;
 mod steps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use aya::Ebpf;
@@ -20,12 +23,19 @@ use vipd_datapath_common::{flags, name};
 pub use gate::boottime_ns;
 pub use links::Attach;
 
-use self::{gate::Deadline, links::Links, maps::Maps, pins::Pins};
+use self::{
+    gate::Deadline,
+    links::Links,
+    maps::Maps,
+    pins::Pins,
+    settle::{Job, Settler},
+    steps::Later,
+};
 use crate::{
     Datapath, DatapathError, Gate, Interface, NodeGate, Observed, Wanted,
     announce::Announcer,
-    netlink::{self, Netlink},
-    plan::{Actual, plan},
+    netlink::{self, Batch, Mirror},
+    plan::{Actual, Presence, plan},
 };
 
 /// How to open the datapath.
@@ -36,6 +46,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// How programs are attached.
     pub attach: Attach,
+    /// How often an address is announced once it has settled.
+    pub refresh: Duration,
 }
 
 impl Default for Options {
@@ -43,6 +55,7 @@ impl Default for Options {
         Self {
             pin_dir: crate::DEFAULT_PIN_DIR.into(),
             attach: Attach::Auto,
+            refresh: crate::DEFAULT_REFRESH,
         }
     }
 }
@@ -57,7 +70,9 @@ pub struct Kernel {
     gate: Deadline,
     links: Links,
     pins: Pins,
-    netlink: Netlink,
+    mirror: Mirror,
+    batch: Batch,
+    settler: Settler,
     announcer: Announcer,
     /// The last known state.
     actual: Actual,
@@ -106,49 +121,78 @@ impl Kernel {
             gate,
             links,
             pins,
-            netlink: Netlink::open()?,
-            announcer: Announcer::spawn(conflicts)?,
+            mirror: Mirror::open()?,
+            batch: Batch::open()?,
+            settler: Settler::spawn()?,
+            announcer: Announcer::spawn(conflicts, options.refresh)?,
             actual: Actual::default(),
             interfaces: Vec::new(),
             carriers: BTreeMap::new(),
             applied: false,
         };
+        // What the daemon before this one had only routed yet.
+        let routed = kernel.mirror.our_routes().await?;
+        let put = |(address, ifindex)| (address, Job::Put(ifindex));
+        kernel.settler.add(routed.into_iter().map(put));
         kernel.read_back().await?;
         Ok(kernel)
     }
 
-    /// Reads the kernel's state; announces again on interfaces that have come up.
+    /// Catches up with the kernel's state; announces again on interfaces that have come up.
     async fn read_back(&mut self) -> Result<(), DatapathError> {
-        let snapshot = self.netlink.snapshot().await?;
-        let entries = self.maps.addresses()?;
-        let mut interfaces = snapshot.interfaces;
+        // Asked first: what is settled in between is then either here or in what is read.
+        let routed = self.settler.routed();
+        let news = self.mirror.refresh().await?;
+        if news.all {
+            // Nobody else writes it: the folder is locked. Read for the sake of a mistake of ours.
+            self.actual.entries = self.maps.addresses()?;
+        }
+        if news.any() {
+            self.take_over_news(&routed);
+        }
+        Ok(())
+    }
+
+    fn take_over_news(&mut self, routed: &BTreeMap<IpAddr, u32>) {
+        let mut interfaces = self.mirror.links.interfaces.clone();
         let mut present = BTreeMap::<_, Vec<_>>::new();
-        for (address, prefix, at) in snapshot.addresses {
+        for ((address, ifindex, prefix), ours) in &self.mirror.addresses {
+            let (address, ifindex, ours) = (*address, *ifindex, *ours);
+            let at = Presence { ifindex, ours };
             present.entry(address).or_default().push(at);
-            let ours = at.ours || self.is_added(&entries, address, at.ifindex);
-            let interface = interfaces.iter_mut().find(|i| i.index == at.ifindex);
+            let ours = ours || self.is_added(&self.actual.entries, address, ifindex);
+            let interface = interfaces.iter_mut().find(|i| i.index == ifindex);
             if let (Some(interface), false) = (interface, ours) {
-                interface.prefixes.push((address, prefix));
+                interface.prefixes.push((address, *prefix));
             }
         }
+        let mut settled = Vec::new();
+        for (address, ifindex) in routed {
+            let (ifindex, ours) = (*ifindex, true);
+            let there: &mut Vec<_> = present.entry(*address).or_default();
+            if there.iter().any(|at| at.ifindex == ifindex) {
+                settled.push((*address, Job::Unroute(ifindex)));
+            } else {
+                there.push(Presence { ifindex, ours });
+                settled.push((*address, Job::Put(ifindex)));
+            }
+        }
+        self.settler.settle(settled);
         // A link that was lost and is back; the first time all links, so that a new daemon goes on
         // announcing what the one before it left open.
-        let lost = |index: &u32| self.carriers.get(index) != snapshot.carriers.get(index);
+        let carriers = self.mirror.links.carriers.clone();
+        let lost = |index: &u32| self.carriers.get(index) != carriers.get(index);
         let back: BTreeSet<u32> = interfaces
             .iter()
             .filter(|interface| interface.up)
             .map(|interface| interface.index)
             .filter(lost)
             .collect();
-        self.actual = Actual {
-            links: netlink::links(&interfaces),
-            entries,
-            present,
-        };
+        self.actual.links = netlink::links(&interfaces);
+        self.actual.present = present;
         self.interfaces = interfaces;
-        self.carriers = snapshot.carriers;
+        self.carriers = carriers;
         self.announce_on(&back);
-        Ok(())
     }
 
     /// Attaches the programs wherever they are missing.
@@ -171,10 +215,16 @@ impl Kernel {
     /// One round: attach, plan, do.
     async fn round(&mut self, wanted: &Wanted) -> Vec<DatapathError> {
         let plan = plan(wanted, &self.actual);
-        let mut errors = self.run(plan.shut).await;
+        let mut errors = self.run(plan.shut, Later::Nothing).await;
         errors.extend(self.attach(wanted));
-        errors.extend(self.run(plan.open).await);
-        errors.extend(self.run(plan.tidy).await);
+        errors.extend(self.run(plan.open, Later::Puts).await);
+        // Whoever wants nothing any more is leaving, and does not come back to tidy up.
+        let later = if wanted.addresses.is_empty() {
+            Later::Nothing
+        } else {
+            Later::Takes
+        };
+        errors.extend(self.run(plan.tidy, later).await);
         for (address, interface) in plan.homeless {
             errors.push(no_interface(&interface).of(address));
         }
@@ -189,7 +239,24 @@ impl Kernel {
         })
     }
 
+    /// Learns what the settling thread has done; what is to be taken off but wanted again stays.
+    fn look_at_the_settler(&mut self, wanted: &Wanted) -> Vec<DatapathError> {
+        let open = |address: &IpAddr| {
+            let wanted = wanted.addresses.get(address);
+            wanted.is_some_and(|wanted| wanted.gate == Gate::Open)
+        };
+        self.settler.keep(open);
+        let (taken, failures) = self.settler.done();
+        for (address, ifindex) in taken {
+            if let Some(present) = self.actual.present.get_mut(&address) {
+                present.retain(|at| at.ifindex != ifindex);
+            }
+        }
+        failures
+    }
+
     async fn make_so(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
+        let failures = self.look_at_the_settler(wanted);
         // Against the last known state: quick. What fails here the audit meets again.
         if self.applied {
             for error in self.round(wanted).await {
@@ -197,7 +264,8 @@ impl Kernel {
             }
         }
         self.read_back().await?;
-        let mut errors = self.round(wanted).await;
+        let mut errors = failures;
+        errors.extend(self.round(wanted).await);
         errors.extend(self.detach(wanted).err());
         if errors.is_empty() && !self.applied {
             errors.extend(self.pins.remove_other_schemas().err());

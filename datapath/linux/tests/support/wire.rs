@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use vipd_datapath_common::frame::{Advertisement, Arp};
 
@@ -25,6 +26,8 @@ impl Tap {
             socket
                 .set_read_timeout(Some(Duration::from_millis(50)))
                 .unwrap();
+            // Room for a burst of ten thousand while this process does something else.
+            setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20)).unwrap();
             socket
         });
         thread::spawn(move || {

@@ -1,0 +1,16 @@
+//! Interfaces, addresses and local routes over rtnetlink. Wrapped here, because those crates break each minor.
+//!
+//! - [`Dump`] reads everything, at a cost that grows with the number of addresses.
+//! - [`Mirror`] keeps what was read in line with what the kernel tells since, so that an audit costs nothing
+//!   while nothing changes.
+//! - [`Batch`] changes many things with one system call.
+
+mod batch;
+mod dump;
+mod message;
+mod mirror;
+
+pub(crate) use batch::{Batch, Change};
+pub(crate) use dump::links;
+pub(crate) use message::is_ours;
+pub(crate) use mirror::Mirror;
