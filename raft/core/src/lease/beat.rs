@@ -18,6 +18,8 @@ pub struct Beat {
     pub lease: Span,
     /// The newest of the sender's beats to which it has an answer from the voter addressed; 0 for none.
     pub heard: u64,
+    /// From a voter: its answer to the newest beat of the receiver, if it has not been sent yet.
+    pub ack: Option<Ack>,
     /// From a voter: the leases whose end it certifies. Never revoked, so it does no harm to say it again.
     pub certificates: Vec<(NodeId, Epoch)>,
 }
@@ -27,6 +29,7 @@ wire_struct!(Beat {
     epoch,
     lease,
     heard,
+    ack,
     certificates
 });
 

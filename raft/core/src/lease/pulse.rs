@@ -13,6 +13,9 @@ use crate::time::{Instant, Span};
 /// Certificates in one beat; it must fit a datagram. The rest travel in the next ones.
 const CERTIFICATES: usize = 60;
 
+/// A lease of at least this many beats can spare one.
+const ROOMY: u64 = 6;
+
 /// One node's beats.
 #[derive(Clone, Debug)]
 pub struct Pulse {
@@ -29,6 +32,10 @@ pub struct Pulse {
     frozen: Option<Instant>,
     /// Voters that have said to have fenced this node's present lease.
     fenced_by: BTreeSet<NodeId>,
+    /// Answers that travel with this node's next beat to the voter that they are for.
+    unsent: BTreeMap<NodeId, Ack>,
+    /// The lease of each node that this voter last supported.
+    supporting: BTreeMap<NodeId, Epoch>,
     /// What each voter was last heard to certify, so that news is told once.
     certified: BTreeMap<(NodeId, NodeId), Epoch>,
     /// Members whose lease has another length.
@@ -59,6 +66,8 @@ impl Pulse {
             held: false,
             frozen: None,
             fenced_by: BTreeSet::new(),
+            unsent: BTreeMap::new(),
+            supporting: BTreeMap::new(),
             certified: BTreeMap::new(),
             differing: BTreeSet::new(),
             turn: 0,
@@ -179,6 +188,9 @@ impl Pulse {
         for (node, epoch) in &beat.certificates {
             self.note_certificate(from, *node, *epoch, out);
         }
+        if let Some(ack) = beat.ack {
+            self.on_ack(from, ack, out);
+        }
         let (true, Some(epoch)) = (self.votes, beat.epoch) else {
             return;
         };
@@ -192,10 +204,28 @@ impl Pulse {
         };
         if from == self.me {
             self.on_ack(from, ack, out);
+        } else if self.may_wait(from, beat, ack) {
+            self.unsent.insert(from, ack);
         } else {
+            self.unsent.remove(&from);
             let datagram = Datagram::Ack { ack };
             out.push(Effect::Send { to: from, datagram });
         }
+    }
+
+    /// Whether an answer may travel with the next beat, which halves the datagrams: to a voter, which is sent beats anyway,
+    /// and when it says nothing new. It costs a beat's length of what is left of the receiver's lease, so not when that is
+    /// a few beats only.
+    fn may_wait(&mut self, to: NodeId, beat: &Beat, ack: Ack) -> bool {
+        let supported = ack.verdict == Verdict::Supported;
+        let known = if supported {
+            self.supporting.insert(to, ack.epoch) == Some(ack.epoch)
+        } else {
+            self.supporting.remove(&to);
+            false
+        };
+        let roomy = beat.lease.0 >= ROOMY * self.timing.beat.0;
+        known && roomy && self.holder.voters().any(|voter| voter == to)
     }
 
     fn on_ack(&mut self, from: NodeId, ack: Ack, out: &mut Vec<Effect>) {
@@ -226,6 +256,7 @@ impl Pulse {
                 epoch: self.holder.epoch(),
                 lease: self.timing.lease,
                 heard: self.holder.heard(voter),
+                ack: self.unsent.remove(&voter),
                 certificates: certificates.clone(),
             };
             if voter == self.me {

@@ -1,5 +1,6 @@
 //! What the protocol promises, as stories and as seeded simulations.
 
+mod pulse;
 mod sim;
 
 use alloc::collections::BTreeSet;
@@ -20,6 +21,7 @@ fn answer(voter: &mut Voter, now: Instant, epoch: u64, seq: u64, heard: u64) -> 
         epoch: Some(Epoch(epoch)),
         lease: Profile::Lan.timing().lease,
         heard,
+        ack: None,
         certificates: Vec::new(),
     };
     voter.on_beat(now, NodeId(2), &beat).unwrap()
@@ -228,6 +230,7 @@ fn a_voter_promises_by_the_longer_lease_and_never_for_one_that_nobody_may_have()
         epoch: Some(Epoch(5)),
         lease: Span::millis(1000),
         heard: 0,
+        ack: None,
         certificates: Vec::new(),
     };
     assert_eq!(

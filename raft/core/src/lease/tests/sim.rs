@@ -315,6 +315,7 @@ impl World {
                             lease
                         },
                         heard,
+                        ack: None,
                         certificates: Vec::new(),
                     };
                     let Some(mut verdict) = node.voter.on_beat(clock, from, &beat) else {
