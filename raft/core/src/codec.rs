@@ -2,8 +2,8 @@
 //!
 //! Integers are big-endian and fixed-width, sequences are a `u32` count and their items, enums a tag byte.
 //! Not a library's derive: a dependency's update must never change what an old log means. Whoever changes a
-//! layout raises the version byte of the outermost type ([`crate::command::Proposal`],
-//! [`crate::state::State`]) and keeps the decoder of the old one.
+//! layout raises [`LAYOUT`], which is the version byte of the outermost types ([`crate::command::Proposal`],
+//! [`crate::state::State`]), and lists new fields after `since`: in older bytes they have their default.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
@@ -46,17 +46,50 @@ impl Writer {
     }
 }
 
+/// The layout that is written: 1 is vipd 0.1; 2 has policies, groups, weights and failback. Older ones are read.
+pub const LAYOUT: u8 = 2;
+
 /// Bytes being read.
 #[derive(Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
+    /// The layout they were written in.
+    layout: u8,
 }
 
 impl<'a> Reader<'a> {
     /// Reads from `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self {
+            rest: bytes,
+            layout: LAYOUT,
+        }
+    }
+
+    /// The layout that the bytes were written in.
+    #[must_use]
+    pub fn layout(&self) -> u8 {
+        self.layout
+    }
+
+    /// Reads the version byte of `of`, and what follows it in that layout.
+    ///
+    /// # Errors
+    /// [`DecodeError::Layout`] for a layout that this vipd does not know; else what `read` finds.
+    pub fn versioned<T>(
+        &mut self,
+        of: &'static str,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let layout = u8::decode(self)?;
+        if layout == 0 || layout > LAYOUT {
+            return Err(DecodeError::Layout { of, layout });
+        }
+        let outer = core::mem::replace(&mut self.layout, layout);
+        let value = read(self);
+        self.layout = outer;
+        value
     }
 
     /// Takes the next `n` bytes.
@@ -119,6 +152,13 @@ pub enum DecodeError {
     },
     /// A value outside its type's bounds.
     Invalid(&'static str),
+    /// A layout that this version does not know.
+    Layout {
+        /// The type being read.
+        of: &'static str,
+        /// The layout found.
+        layout: u8,
+    },
 }
 
 impl fmt::Display for DecodeError {
@@ -132,6 +172,10 @@ impl fmt::Display for DecodeError {
                 write!(f, "unknown tag {tag} of {of}: written by a newer vipd?")
             }
             Self::Invalid(what) => write!(f, "invalid {what}"),
+            Self::Layout { of, layout } => write!(
+                f,
+                "{of} is of layout {layout}, but this vipd reads 1 to {LAYOUT}: was it downgraded?"
+            ),
         }
     }
 }
@@ -333,15 +377,19 @@ impl Wire for SocketAddr {
     }
 }
 
-/// Implements [`Wire`] for a struct: its fields in the order given.
+/// Implements [`Wire`] for a struct: its fields in the order given. Those after `since` came with that layout.
 macro_rules! wire_struct {
-    ($type:ident { $($field:ident),* $(,)? }) => {
+    ($type:ident { $($field:ident),* $(,)? } $( since $layout:literal { $($new:ident),* $(,)? } )*) => {
         impl $crate::codec::Wire for $type {
             fn encode(&self, out: &mut $crate::codec::Writer) {
                 $( $crate::codec::Wire::encode(&self.$field, out); )*
+                $( $( $crate::codec::Wire::encode(&self.$new, out); )* )*
             }
             fn decode(input: &mut $crate::codec::Reader<'_>) -> Result<Self, $crate::codec::DecodeError> {
-                Ok(Self { $( $field: $crate::codec::Wire::decode(input)? ),* })
+                Ok(Self {
+                    $( $field: $crate::codec::Wire::decode(input)?, )*
+                    $( $( $new: $crate::codec::since($layout, input)?, )* )*
+                })
             }
         }
     };
@@ -369,6 +417,17 @@ macro_rules! wire_enum {
     };
 }
 pub(crate) use {wire_enum, wire_struct};
+
+/// A field that came with `layout`: its default in older bytes.
+pub(crate) fn since<T: Wire + Default>(
+    layout: u8,
+    input: &mut Reader<'_>,
+) -> Result<T, DecodeError> {
+    if input.layout() < layout {
+        return Ok(T::default());
+    }
+    T::decode(input)
+}
 
 #[cfg(test)]
 mod tests {

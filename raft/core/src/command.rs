@@ -1,13 +1,15 @@
 //! Commands: everything that can be asked of the cluster's state. Applied in log order by every replica.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::codec::{DecodeError, Reader, Wire, Writer, wire_enum};
+use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, wire_enum};
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
-use crate::node::{Interface, Role};
+use crate::node::{Interface, Role, Weight};
+use crate::policy::PolicySpec;
 use crate::pool::PoolSpec;
 use crate::time::Millis;
 use crate::token::{Access, TokenHash};
@@ -180,6 +182,41 @@ pub enum Command {
         /// Its name.
         name: Name,
     },
+    /// Makes or replaces a policy.
+    PutPolicy {
+        /// Its name.
+        name: Name,
+        /// Its labels.
+        labels: Labels,
+        /// What is asked.
+        spec: PolicySpec,
+        /// Compare-and-set.
+        expect: Expect,
+    },
+    /// Deletes a policy.
+    DeletePolicy {
+        /// Which.
+        name: Name,
+        /// Compare-and-set.
+        expect: Expect,
+    },
+    /// Changes what the operator says of a node; what is not named stays.
+    SetNode {
+        /// Which.
+        node: Name,
+        /// Its weight.
+        weight: Option<Weight>,
+        /// Labels to set, or (`None`) to take back, so that what its configuration says holds again.
+        labels: BTreeMap<String, Option<String>>,
+        /// Whether it is drained.
+        drained: Option<bool>,
+        /// Compare-and-set.
+        expect: Expect,
+    },
+    /// Moves as few addresses as bring all loads within one of their share.
+    Rebalance,
+    /// Returns those VIPs to their homes whose delay is over.
+    FailBack,
 }
 
 wire_enum!(Command {
@@ -200,6 +237,11 @@ wire_enum!(Command {
     14 => PutJoinToken { token, role, expires, uses },
     15 => PutApiToken { token, name, access, expires },
     16 => DeleteApiToken { name },
+    17 => PutPolicy { name, labels, spec, expect },
+    18 => DeletePolicy { name, expect },
+    19 => SetNode { node, weight, labels, drained, expect },
+    20 => Rebalance,
+    21 => FailBack,
 });
 
 /// A command with the wall-clock time its proposer stamped on it: the payload of a log entry.
@@ -211,26 +253,19 @@ pub struct Proposal {
     pub command: Command,
 }
 
-/// The version byte of a [`Proposal`].
-const VERSION: u8 = 1;
-
 impl Wire for Proposal {
     fn encode(&self, out: &mut Writer) {
-        VERSION.encode(out);
+        LAYOUT.encode(out);
         self.at.encode(out);
         self.command.encode(out);
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        match u8::decode(input)? {
-            VERSION => Ok(Self {
+        input.versioned("log entry", |input| {
+            Ok(Self {
                 at: Millis::decode(input)?,
                 command: Command::decode(input)?,
-            }),
-            tag => Err(DecodeError::Tag {
-                of: "Proposal",
-                tag,
-            }),
-        }
+            })
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use crate::codec::{wire_enum, wire_struct};
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::Name;
+use crate::node::Weight;
 use crate::time::Millis;
 
 /// Why an address changed its holder.
@@ -23,9 +24,25 @@ pub enum Cause {
     Ineligible,
     /// Its VIP no longer wants it.
     Freed,
+    /// Its home is back, and it fails back.
+    FailedBack,
+    /// The operator asked for balance.
+    Rebalanced,
+    /// The rest of its VIP or group is there.
+    Grouped,
 }
 
-wire_enum!(Cause { 0 => Placed, 1 => NodeDown, 2 => Drained, 3 => Moved, 4 => Ineligible, 5 => Freed });
+wire_enum!(Cause {
+    0 => Placed,
+    1 => NodeDown,
+    2 => Drained,
+    3 => Moved,
+    4 => Ineligible,
+    5 => Freed,
+    6 => FailedBack,
+    7 => Rebalanced,
+    8 => Grouped,
+});
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,6 +53,9 @@ impl fmt::Display for Cause {
             Self::Moved => "moved by the operator",
             Self::Ineligible => "holder can no longer announce it",
             Self::Freed => "no longer wanted by its VIP",
+            Self::FailedBack => "back to its home",
+            Self::Rebalanced => "rebalanced",
+            Self::Grouped => "joins the rest of its group",
         })
     }
 }
@@ -133,6 +153,25 @@ pub enum What {
         /// Drained, else undrained.
         drained: bool,
     },
+    /// The operator set a node's labels or weight.
+    NodeSet {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+        /// Its weight now.
+        weight: Weight,
+    },
+    /// A policy was made or changed.
+    PolicyPut {
+        /// Which.
+        policy: Name,
+    },
+    /// A policy was deleted.
+    PolicyDeleted {
+        /// Which.
+        policy: Name,
+    },
     /// A node was removed.
     NodeRemoved {
         /// Its number.
@@ -162,6 +201,9 @@ wire_enum!(What {
     11 => NodeDrained { node, name, drained },
     12 => NodeRemoved { node, name },
     13 => VotersChanged { sets },
+    14 => NodeSet { node, name, weight },
+    15 => PolicyPut { policy },
+    16 => PolicyDeleted { policy },
 });
 
 /// One event.
@@ -229,6 +271,11 @@ impl fmt::Display for What {
                 name,
                 drained: false,
             } => write!(f, "node {name} ({node}) undrained"),
+            Self::NodeSet { node, name, weight } => {
+                write!(f, "node {name} ({node}) set, weight {weight}")
+            }
+            Self::PolicyPut { policy } => write!(f, "policy {policy} set"),
+            Self::PolicyDeleted { policy } => write!(f, "policy {policy} deleted"),
             Self::NodeRemoved { node, name } => write!(f, "node {name} ({node}) removed"),
             Self::VotersChanged { sets: 1 } => write!(f, "voters changed"),
             Self::VotersChanged { sets: _ } => write!(f, "voters changing"),

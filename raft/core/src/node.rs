@@ -139,6 +139,56 @@ pub enum Lease {
 
 wire_enum!(Lease { 0 => Never, 1 => Up, 2 => Down });
 
+/// How much a node shall hold, relative to the others: 0 to 100. A node of 0 is given nothing new, and keeps what
+/// it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weight(u8);
+
+impl Weight {
+    /// The greatest, which a node has unless it was told otherwise.
+    pub const MAX: Self = Self(100);
+    /// Nothing new.
+    pub const ZERO: Self = Self(0);
+
+    /// A weight.
+    ///
+    /// # Errors
+    /// In words, above 100.
+    pub fn new(weight: u8) -> Result<Self, String> {
+        if weight > Self::MAX.0 {
+            return Err(alloc::format!("weight {weight} is not within 0 to 100"));
+        }
+        Ok(Self(weight))
+    }
+
+    /// As a number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self::MAX
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Wire for Weight {
+    fn encode(&self, out: &mut Writer) {
+        self.0.encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Self::new(u8::decode(input)?).map_err(|_| DecodeError::Invalid("weight"))
+    }
+}
+
 /// A node as the cluster holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -146,8 +196,8 @@ pub struct Node {
     pub id: NodeId,
     /// Its name, unique.
     pub name: Name,
-    /// Its labels.
-    pub labels: Labels,
+    /// Its labels, from its own configuration.
+    pub config_labels: Labels,
     /// What it is for.
     pub role: Role,
     /// Where its peers reach it: TCP for Raft, UDP on the same port for beats.
@@ -172,12 +222,19 @@ pub struct Node {
     pub joined: Millis,
     /// The entry that last changed it.
     pub revision: Revision,
+    /// Labels that the operator has set; they win over those of its configuration.
+    pub set_labels: Labels,
+    /// How much it shall hold, relative to the others.
+    pub weight: Weight,
+    /// When it last came back: began a lease, was undrained, had an interface come up, was given a weight. From then
+    /// on the delay of a [`crate::vip::Failback`] counts.
+    pub steady_since: Millis,
 }
 
 wire_struct!(Node {
     id,
     name,
-    labels,
+    config_labels,
     role,
     peer,
     beat_key,
@@ -190,17 +247,27 @@ wire_struct!(Node {
     membership,
     joined,
     revision,
-});
+} since 2 { set_labels, weight, steady_since });
 
 impl Node {
-    /// The interface on which this node would announce `address`: the one named, if up, else the first that is
-    /// up and has a subnet containing it. An off-subnet node is never chosen.
+    /// The interface on which this node could announce `address`: the one named, if up, else the first that is
+    /// up and has a subnet containing it. An off-subnet node is never chosen. Policies may say otherwise, see
+    /// [`crate::state::State::interface_for`].
     #[must_use]
     pub fn interface_for(&self, address: IpAddr, named: Option<&str>) -> Option<&str> {
+        self.interfaces_for(address, named).next()
+    }
+
+    /// All such interfaces.
+    pub(crate) fn interfaces_for(
+        &self,
+        address: IpAddr,
+        named: Option<&str>,
+    ) -> impl Iterator<Item = &str> {
         self.interfaces
             .iter()
             .filter(|interface| interface.up)
-            .find(|interface| match named {
+            .filter(move |interface| match named {
                 Some(name) => interface.name == name,
                 None => interface
                     .prefixes
@@ -208,6 +275,23 @@ impl Node {
                     .any(|prefix| prefix.contains(address)),
             })
             .map(|interface| interface.name.as_str())
+    }
+
+    /// The value of a label: what the operator set, else what the node's configuration says.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let value = self.set_labels.get(key);
+        value
+            .or_else(|| self.config_labels.get(key))
+            .map(String::as_str)
+    }
+
+    /// All its labels.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        let mut labels = self.config_labels.clone();
+        labels.extend(self.set_labels.clone());
+        labels
     }
 
     /// Whether `address` is the node's own: where peers reach it, or on one of its interfaces.
@@ -220,10 +304,28 @@ impl Node {
         self.peer.ip() == address || prefixes.any(|prefix| prefix.address == address)
     }
 
+    /// Why the node cannot hold any address, if it cannot.
+    ///
+    /// # Errors
+    /// The reason, as `it is ...`.
+    pub fn can_hold_any(&self) -> Result<(), &'static str> {
+        if !self.role.holds() {
+            Err("it is a witness")
+        } else if self.lease != Lease::Up {
+            Err("it is down")
+        } else if self.drained {
+            Err("it is drained")
+        } else if self.retiring {
+            Err("it is shutting down")
+        } else {
+            Ok(())
+        }
+    }
+
     /// Whether the node may be given an address at all.
     #[must_use]
     pub fn accepts(&self) -> bool {
-        self.role.holds() && self.lease == Lease::Up && !self.drained && !self.retiring
+        self.can_hold_any().is_ok() && self.weight > Weight::ZERO
     }
 }
 

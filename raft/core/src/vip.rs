@@ -49,6 +49,24 @@ pub enum Mode {
 
 wire_enum!(Mode { 0 => Local });
 
+/// Whether a VIP that had to leave its home returns there.
+///
+/// An address's home is the node it was last put on by choice: by its first placement, a move, a rebalance, or by
+/// joining a group. A failover or a drain does not change it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failback {
+    /// As soon as its home has been able to hold it for this long without a break.
+    After {
+        /// How long; zero is at once.
+        delay: Millis,
+    },
+    /// Not by itself. (The last one, so that the most reluctant of several is their maximum.)
+    #[default]
+    Never,
+}
+
+wire_enum!(Failback { 0 => After { delay }, 1 => Never });
+
 /// What the operator asks of a VIP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VipSpec {
@@ -62,6 +80,12 @@ pub struct VipSpec {
     pub mode: Mode,
     /// Announce on the interface of this name, even where no subnet of it contains the address.
     pub interface: Option<String>,
+    /// VIPs of the same group are held by one node and move together.
+    pub group: Option<Name>,
+    /// VIPs with the same key are kept on different nodes as long as there are enough of them.
+    pub apart: Option<Name>,
+    /// Whether it returns to its home.
+    pub failback: Failback,
 }
 
 wire_struct!(VipSpec {
@@ -70,7 +94,7 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-});
+} since 2 { group, apart, failback });
 
 /// A VIP as the cluster holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,10 +151,12 @@ pub struct Allocation {
     pub held_since: Millis,
     /// Why the holder is asked to release it, if it is.
     pub vacating: Option<Cause>,
-    /// Where the operator wants it next, while it is vacating.
+    /// Who shall hold it next, while it is vacating.
     pub next: Option<NodeId>,
     /// Its VIP no longer wants it: it is freed as soon as no holder is left.
     pub freeing: bool,
+    /// The node it was last put on by choice, see [`Failback`].
+    pub home: Option<NodeId>,
 }
 
 wire_struct!(Allocation {
@@ -144,4 +170,36 @@ wire_struct!(Allocation {
     vacating,
     next,
     freeing
-});
+} since 2 { home });
+
+impl Allocation {
+    /// Who holds the address once what is under way is done.
+    #[must_use]
+    pub fn destination(&self) -> Option<NodeId> {
+        match self.vacating {
+            Some(_) => self.next,
+            None => self.holder,
+        }
+    }
+
+    /// The same address before anybody held it.
+    pub(crate) fn unheld(&self) -> Self {
+        Self {
+            holder: None,
+            vacating: None,
+            next: None,
+            ..self.clone()
+        }
+    }
+
+    /// Leaves the address with its holder, which was asked to release it. A new token, since the holder may have
+    /// shut the address under the old one already and said so: that word is not to give away what it now opens
+    /// again.
+    pub(crate) fn take_back(&mut self, revision: Revision, at: Millis) {
+        self.freeing = false;
+        self.vacating = None;
+        self.next = None;
+        self.epoch = Epoch(revision.0);
+        self.held_since = at;
+    }
+}

@@ -2,14 +2,11 @@
 
 use super::State;
 use super::index::Index;
-use crate::codec::{DecodeError, Reader, Wire, Writer};
-
-/// The version byte of an encoded state.
-const VERSION: u8 = 1;
+use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, since};
 
 impl Wire for State {
     fn encode(&self, out: &mut Writer) {
-        VERSION.encode(out);
+        LAYOUT.encode(out);
         self.cluster.encode(out);
         self.applied.encode(out);
         self.pools.encode(out);
@@ -21,27 +18,34 @@ impl Wire for State {
         self.api_tokens.encode(out);
         self.events.encode(out);
         self.events_made.encode(out);
+        self.policies.encode(out);
     }
 
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        match u8::decode(input)? {
-            VERSION => {}
-            tag => return Err(DecodeError::Tag { of: "State", tag }),
+        let (mut state, layout) = input.versioned("snapshot", |input| {
+            let state = Self {
+                cluster: Wire::decode(input)?,
+                applied: Wire::decode(input)?,
+                pools: Wire::decode(input)?,
+                vips: Wire::decode(input)?,
+                allocations: Wire::decode(input)?,
+                nodes: Wire::decode(input)?,
+                voter_sets: Wire::decode(input)?,
+                join_tokens: Wire::decode(input)?,
+                api_tokens: Wire::decode(input)?,
+                events: Wire::decode(input)?,
+                events_made: Wire::decode(input)?,
+                policies: since(2, input)?,
+                index: Index::default(),
+            };
+            Ok((state, input.layout()))
+        })?;
+        if layout < 2 {
+            // Homes were not kept: everybody is at home where he is.
+            for allocation in state.allocations.values_mut() {
+                allocation.home = allocation.holder;
+            }
         }
-        let mut state = Self {
-            cluster: Wire::decode(input)?,
-            applied: Wire::decode(input)?,
-            pools: Wire::decode(input)?,
-            vips: Wire::decode(input)?,
-            allocations: Wire::decode(input)?,
-            nodes: Wire::decode(input)?,
-            voter_sets: Wire::decode(input)?,
-            join_tokens: Wire::decode(input)?,
-            api_tokens: Wire::decode(input)?,
-            events: Wire::decode(input)?,
-            events_made: Wire::decode(input)?,
-            index: Index::default(),
-        };
         state.index = state.derive();
         Ok(state)
     }
@@ -51,11 +55,13 @@ impl State {
     /// The index computed from nothing but the agreed state.
     pub(super) fn derive(&self) -> Index {
         let mut index = Index::default();
+        for vip in self.vips.values() {
+            index.put_vip(None, Some(vip));
+        }
         for (address, allocation) in &self.allocations {
             index.allocated(*address, &allocation.pool);
-            if allocation.holder.is_some() {
-                index.moved(*address, None, allocation.holder);
-            }
+            index.changed(*address, &allocation.unheld(), allocation);
+            index.set_away(*address, None, self.away_from(allocation));
         }
         for pool in self.pools.values() {
             index.set_pool(pool, &self.allocations);

@@ -11,7 +11,7 @@ use crate::name::Name;
 use crate::node::Node;
 use crate::pool::Pool;
 use crate::range_set::RangeSet;
-use crate::vip::Allocation;
+use crate::vip::{Allocation, Vip};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
@@ -21,8 +21,14 @@ pub(super) struct Index {
     used: BTreeMap<(Name, Family), u64>,
     /// The addresses each node holds.
     held: BTreeMap<NodeId, BTreeSet<IpAddr>>,
-    /// Addresses that nobody holds.
-    pub(super) homeless: BTreeSet<IpAddr>,
+    /// How many addresses each node will hold once everything under way is done.
+    load: BTreeMap<NodeId, u64>,
+    /// The VIPs of each group.
+    pub(super) groups: BTreeMap<Name, BTreeSet<Name>>,
+    /// The VIPs with each key that keeps them apart.
+    pub(super) apart: BTreeMap<Name, BTreeSet<Name>>,
+    /// Addresses that shall return to a home, by home.
+    pub(super) away: BTreeMap<NodeId, BTreeSet<IpAddr>>,
     /// Addresses that are the nodes' own.
     pub(super) hosts: BTreeMap<IpAddr, NodeId>,
     /// Node numbers by name.
@@ -34,8 +40,8 @@ impl Index {
         self.held.get(&node).into_iter().flatten().copied()
     }
 
-    pub(super) fn load(&self, node: NodeId) -> usize {
-        self.held.get(&node).map_or(0, BTreeSet::len)
+    pub(super) fn load(&self, node: NodeId) -> u64 {
+        self.load.get(&node).copied().unwrap_or(0)
     }
 
     pub(super) fn used(&self, pool: &Name, family: Family) -> u128 {
@@ -106,7 +112,6 @@ impl Index {
             free.remove(number(address));
         }
         *self.used.entry(key).or_default() += 1;
-        self.homeless.insert(address);
     }
 
     /// `offered`: whether the pool still hands the address out.
@@ -124,30 +129,64 @@ impl Index {
             }
             Some(n) => *n -= 1,
         }
-        self.homeless.remove(&address);
     }
 
-    pub(super) fn moved(&mut self, address: IpAddr, from: Option<NodeId>, to: Option<NodeId>) {
-        match from {
-            Some(node) => {
-                if let Some(held) = self.held.get_mut(&node) {
-                    held.remove(&address);
-                    if held.is_empty() {
-                        self.held.remove(&node);
-                    }
-                }
-            }
-            None => {
-                self.homeless.remove(&address);
+    /// Follows a change of an allocation.
+    pub(super) fn changed(&mut self, address: IpAddr, before: &Allocation, after: &Allocation) {
+        if before.holder != after.holder {
+            file(&mut self.held, address, before.holder, after.holder);
+        }
+        let (from, to) = (before.destination(), after.destination());
+        if from == to {
+            return;
+        }
+        if let Some(from) = from
+            && let Some(load) = self.load.get_mut(&from)
+        {
+            *load -= 1;
+            if *load == 0 {
+                self.load.remove(&from);
             }
         }
-        match to {
-            Some(node) => {
-                self.held.entry(node).or_default().insert(address);
-            }
-            None => {
-                self.homeless.insert(address);
-            }
+        if let Some(to) = to {
+            *self.load.entry(to).or_default() += 1;
         }
+    }
+
+    /// Files an address under the home that it shall return to.
+    pub(super) fn set_away(&mut self, address: IpAddr, from: Option<NodeId>, to: Option<NodeId>) {
+        file(&mut self.away, address, from, to);
+    }
+
+    /// Follows a change of a VIP.
+    pub(super) fn put_vip(&mut self, old: Option<&Vip>, new: Option<&Vip>) {
+        let group = |vip: &Vip| vip.spec.group.clone();
+        let apart = |vip: &Vip| vip.spec.apart.clone();
+        if let Some(name) = new.or(old).map(|vip| &vip.name) {
+            let (from, to) = (old.and_then(group), new.and_then(group));
+            file(&mut self.groups, name.clone(), from, to);
+            let (from, to) = (old.and_then(apart), new.and_then(apart));
+            file(&mut self.apart, name.clone(), from, to);
+        }
+    }
+}
+
+/// Takes an item from where it is filed, and files it anew.
+fn file<K: Ord, V: Ord>(
+    files: &mut BTreeMap<K, BTreeSet<V>>,
+    item: V,
+    from: Option<K>,
+    to: Option<K>,
+) {
+    if let Some(from) = from
+        && let Some(filed) = files.get_mut(&from)
+    {
+        filed.remove(&item);
+        if filed.is_empty() {
+            files.remove(&from);
+        }
+    }
+    if let Some(to) = to {
+        files.entry(to).or_default().insert(item);
     }
 }

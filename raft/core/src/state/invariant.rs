@@ -1,9 +1,13 @@
 //! What must hold after every entry. Tests and the simulator check it at each step.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 
 use super::State;
+use super::unit::UnitKey;
+use crate::name::Name;
+use crate::node::Node;
 
 impl State {
     /// The first broken invariant, in words.
@@ -55,9 +59,32 @@ impl State {
                 Some(Some(_)) | None => {}
             }
         }
+        for group in self.index.groups.keys() {
+            self.check_group(group)?;
+        }
         if self.index != self.derive() {
             return Err("the index disagrees with the state".into());
         }
         Ok(())
+    }
+
+    /// A group on which nothing is under way is together, if some node can hold all of it.
+    fn check_group(&self, group: &Name) -> Result<(), String> {
+        let unit = self.unit(UnitKey::Group(group.clone()));
+        let members = unit.addresses.iter();
+        let members = members.filter_map(|address| self.allocations.get(address));
+        let holders: BTreeSet<_> = members.clone().map(|of| of.holder).collect();
+        if holders.len() < 2 || members.clone().any(|of| of.vacating.is_some()) {
+            return Ok(());
+        }
+        let able =
+            |node: &&Node| node.accepts() && unit.addresses.iter().all(|a| self.keeps(node.id, *a));
+        match self.nodes.values().find(able) {
+            None => Ok(()),
+            Some(node) => Err(format!(
+                "group {group} is on {holders:?}, and node {} could hold all of it",
+                node.name
+            )),
+        }
     }
 }

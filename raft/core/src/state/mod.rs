@@ -4,14 +4,19 @@
 //! same log gives the same bytes on every replica, whatever its clock says.
 
 mod encoding;
+mod failback;
 mod index;
 mod invariant;
 mod nodes;
 mod placement;
+mod places;
+mod policies;
 mod pools;
+mod rebalance;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unit;
 mod vips;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +28,7 @@ use crate::event::{Event, What};
 use crate::id::{NodeId, Revision};
 use crate::name::Name;
 use crate::node::{Lease, Node, VoterSets};
+use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::rejection::Rejection;
 use crate::time::Millis;
@@ -48,6 +54,7 @@ pub struct State {
     api_tokens: BTreeMap<TokenHash, ApiToken>,
     events: VecDeque<Event>,
     events_made: u64,
+    policies: BTreeMap<Name, Policy>,
     /// Derived from the rest, never encoded.
     index: Index,
 }
@@ -143,6 +150,22 @@ impl State {
                 expires,
             } => self.put_api_token(entry, token, name, *access, *expires),
             Command::DeleteApiToken { name } => self.delete_api_token(entry, name),
+            Command::PutPolicy {
+                name,
+                labels,
+                spec,
+                expect,
+            } => self.put_policy(entry, name, labels, spec, *expect),
+            Command::DeletePolicy { name, expect } => self.delete_policy(entry, name, *expect),
+            Command::SetNode {
+                node,
+                weight,
+                labels,
+                drained,
+                expect,
+            } => self.set_node(entry, node, *weight, labels, *drained, *expect),
+            Command::Rebalance => self.rebalance(entry),
+            Command::FailBack => self.fail_back(entry),
         }
     }
 
@@ -189,6 +212,12 @@ impl State {
     #[must_use]
     pub fn pools(&self) -> &BTreeMap<Name, Pool> {
         &self.pools
+    }
+
+    /// All policies, by name.
+    #[must_use]
+    pub fn policies(&self) -> &BTreeMap<Name, Policy> {
+        &self.policies
     }
 
     /// All VIPs, by name.

@@ -1,17 +1,21 @@
 //! Nodes: join, lease, report, drain, leave.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use super::{Entry, State, done, not_found};
-use crate::command::{Applied, Outcome};
+use super::{Entry, State, done, expected, not_found};
+use crate::command::{Applied, Expect, Outcome};
 use crate::event::{Cause, What};
 use crate::id::{Epoch, NodeId};
 use crate::name::{Labels, Name};
-use crate::node::{Interface, Lease, Node, Role};
+use crate::node::{Interface, Lease, Node, Role, Weight};
 use crate::rejection::Rejection;
 use crate::token::TokenHash;
+
+/// The most labels that can be set on one node.
+const MAX_LABELS: usize = 64;
 
 impl State {
     pub(super) fn bootstrap(
@@ -77,7 +81,7 @@ impl State {
         let node = Node {
             id,
             name: name.clone(),
-            labels: Labels::new(),
+            config_labels: Labels::new(),
             role,
             peer,
             beat_key,
@@ -90,6 +94,9 @@ impl State {
             membership: 0,
             joined: entry.at,
             revision: entry.revision,
+            set_labels: Labels::new(),
+            weight: Weight::default(),
+            steady_since: entry.at,
         };
         self.index.names.insert(name.clone(), id);
         self.nodes.insert(id, node);
@@ -126,7 +133,8 @@ impl State {
         node.retiring = false;
         node.version = version.into();
         node.interfaces = interfaces.to_vec();
-        node.labels = labels.clone();
+        node.config_labels = labels.clone();
+        node.steady_since = entry.at;
         node.revision = entry.revision;
         let (name, epoch) = (node.name.clone(), node.epoch);
         self.note(
@@ -152,6 +160,10 @@ impl State {
     ) -> Outcome {
         let node = self.member_mut(id)?;
         node.membership = node.membership.max(membership);
+        let was_up = |name: &str| node.interfaces.iter().any(|i| i.name == name && i.up);
+        if interfaces.iter().any(|i| i.up && !was_up(&i.name)) {
+            node.steady_since = entry.at;
+        }
         node.interfaces = interfaces.to_vec();
         node.revision = entry.revision;
         self.index.set_hosts(&self.nodes);
@@ -198,9 +210,9 @@ impl State {
             },
         );
         let lost: Vec<IpAddr> = self.index.held_by(id).collect();
-        for address in lost {
-            self.pass_on(entry, address, Cause::NodeDown);
-        }
+        self.pass_on(entry, lost, Some(id), |_, _| Cause::NodeDown);
+        // What was on its way to it.
+        self.settle(entry);
         self.forget_old_voter_sets();
         done(entry)
     }
@@ -229,40 +241,102 @@ impl State {
         addresses: &[(IpAddr, Epoch)],
     ) -> Outcome {
         self.member_mut(id)?;
-        for (address, epoch) in addresses {
-            let Some(allocation) = self.allocations.get(address) else {
-                continue;
-            };
-            if allocation.holder != Some(id) || allocation.epoch != *epoch {
-                continue; // said twice, or overtaken by a withdrawal
-            }
-            let cause = allocation.vacating.unwrap_or(Cause::Ineligible);
-            self.pass_on(entry, *address, cause);
-        }
+        // What is said twice, or was overtaken by a withdrawal, is not looked at.
+        let given: Vec<(IpAddr, bool)> = addresses
+            .iter()
+            .filter_map(|(address, epoch)| {
+                let of = self.allocations.get(address)?;
+                (of.holder == Some(id) && of.epoch == *epoch)
+                    .then_some((*address, of.vacating.is_some()))
+            })
+            .collect();
+        let (asked, unasked): (Vec<_>, Vec<_>) = given.into_iter().partition(|(_, asked)| *asked);
+        let only = |list: Vec<(IpAddr, bool)>| list.into_iter().map(|(a, _)| a).collect();
+        self.pass_on(entry, only(asked), None, |of, to| match of.vacating {
+            Some(cause) if of.next == to => cause,
+            // Whom it was meant for can't take it any more.
+            Some(_) | None => Cause::Placed,
+        });
+        // A holder that lets go by itself is not asked to go on.
+        self.pass_on(entry, only(unasked), Some(id), |_, _| Cause::Ineligible);
         done(entry)
     }
 
     pub(super) fn set_drained(&mut self, entry: Entry, name: &Name, drained: bool) -> Outcome {
-        let id = self
+        self.set_node(
+            entry,
+            name,
+            None,
+            &BTreeMap::new(),
+            Some(drained),
+            Expect::Any,
+        )
+    }
+
+    pub(super) fn set_node(
+        &mut self,
+        entry: Entry,
+        name: &Name,
+        weight: Option<Weight>,
+        labels: &BTreeMap<String, Option<String>>,
+        drained: Option<bool>,
+        expect: Expect,
+    ) -> Outcome {
+        let node = self
             .node_named(name)
-            .ok_or_else(|| not_found("node", name))?
-            .id;
-        let node = self.member_mut(id)?;
-        if node.drained == drained {
+            .ok_or_else(|| not_found("node", name))?;
+        expected(expect, name, "node", Some(node.revision))?;
+        let mut new = node.clone();
+        new.weight = weight.unwrap_or(node.weight);
+        new.drained = drained.unwrap_or(node.drained);
+        for (key, value) in labels {
+            match value {
+                Some(value) => new.set_labels.insert(key.clone(), value.clone()),
+                None => new.set_labels.remove(key),
+            };
+        }
+        if new.set_labels.len() > MAX_LABELS {
+            let n = new.set_labels.len();
+            return Err(Rejection::Invalid {
+                why: alloc::format!("node {name} would have {n} labels, more than {MAX_LABELS}"),
+            });
+        }
+        if new == *node {
             return Ok(Applied::Done {
                 revision: node.revision,
             });
         }
-        node.drained = drained;
-        node.revision = entry.revision;
-        self.note(
-            entry,
-            What::NodeDrained {
-                node: id,
-                name: name.clone(),
-                drained,
-            },
+        new.revision = entry.revision;
+        if new.accepts() && !node.accepts() {
+            new.steady_since = entry.at;
+        }
+        let (id, drained) = (
+            node.id,
+            (new.drained != node.drained).then_some(new.drained),
         );
+        let set = new.weight != node.weight || new.set_labels != node.set_labels;
+        let (name, weight) = (name.clone(), new.weight);
+        self.nodes.insert(id, new);
+        if let Some(drained) = drained {
+            self.note(
+                entry,
+                What::NodeDrained {
+                    node: id,
+                    name: name.clone(),
+                    drained,
+                },
+            );
+        }
+        if set {
+            self.note(
+                entry,
+                What::NodeSet {
+                    node: id,
+                    name,
+                    weight,
+                },
+            );
+        }
         self.settle(entry);
         done(entry)
     }
@@ -288,6 +362,16 @@ impl State {
             return busy("its lease is running");
         }
         let id = node.id;
+        // Whoever was at home there is at home where he is now.
+        let homeless: Vec<IpAddr> = self
+            .allocations
+            .iter()
+            .filter(|(_, of)| of.home == Some(id))
+            .map(|(address, _)| *address)
+            .collect();
+        for address in homeless {
+            self.change(address, |of| of.home = of.destination());
+        }
         self.nodes.remove(&id);
         self.index.set_hosts(&self.nodes);
         self.index.names.remove(name);

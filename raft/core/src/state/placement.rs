@@ -3,103 +3,229 @@
 //! A holder is replaced only after it released the address or its lease was withdrawn; until then the address
 //! is *vacating*. So nothing here can make two holders, whatever the order of commands.
 
-use alloc::format;
-use alloc::string::String;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::places::{Places, most_frequent};
+use super::unit::{Unit, UnitKey};
 use super::{Entry, State};
 use crate::event::{Cause, What};
 use crate::id::{Epoch, NodeId};
-use crate::node::{Lease, Node};
-use crate::vip::Allocation;
+use crate::vip::{Allocation, Failback};
 
 impl State {
-    /// The node that would take `address` if its holder were lost: computed, so never out of date.
+    /// What the loss of `node` would do: each address that it holds, with its runner-up. This is what `NodeDown`
+    /// does, not an estimate of it; in time proportional to the number of these addresses.
     #[must_use]
-    pub fn runner_up(&self, address: IpAddr) -> Option<NodeId> {
-        let allocation = self.allocations.get(&address)?;
-        self.candidate(address, allocation, allocation.holder)
+    pub fn loss(&self, node: NodeId) -> BTreeMap<IpAddr, Option<NodeId>> {
+        let held: Vec<IpAddr> = self
+            .held_by(node)
+            .filter(|(_, allocation)| !allocation.freeing)
+            .map(|(address, _)| address)
+            .collect();
+        self.successors(&held, Some(node))
     }
 
-    /// Why `node` cannot hold `address`, if it cannot.
-    pub(super) fn can_hold(
+    /// The runners-up of all addresses that have one.
+    #[must_use]
+    pub fn runners_up(&self) -> BTreeMap<IpAddr, NodeId> {
+        let losses = self.nodes.keys().flat_map(|node| self.loss(*node));
+        losses.filter_map(|(a, next)| Some((a, next?))).collect()
+    }
+
+    /// The node that would take `address` if its holder were lost. It works out the whole loss of that holder: for
+    /// many addresses ask [`State::loss`] once.
+    #[must_use]
+    pub fn runner_up(&self, address: IpAddr) -> Option<NodeId> {
+        let holder = self.allocations.get(&address)?.holder?;
+        self.loss(holder).remove(&address)?
+    }
+
+    /// Who takes each of these addresses, whose holders have let go or are lost: whom it was meant for, if that
+    /// node still can; else whom placement chooses, never `without`.
+    fn successors(
         &self,
-        node: &Node,
-        address: IpAddr,
-        allocation: &Allocation,
-    ) -> Result<(), String> {
-        if !node.role.holds() {
-            Err("it is a witness".into())
-        } else if node.lease != Lease::Up {
-            Err("it is down".into())
-        } else if node.drained {
-            Err("it is drained".into())
-        } else if node.retiring {
-            Err("it is shutting down".into())
-        } else if node
-            .interface_for(address, allocation.interface.as_deref())
-            .is_none()
-        {
-            Err(match &allocation.interface {
-                Some(interface) => format!("it has no interface {interface} that is up"),
-                None => format!("it has no interface up in a subnet that contains {address}"),
-            })
-        } else {
-            Ok(())
+        addresses: &[IpAddr],
+        without: Option<NodeId>,
+    ) -> BTreeMap<IpAddr, Option<NodeId>> {
+        let mut places = Places::new(self, without);
+        let mut parts: BTreeMap<UnitKey, Vec<IpAddr>> = BTreeMap::new();
+        let mut successors = BTreeMap::new();
+        for address in addresses {
+            let Some(allocation) = self.allocations.get(address) else {
+                continue;
+            };
+            let meant = allocation.next.filter(|_| allocation.vacating.is_some());
+            if let Some(next) = meant.filter(|next| self.keeps(*next, *address)) {
+                successors.insert(*address, Some(next));
+            } else if let Some(key) = self.unit_key(&allocation.vip) {
+                parts.entry(key).or_default().push(*address);
+            }
+        }
+        for (key, part) in parts {
+            successors.extend(places.place(&self.unit(key), &part));
+        }
+        successors
+    }
+
+    /// Passes on addresses whose holders have let go or are lost, to anybody but `without`.
+    pub(super) fn pass_on(
+        &mut self,
+        entry: Entry,
+        addresses: Vec<IpAddr>,
+        without: Option<NodeId>,
+        cause: impl Fn(&Allocation, Option<NodeId>) -> Cause,
+    ) {
+        let (freeing, wanted): (Vec<_>, Vec<_>) = addresses
+            .into_iter()
+            .partition(|address| self.allocations.get(address).is_some_and(|a| a.freeing));
+        for address in freeing {
+            self.drop_allocation(entry, address);
+        }
+        let mut groups = BTreeSet::new();
+        for (address, to) in self.successors(&wanted, without) {
+            let Some(allocation) = self.allocations.get(&address) else {
+                continue;
+            };
+            let cause = cause(allocation, to);
+            let key = self.unit_key(&allocation.vip);
+            groups.extend(key.filter(|key| matches!(key, UnitKey::Group(_))));
+            self.set_holder(entry, address, to, cause);
+        }
+        self.settle_units(entry, groups);
+    }
+
+    /// Settles whatever a change of nodes or policies may have unsettled.
+    pub(super) fn settle(&mut self, entry: Entry) {
+        let mut keys = BTreeSet::new();
+        for (address, allocation) in &self.allocations {
+            let settled = allocation
+                .destination()
+                .is_some_and(|node| self.keeps(node, *address));
+            if !settled && !allocation.freeing {
+                keys.extend(self.unit_key(&allocation.vip));
+            }
+        }
+        keys.extend(self.index.groups.keys().cloned().map(UnitKey::Group));
+        self.settle_units(entry, keys);
+        self.return_home(entry);
+    }
+
+    /// Gives these units holders where they lack one, and asks holders that should not keep addresses to release
+    /// them where somebody else can take them.
+    pub(super) fn settle_units(&mut self, entry: Entry, keys: impl IntoIterator<Item = UnitKey>) {
+        let mut places = Places::new(self, None);
+        let mut plan = Vec::new();
+        for key in keys {
+            let unit = self.unit(key);
+            let part = self.unsettled(&unit);
+            if part.is_empty() {
+                continue;
+            }
+            let home = self.home_of_rest(&unit, &part);
+            let placed = places.place(&unit, &part);
+            let found = placed.into_iter().filter_map(|(a, to)| Some((a, to?)));
+            plan.extend(found.map(|(address, to)| (address, to, self.why(address), home)));
+        }
+        for (address, to, cause, home) in plan {
+            self.hand_over(entry, address, to, cause);
+            if let Some(home) = home {
+                self.change(address, |allocation| allocation.home = Some(home));
+            }
         }
     }
 
-    /// The best node for `address` other than `not`: one that holds another address of the same VIP, then the
-    /// least loaded, then the lowest number.
-    fn candidate(
-        &self,
-        address: IpAddr,
-        allocation: &Allocation,
-        not: Option<NodeId>,
-    ) -> Option<NodeId> {
-        let siblings: Vec<NodeId> = self.vips.get(&allocation.vip).map_or_else(Vec::new, |vip| {
-            let others = vip.addresses.iter().filter(|other| **other != address);
-            others
-                .filter_map(|other| self.allocations.get(other)?.holder)
-                .collect()
+    /// The addresses of a unit that are not where they may stay.
+    fn unsettled(&self, unit: &Unit) -> Vec<IpAddr> {
+        let destination = |address: &IpAddr| self.allocations.get(address)?.destination();
+        let addresses = unit.addresses.iter();
+        if !unit.strict() {
+            let settled =
+                |address: &IpAddr| destination(address).map(|to| self.keeps(to, *address));
+            let unsettled = addresses.filter(|address| settled(address) != Some(true));
+            return unsettled.copied().collect();
+        }
+        let keeps_all = |node: &NodeId| unit.addresses.iter().all(|a| self.keeps(*node, *a));
+        // Asked of each node once: a group may have thousands of addresses.
+        let mut able: BTreeMap<NodeId, bool> = BTreeMap::new();
+        let on_able = addresses.clone().filter_map(destination).filter(|node| {
+            let able = able.entry(*node).or_insert_with(|| keeps_all(node));
+            *able
         });
-        self.nodes
-            .values()
-            .filter(|node| Some(node.id) != not && node.accepts())
-            .filter(|node| {
-                node.interface_for(address, allocation.interface.as_deref())
-                    .is_some()
-            })
-            .min_by_key(|node| {
-                (
-                    !siblings.contains(&node.id),
-                    self.index.load(node.id),
-                    node.id,
-                )
-            })
-            .map(|node| node.id)
+        let stays = most_frequent(on_able);
+        let unsettled = addresses.filter(|a| stays.is_none() || destination(a) != stays);
+        unsettled.copied().collect()
+    }
+
+    /// The home of what stays of a unit, which those that join it share.
+    fn home_of_rest(&self, unit: &Unit, part: &[IpAddr]) -> Option<NodeId> {
+        if part.len() == unit.addresses.len() {
+            return None;
+        }
+        let part: BTreeSet<&IpAddr> = part.iter().collect();
+        let mut stay = unit.addresses.iter().filter(|a| !part.contains(a));
+        stay.find_map(|address| self.allocations.get(address)?.home)
+    }
+
+    /// Why an address has to leave where it is, or comes to where it goes.
+    fn why(&self, address: IpAddr) -> Cause {
+        let holder = self.allocations.get(&address).and_then(|a| a.holder);
+        match holder.and_then(|holder| self.nodes.get(&holder)) {
+            None => Cause::Placed,
+            Some(node) if node.drained || node.retiring => Cause::Drained,
+            Some(node) if self.interface_for(node, address).is_none() => Cause::Ineligible,
+            Some(_) => Cause::Grouped,
+        }
+    }
+
+    /// Brings an address to `to`: at once if nobody holds it, else as soon as its holder has let go. With a cause
+    /// that is somebody's choice, that is its new home.
+    pub(super) fn hand_over(&mut self, entry: Entry, address: IpAddr, to: NodeId, cause: Cause) {
+        let Some(allocation) = self.allocations.get(&address) else {
+            return;
+        };
+        match allocation.holder {
+            None => self.set_holder(entry, address, Some(to), cause),
+            Some(holder) if holder != to => self.change(address, |allocation| {
+                allocation.vacating = Some(cause);
+                allocation.next = Some(to);
+            }),
+            Some(_) if allocation.vacating.is_some() => {
+                self.change(address, |allocation| {
+                    allocation.take_back(entry.revision, entry.at)
+                });
+            }
+            Some(_) => {}
+        }
+        match cause {
+            Cause::Moved | Cause::Rebalanced | Cause::Grouped => {
+                self.change(address, |allocation| allocation.home = Some(to));
+            }
+            Cause::Placed
+            | Cause::NodeDown
+            | Cause::Drained
+            | Cause::Ineligible
+            | Cause::Freed
+            | Cause::FailedBack => {}
+        }
     }
 
     /// Makes `to` the holder of an address that nobody can be announcing any more.
-    pub(super) fn set_holder(
-        &mut self,
-        entry: Entry,
-        address: IpAddr,
-        to: Option<NodeId>,
-        cause: Cause,
-    ) {
-        let Some(allocation) = self.allocations.get_mut(&address) else {
+    fn set_holder(&mut self, entry: Entry, address: IpAddr, to: Option<NodeId>, cause: Cause) {
+        let Some(allocation) = self.allocations.get(&address) else {
             return;
         };
-        let from = allocation.holder;
-        allocation.holder = to;
-        allocation.epoch = Epoch(entry.revision.0);
-        allocation.held_since = entry.at;
-        allocation.vacating = None;
-        allocation.next = None;
-        let (vip, epoch) = (allocation.vip.clone(), allocation.epoch);
-        self.index.moved(address, from, to);
+        let (from, vip) = (allocation.holder, allocation.vip.clone());
+        let epoch = Epoch(entry.revision.0);
+        self.change(address, |allocation| {
+            allocation.holder = to;
+            allocation.epoch = epoch;
+            allocation.held_since = entry.at;
+            allocation.vacating = None;
+            allocation.next = None;
+            allocation.home = allocation.home.or(to);
+        });
         if from != to {
             self.note(
                 entry,
@@ -115,74 +241,26 @@ impl State {
         }
     }
 
-    /// Passes on an address whose holder has let go or is lost.
-    pub(super) fn pass_on(&mut self, entry: Entry, address: IpAddr, cause: Cause) {
-        let Some(allocation) = self.allocations.get(&address) else {
+    /// Changes an allocation, and what is derived from it.
+    pub(super) fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Allocation)) {
+        let Some(allocation) = self.allocations.get_mut(&address) else {
             return;
         };
-        if allocation.freeing {
-            self.drop_allocation(entry, address);
-            return;
-        }
-        let asked = allocation.next.filter(|next| {
-            self.nodes
-                .get(next)
-                .is_some_and(|node| self.can_hold(node, address, allocation).is_ok())
-        });
-        let to = asked.or_else(|| self.candidate(address, allocation, allocation.holder));
-        self.set_holder(entry, address, to, cause);
+        let before = allocation.clone();
+        change(allocation);
+        let after = allocation.clone();
+        self.index.changed(address, &before, &after);
+        self.index.set_away(address, before.home, None);
+        self.index.set_away(address, None, self.away_from(&after));
     }
 
-    /// Gives a homeless address a holder; asks a holder that should not keep its address to release it, if
-    /// somebody else can take it.
-    pub(super) fn settle_address(&mut self, entry: Entry, address: IpAddr) {
-        let Some(allocation) = self.allocations.get(&address) else {
-            return;
-        };
-        match allocation.holder {
-            None => {
-                if let Some(to) = self.candidate(address, allocation, None) {
-                    self.set_holder(entry, address, Some(to), Cause::Placed);
-                }
-            }
-            Some(_) if allocation.vacating.is_some() => {}
-            Some(holder) => {
-                let cause = match self.nodes.get(&holder) {
-                    Some(node) if node.drained || node.retiring => Cause::Drained,
-                    Some(node)
-                        if node
-                            .interface_for(address, allocation.interface.as_deref())
-                            .is_none() =>
-                    {
-                        Cause::Ineligible
-                    }
-                    Some(_) | None => return,
-                };
-                if self.candidate(address, allocation, Some(holder)).is_some()
-                    && let Some(allocation) = self.allocations.get_mut(&address)
-                {
-                    allocation.vacating = Some(cause);
-                }
-            }
+    /// The home that an address is away from, if it is to return there some time.
+    pub(super) fn away_from(&self, allocation: &Allocation) -> Option<NodeId> {
+        let home = allocation.home?;
+        if allocation.destination() == Some(home) || allocation.freeing {
+            return None;
         }
-    }
-
-    /// Settles whatever a change of nodes may have unsettled.
-    pub(super) fn settle(&mut self, entry: Entry) {
-        let mut unsettled: Vec<IpAddr> = self.index.homeless.iter().copied().collect();
-        for node in self.nodes.values() {
-            unsettled.extend(self.index.held_by(node.id).filter(|address| {
-                let allocation = self.allocations.get(address);
-                node.drained
-                    || node.retiring
-                    || allocation.is_some_and(|a| {
-                        node.interface_for(*address, a.interface.as_deref())
-                            .is_none()
-                    })
-            }));
-        }
-        for address in unsettled {
-            self.settle_address(entry, address);
-        }
+        let vip = self.vips.get(&allocation.vip)?;
+        (vip.spec.failback != Failback::Never).then_some(home)
     }
 }

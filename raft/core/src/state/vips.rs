@@ -2,15 +2,18 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::unit::UnitKey;
 use super::{Entry, State, done, expected, not_found, put};
 use crate::block::Family;
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::{Cause, What};
 use crate::id::Epoch;
 use crate::name::{Labels, Name};
+use crate::node::Node;
 use crate::pool::Pool;
 use crate::rejection::Rejection;
 use crate::vip::{Allocation, Families, Vip, VipSpec};
@@ -44,18 +47,18 @@ impl State {
             None => (entry.at, 1),
         };
         let addresses = plan.iter().map(|(address, _)| *address).collect();
-        self.vips.insert(
-            name.clone(),
-            Vip {
-                name: name.clone(),
-                labels: labels.clone(),
-                spec: spec.clone(),
-                addresses,
-                created,
-                generation,
-                revision: entry.revision,
-            },
-        );
+        let vip = Vip {
+            name: name.clone(),
+            labels: labels.clone(),
+            spec: spec.clone(),
+            addresses,
+            created,
+            generation,
+            revision: entry.revision,
+        };
+        let left = self.unit_key(name);
+        self.index.put_vip(old.as_ref(), Some(&vip));
+        self.vips.insert(name.clone(), vip);
         self.note(entry, What::VipPut { vip: name.clone() });
         let kept: BTreeSet<IpAddr> = plan.iter().map(|(address, _)| *address).collect();
         for address in old
@@ -68,6 +71,10 @@ impl State {
         for (address, pool) in plan {
             self.allocate(entry, address, pool, name, spec);
         }
+        let unit = self.unit_key(name);
+        // The group it leaves may now fit where it did not.
+        let units: BTreeSet<UnitKey> = unit.into_iter().chain(left).collect();
+        self.settle_units(entry, units);
         put(entry, new)
     }
 
@@ -75,23 +82,24 @@ impl State {
         let vip = self.vips.get(name).ok_or_else(|| not_found("VIP", name))?;
         expected(expect, name, "VIP", Some(vip.revision))?;
         let addresses = vip.addresses.clone();
+        let left = self.unit_key(name);
+        self.index.put_vip(Some(vip), None);
         self.vips.remove(name);
         self.note(entry, What::VipDeleted { vip: name.clone() });
         for address in addresses {
             self.free(entry, address);
         }
+        self.settle_units(entry, left);
         done(entry)
     }
 
+    /// Moves a VIP, and the group it is in, to a node that can hold all of it.
     pub(super) fn move_vip(&mut self, entry: Entry, name: &Name, to: &Name) -> Outcome {
-        let vip = self.vips.get(name).ok_or_else(|| not_found("VIP", name))?;
+        let key = self.unit_key(name).ok_or_else(|| not_found("VIP", name))?;
         let node = self.node_named(to).ok_or_else(|| not_found("node", to))?;
-        let (id, addresses) = (node.id, vip.addresses.clone());
+        let (id, addresses) = (node.id, self.unit(key).addresses);
         for address in &addresses {
-            let Some(allocation) = self.allocations.get(address) else {
-                continue;
-            };
-            if let Err(why) = self.can_hold(node, *address, allocation) {
+            if let Err(why) = self.can_hold(node, *address) {
                 return Err(Rejection::CannotHold {
                     node: to.clone(),
                     why,
@@ -99,19 +107,31 @@ impl State {
             }
         }
         for address in addresses {
-            let Some(allocation) = self.allocations.get_mut(&address) else {
-                continue;
-            };
-            match allocation.holder {
-                Some(holder) if holder == id => {}
-                Some(_) => {
-                    allocation.vacating = Some(Cause::Moved);
-                    allocation.next = Some(id);
-                }
-                None => self.set_holder(entry, address, Some(id), Cause::Moved),
-            }
+            self.hand_over(entry, address, id, Cause::Moved);
         }
         done(entry)
+    }
+
+    /// Why `node` cannot hold `address`, if it cannot.
+    fn can_hold(&self, node: &Node, address: IpAddr) -> Result<(), String> {
+        if self.keeps(node.id, address) {
+            return Ok(());
+        }
+        node.can_hold_any()?;
+        if !node.accepts() {
+            return Err("its weight is 0".into());
+        }
+        let named = self
+            .allocations
+            .get(&address)
+            .and_then(|allocation| allocation.interface.as_deref());
+        Err(match (node.interface_for(address, named), named) {
+            (Some(_), _) => format!("no policy that selects its VIP lets it announce {address}"),
+            (None, Some(interface)) => format!("it has no interface {interface} that is up"),
+            (None, None) => {
+                format!("it has no interface up in a subnet that contains {address}")
+            }
+        })
     }
 
     /// Decides, without changing anything, which addresses the VIP gets and from which pools: what it has and
@@ -288,16 +308,13 @@ impl State {
 
     /// Gives `address` to the VIP, or refreshes what it has.
     fn allocate(&mut self, entry: Entry, address: IpAddr, pool: Name, vip: &Name, spec: &VipSpec) {
-        if let Some(allocation) = self.allocations.get_mut(&address) {
-            allocation.interface.clone_from(&spec.interface);
-            if allocation.freeing {
-                // Wanted again before its holder let go. A new token, since the holder may have shut the address
-                // under the old one already and said so: that word is not to give away what it now opens again.
-                allocation.freeing = false;
-                allocation.vacating = None;
-                allocation.epoch = Epoch(entry.revision.0);
-                allocation.held_since = entry.at;
-            }
+        if self.allocations.contains_key(&address) {
+            self.change(address, |allocation| {
+                allocation.interface.clone_from(&spec.interface);
+                if allocation.freeing {
+                    allocation.take_back(entry.revision, entry.at);
+                }
+            });
         } else {
             self.index.allocated(address, &pool);
             let allocation = Allocation {
@@ -311,6 +328,7 @@ impl State {
                 vacating: None,
                 next: None,
                 freeing: false,
+                home: None,
             };
             self.allocations.insert(address, allocation);
             self.note(
@@ -321,27 +339,30 @@ impl State {
                 },
             );
         }
-        self.settle_address(entry, address);
     }
 
     /// Takes `address` from its VIP: at once if nobody holds it, else as soon as its holder has let go.
     fn free(&mut self, entry: Entry, address: IpAddr) {
-        let Some(allocation) = self.allocations.get_mut(&address) else {
-            return;
-        };
-        allocation.freeing = true;
-        allocation.next = None;
-        match allocation.holder {
-            Some(_) => allocation.vacating = Some(Cause::Freed),
-            None => self.drop_allocation(entry, address),
+        let mut held = false;
+        self.change(address, |allocation| {
+            held = allocation.holder.is_some();
+            allocation.freeing = true;
+            allocation.next = None;
+            allocation.vacating = Some(Cause::Freed).filter(|_| held);
+        });
+        if !held {
+            self.drop_allocation(entry, address);
         }
     }
 
     pub(super) fn drop_allocation(&mut self, entry: Entry, address: IpAddr) {
+        self.change(address, |allocation| {
+            allocation.holder = None;
+            allocation.vacating = None;
+        });
         let Some(allocation) = self.allocations.remove(&address) else {
             return;
         };
-        self.index.moved(address, allocation.holder, None);
         let pool = self.pools.get(&allocation.pool);
         let offered = pool.is_some_and(|pool| pool.spec.offering(address).is_some());
         self.index.freed(address, &allocation.pool, offered);

@@ -1,7 +1,14 @@
 //! The state under test: a cluster that checks its invariants after every command.
 
+mod failback;
+mod groups;
+mod old;
+mod policies;
 mod random;
+mod rebalance;
+mod speed;
 mod stories;
+mod weights;
 
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -15,10 +22,10 @@ use crate::codec::Wire;
 use crate::command::{Applied, Command, Expect, Outcome, Proposal};
 use crate::id::NodeId;
 use crate::name::{Labels, Name};
-use crate::node::{Interface, Prefix, Role};
+use crate::node::{Interface, Prefix, Role, Weight};
 use crate::pool::PoolSpec;
 use crate::time::Millis;
-use crate::vip::{Families, VipSpec};
+use crate::vip::{Failback, Families, VipSpec};
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -81,7 +88,7 @@ impl Cluster {
         let before = self.state.clone();
         let outcome = self.state.apply(index, &proposal);
         if outcome.is_err() {
-            let mut before = before;
+            let mut before = before.clone();
             before.apply_blank(index);
             assert_eq!(
                 before.to_bytes(),
@@ -89,11 +96,49 @@ impl Cluster {
                 "a refusal changes nothing: {proposal:?}"
             );
         }
+        self.moved_only_where_it_may(&before, &proposal.command);
         self.log.push(proposal);
         if let Err(broken) = self.state.check() {
             panic!("{broken} after {:?}", self.log.last());
         }
         outcome
+    }
+
+    /// What is given an address accepts addresses; and nothing leaves a node that may keep it, unless somebody asked
+    /// for that or it belongs with others.
+    fn moved_only_where_it_may(&self, before: &State, command: &Command) {
+        let asked = matches!(
+            command,
+            Command::MoveVip { .. }
+                | Command::Rebalance
+                | Command::PutVip { .. }
+                | Command::DeleteVip { .. }
+        );
+        for (address, now) in self.state.allocations() {
+            let Some(then) = before.allocations().get(address) else {
+                continue;
+            };
+            let (from, to) = (then.destination(), now.destination());
+            if from == to {
+                continue;
+            }
+            if let Some(node) = to.and_then(|to| self.state.node(to)) {
+                assert!(
+                    node.accepts() || then.holder == to,
+                    "{address} given to {} by {command:?}",
+                    node.name
+                );
+            }
+            let free = self.state.vips().get(&now.vip).is_some_and(|vip| {
+                vip.spec.group.is_none() && vip.spec.failback == Failback::Never
+            });
+            if let (Some(from), true, false) = (from, free, asked) {
+                assert!(
+                    !self.state.keeps(from, *address),
+                    "{address} left node {from}, which could keep it, by {command:?}"
+                );
+            }
+        }
     }
 
     fn ids(&self) -> Vec<NodeId> {
@@ -182,6 +227,44 @@ impl Cluster {
             .collect()
     }
 
+    fn move_to(&mut self, vip: &str, to: &str) -> Outcome {
+        self.apply(Command::MoveVip {
+            name: name(vip),
+            to: name(to),
+        })
+    }
+
+    fn drain(&mut self, node: &str, drained: bool) {
+        self.apply(Command::SetDrained {
+            node: name(node),
+            drained,
+        })
+        .unwrap();
+    }
+
+    fn weigh(&mut self, node: &str, weight: u8) {
+        self.apply(Command::SetNode {
+            node: name(node),
+            weight: Some(Weight::new(weight).unwrap()),
+            labels: [].into(),
+            drained: None,
+            expect: Expect::Any,
+        })
+        .unwrap();
+    }
+
+    /// Who holds the VIP's first address, by name.
+    fn at(&self, vip: &str) -> Option<String> {
+        let holder = self.holder(&self.addresses(vip)[0])?;
+        Some(self.state.node(holder)?.name.to_string())
+    }
+
+    /// How many addresses each node holds, in the order they joined.
+    fn loads(&self) -> Vec<usize> {
+        let ids = self.ids().into_iter();
+        ids.map(|id| self.state.held_by(id).count()).collect()
+    }
+
     fn refusal(outcome: Outcome) -> &'static str {
         outcome.unwrap_err().reason()
     }
@@ -203,6 +286,13 @@ fn subnets(up: bool) -> Vec<Interface> {
         up,
         prefixes,
     }]
+}
+
+fn v4() -> VipSpec {
+    VipSpec {
+        families: Families::Ipv4,
+        ..VipSpec::default()
+    }
 }
 
 fn dual() -> VipSpec {

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::{Pattern, PolicySpec};
+use crate::selector::Selector;
 
 /// A random command over few names, so that they collide.
 fn command() -> impl Strategy<Value = Command> {
@@ -30,14 +32,60 @@ fn command() -> impl Strategy<Value = Command> {
         (0u16..4, 0u16..6).prop_map(|(net, host)| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, net, host])),
     ];
     let addresses = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(address, 1..3)];
+    let key = |text: &'static str| {
+        prop::option::weighted(0.3, (0u8..2).prop_map(move |i| name(&format!("{text}{i}"))))
+    };
+    let failback = prop_oneof![
+        2 => Just(Failback::Never),
+        1 => (0u64..500).prop_map(|ms| Failback::After { delay: Millis(ms) }),
+    ];
+    let belongs = (key("g"), key("k"), failback);
+    let selector = |with: &'static str| {
+        prop::option::of(Just(with)).prop_map(|with| {
+            let match_labels = with
+                .map(|with| ("rack".into(), with.into()))
+                .into_iter()
+                .collect();
+            Selector {
+                match_labels,
+                ..Selector::default()
+            }
+        })
+    };
+    let pattern = prop_oneof![
+        Just(Vec::new()),
+        Just(vec![Pattern::new("^eth0$").unwrap()]),
+        Just(vec![Pattern::new("^wan").unwrap()])
+    ];
+    let policy =
+        (selector("a"), selector("b"), pattern).prop_map(|(vips, nodes, interfaces)| PolicySpec {
+            vips,
+            nodes,
+            interfaces,
+        });
+    let weight = prop::option::of((0u8..=100).prop_map(|w| Weight::new(w).unwrap()));
+    let labels = prop::option::of(prop::option::of("[ab]")).prop_map(|rack| {
+        rack.map(|rack| ("rack".to_string(), rack))
+            .into_iter()
+            .collect()
+    });
     prop_oneof![
+        1 => ((0u8..2).prop_map(|i| name(&format!("y{i}"))), policy).prop_map(|(name, spec)| {
+            Command::PutPolicy { name, labels: Labels::new(), spec, expect: Expect::Any }
+        }),
+        1 => (0u8..2).prop_map(|i| Command::DeletePolicy { name: name(&format!("y{i}")), expect: Expect::Any }),
+        2 => (node_name(), weight, labels, prop::option::of(any::<bool>())).prop_map(|(node, weight, labels, drained)| {
+            Command::SetNode { node, weight, labels, drained, expect: Expect::Any }
+        }),
+        1 => Just(Command::Rebalance),
+        1 => Just(Command::FailBack),
         2 => (pool(), blocks, any::<bool>(), any::<bool>()).prop_map(|(name, blocks, allow_first_last, disabled)| {
             let spec = PoolSpec { blocks, allow_first_last, disabled, ..PoolSpec::default() };
             Command::PutPool { name, labels: Labels::new(), spec, expect: Expect::Any }
         }),
         1 => pool().prop_map(|name| Command::DeletePool { name, expect: Expect::Any }),
-        6 => (vip(), prop::option::of(pool()), families, addresses).prop_map(|(name, pool, families, addresses)| {
-            let spec = VipSpec { pool, families, addresses, ..VipSpec::default() };
+        6 => (vip(), prop::option::of(pool()), families, addresses, belongs).prop_map(|(name, pool, families, addresses, (group, apart, failback))| {
+            let spec = VipSpec { pool, families, addresses, group, apart, failback, ..VipSpec::default() };
             Command::PutVip { name, labels: Labels::new(), spec, expect: Expect::Any }
         }),
         2 => vip().prop_map(|name| Command::DeleteVip { name, expect: Expect::Any }),
@@ -95,6 +143,24 @@ proptest! {
             let _outcome = replayed.apply(i as u64 + 1, &copy);
         }
         prop_assert_eq!(replayed.to_bytes(), bytes.clone());
+        // Once everybody has let go, nothing is left to do, and what is said of losses is what happens.
+        for _ in 0..8 {
+            c.release_all();
+        }
+        prop_assert!(c.state.allocations().values().all(|of| of.vacating.is_none() || of.freeing || of.holder.is_none()), "still under way");
+        for node in c.ids() {
+            let said = c.state.loss(node);
+            let mut after = c.state.clone();
+            let (index, epoch) = (after.applied() + 1, after.node(node).unwrap().epoch);
+            let membership = after.voters().map_or(0, |(index, _)| index);
+            let down = Proposal { at: Millis(0), command: Command::NodeDown { node, epoch, membership } };
+            if after.apply(index, &down).is_ok() {
+                for (address, to) in said {
+                    prop_assert_eq!(after.allocations()[&address].holder, to, "{} of {}", address, node);
+                }
+            }
+        }
+        let bytes = c.state.to_bytes();
         let decoded = State::from_bytes(&bytes).unwrap();
         prop_assert!(decoded.check().is_ok());
         prop_assert_eq!(decoded.to_bytes(), bytes);

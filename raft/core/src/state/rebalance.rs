@@ -1,0 +1,277 @@
+//! Rebalance: as few moves as bring every node within one address of its share.
+//!
+//! A node's share is the addresses of its *zone* by weight. A zone is the nodes between which addresses can be
+//! passed at all: two subnets without a common node don't balance each other. Each move goes from a node that is
+//! above its share to one that is below, and only while some node is a whole address off. Where every address can
+//! go everywhere and is alone, that is the least movement there is; groups and restrictions make it a good one.
+
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry as Slot;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::net::IpAddr;
+
+use super::unit::{Unit, UnitKey};
+use super::{Entry, State, done};
+use crate::command::Outcome;
+use crate::event::Cause;
+use crate::id::NodeId;
+use crate::name::Name;
+use crate::node::Weight;
+
+/// Addresses of one unit on one node: they move together.
+struct Part {
+    addresses: Vec<IpAddr>,
+    apart: Vec<Name>,
+}
+
+/// What can go to the same places, by size.
+type Stock = BTreeMap<usize, Vec<Part>>;
+
+/// A node while the moves are worked out. Positions in the list of nodes stand for nodes.
+struct Site {
+    id: NodeId,
+    weight: i64,
+    load: i64,
+    zone: usize,
+    /// Its parts that may move, by where they may.
+    stocks: BTreeMap<Vec<usize>, Stock>,
+}
+
+struct Sites<'a> {
+    state: &'a State,
+    sites: Vec<Site>,
+    /// How many addresses of VIPs that want to be apart are where.
+    apart: BTreeMap<(Name, usize), usize>,
+}
+
+impl State {
+    pub(super) fn rebalance(&mut self, entry: Entry) -> Outcome {
+        for (address, to) in self.rebalanced() {
+            self.hand_over(entry, address, to, Cause::Rebalanced);
+        }
+        done(entry)
+    }
+
+    fn rebalanced(&self) -> Vec<(IpAddr, NodeId)> {
+        let mut sites = Sites::new(self);
+        let mut moves = BTreeMap::new();
+        while let Some((part, to)) = sites.step() {
+            for address in part {
+                moves.insert(address, to);
+            }
+        }
+        moves.into_iter().collect()
+    }
+}
+
+impl<'a> Sites<'a> {
+    fn new(state: &'a State) -> Self {
+        let nodes = state.nodes.values();
+        let sites = nodes.filter(|node| node.can_hold_any().is_ok());
+        let sites = sites.map(|node| Site {
+            id: node.id,
+            weight: i64::from(node.weight.get()),
+            load: 0,
+            zone: 0,
+            stocks: BTreeMap::new(),
+        });
+        let mut new = Self {
+            state,
+            sites: sites.collect(),
+            apart: BTreeMap::new(),
+        };
+        new.take_stock();
+        new.find_zones();
+        new
+    }
+
+    /// Counts everything where it is going to be. What is on its way, or waits for a holder, does not move.
+    fn take_stock(&mut self) {
+        let state = self.state;
+        let mut keys: Vec<UnitKey> = state
+            .vips
+            .keys()
+            .filter_map(|vip| state.unit_key(vip))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for unit in keys.into_iter().map(|key| state.unit(key)) {
+            let mut parts: BTreeMap<usize, (Vec<IpAddr>, bool)> = BTreeMap::new();
+            for address in &unit.addresses {
+                let Some(allocation) = state.allocations.get(address) else {
+                    continue;
+                };
+                let site = allocation
+                    .destination()
+                    .and_then(|node| self.position(node));
+                let Some(site) = site else { continue };
+                let (addresses, moving) = parts.entry(site).or_default();
+                addresses.push(*address);
+                *moving |= allocation.vacating.is_some();
+            }
+            for (site, (addresses, moving)) in parts {
+                self.sites[site].load += addresses.len() as i64;
+                for key in &unit.apart {
+                    *self.apart.entry((key.clone(), site)).or_default() += addresses.len();
+                }
+                let partial = unit.strict() && addresses.len() < unit.addresses.len();
+                if !moving && !partial {
+                    self.put(site, &unit, addresses);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, site: usize, unit: &Unit, addresses: Vec<IpAddr>) {
+        let able = |place: &Site| {
+            let node = self.state.nodes.get(&place.id)?;
+            let able = node.weight > Weight::ZERO
+                && addresses
+                    .iter()
+                    .all(|address| self.state.interface_for(node, *address).is_some());
+            able.then_some(())
+        };
+        let able: Vec<usize> = (0..self.sites.len())
+            .filter(|i| able(&self.sites[*i]).is_some())
+            .collect();
+        let part = Part {
+            addresses,
+            apart: unit.apart.iter().cloned().collect(),
+        };
+        self.add(site, able, part);
+    }
+
+    fn add(&mut self, site: usize, able: Vec<usize>, part: Part) {
+        let stock = self.sites[site].stocks.entry(able).or_default();
+        stock.entry(part.addresses.len()).or_default().push(part);
+    }
+
+    fn position(&self, node: NodeId) -> Option<usize> {
+        self.sites.binary_search_by_key(&node, |site| site.id).ok()
+    }
+
+    /// Nodes that some part may pass between are of one zone; a zone is called by its lowest position.
+    fn find_zones(&mut self) {
+        let mut zones: Vec<usize> = (0..self.sites.len()).collect();
+        for site in 0..self.sites.len() {
+            for able in self.sites[site].stocks.keys() {
+                let together = || able.iter().copied().chain([site]);
+                let joined: Vec<usize> = together().map(|i| zones[i]).collect();
+                let Some(lowest) = joined.iter().min().copied() else {
+                    continue;
+                };
+                for zone in &mut zones {
+                    if joined.contains(zone) {
+                        *zone = lowest;
+                    }
+                }
+            }
+        }
+        for (site, zone) in self.sites.iter_mut().zip(zones) {
+            site.zone = zone;
+        }
+    }
+
+    /// The next move, carried out on the sites.
+    fn step(&mut self) -> Option<(Vec<IpAddr>, NodeId)> {
+        let (weights, loads) = self.zone_sums();
+        // How far above its share a node is, times the weight of its zone: whole numbers.
+        let above: Vec<i64> = self
+            .sites
+            .iter()
+            .map(|site| site.load * weights[site.zone] - loads[site.zone] * site.weight)
+            .collect();
+        let mut givers: Vec<usize> = (0..above.len()).filter(|i| above[*i] > 0).collect();
+        givers.sort_by_key(|i| (Reverse(above[*i]), *i));
+        let mut takers: Vec<usize> = (0..above.len()).filter(|i| above[*i] < 0).collect();
+        takers.sort_by_key(|i| (above[*i], *i));
+        for giver in &givers {
+            for taker in &takers {
+                let one = weights[self.sites[*giver].zone];
+                let same = self.sites[*giver].zone == self.sites[*taker].zone;
+                let off = above[*giver] >= one || above[*taker] <= -one;
+                if !same || !off {
+                    continue;
+                }
+                let room = above[*giver] - above[*taker];
+                if let Some(addresses) = self.pass(*giver, *taker, room, one) {
+                    return Some((addresses, self.sites[*taker].id));
+                }
+            }
+        }
+        None
+    }
+
+    fn zone_sums(&self) -> (Vec<i64>, Vec<i64>) {
+        let mut weights = vec![0; self.sites.len()];
+        let mut loads = vec![0; self.sites.len()];
+        for site in &self.sites {
+            weights[site.zone] += site.weight;
+            loads[site.zone] += site.load;
+        }
+        (weights, loads)
+    }
+
+    /// Moves the largest part that does not carry the two past each other; else the smallest that brings them nearer.
+    fn pass(&mut self, giver: usize, taker: usize, room: i64, one: i64) -> Option<Vec<IpAddr>> {
+        // The rank of a size; none for one that would not help.
+        let rank = |n: usize| {
+            let (size, n) = (n as i64 * one, n as i64);
+            let fits = 2 * size <= room;
+            (size < room).then_some((fits, if fits { n } else { -n }))
+        };
+        let mut best = None;
+        let mut found: Option<(&Vec<usize>, usize, usize)> = None;
+        for (able, stock) in &self.sites[giver].stocks {
+            if able.binary_search(&taker).is_err() {
+                continue;
+            }
+            for (n, parts) in stock {
+                let rank = rank(*n);
+                if rank <= best {
+                    continue;
+                }
+                let mut last = parts.iter();
+                if let Some(at) = last.rposition(|part| !self.crowds(part, giver, taker)) {
+                    (best, found) = (rank, Some((able, *n, at)));
+                }
+            }
+        }
+        let (able, n, at) = found?;
+        let able = able.clone();
+        let part = self.take(giver, &able, n, at)?;
+        for key in &part.apart {
+            let here = self.apart.entry((key.clone(), giver)).or_default();
+            *here = here.saturating_sub(n);
+            *self.apart.entry((key.clone(), taker)).or_default() += n;
+        }
+        self.sites[giver].load -= n as i64;
+        self.sites[taker].load += n as i64;
+        let addresses = part.addresses.clone();
+        self.add(taker, able, part);
+        Some(addresses)
+    }
+
+    fn take(&mut self, site: usize, able: &Vec<usize>, n: usize, at: usize) -> Option<Part> {
+        let stock = self.sites[site].stocks.get_mut(able)?;
+        let Slot::Occupied(mut parts) = stock.entry(n) else {
+            return None;
+        };
+        let part = parts.get_mut().swap_remove(at);
+        if parts.get().is_empty() {
+            parts.remove();
+        }
+        Some(part)
+    }
+
+    /// Whether a part would have more neighbours that it wants to be apart from than it has.
+    fn crowds(&self, part: &Part, giver: usize, taker: usize) -> bool {
+        let at = |key: &Name, site| self.apart.get(&(key.clone(), site)).copied();
+        part.apart.iter().any(|key| {
+            let (here, there) = (at(key, giver), at(key, taker));
+            there.unwrap_or(0) + part.addresses.len() > here.unwrap_or(0)
+        })
+    }
+}

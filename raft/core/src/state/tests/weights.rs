@@ -1,0 +1,156 @@
+//! Weights, labels, drains: what the operator says of nodes.
+
+use super::*;
+
+fn cluster(vips: usize) -> Cluster {
+    let mut c = Cluster::of(3);
+    c.pool("web", &["10.0.0.0/24"]).unwrap();
+    more(&mut c, 0..vips);
+    c
+}
+
+fn more(c: &mut Cluster, numbers: core::ops::Range<usize>) {
+    for i in numbers {
+        c.vip(&format!("v{i}"), v4()).unwrap();
+    }
+}
+
+#[test]
+fn placement_follows_the_weights() {
+    let mut c = cluster(0);
+    c.weigh("n2", 50);
+    c.weigh("n3", 25);
+    more(&mut c, 0..70);
+    assert_eq!(c.loads(), [40, 20, 10]);
+}
+
+#[test]
+fn a_node_of_weight_0_keeps_what_it_has_and_is_given_nothing() {
+    let mut c = cluster(9);
+    c.weigh("n1", 0);
+    c.release_all();
+    assert_eq!(c.loads(), [3, 3, 3], "it is not drained");
+    more(&mut c, 9..15);
+    assert_eq!(c.loads(), [3, 6, 6]);
+    c.down(NodeId(3)).unwrap();
+    assert_eq!(c.loads()[0], 3, "nor is it a runner-up");
+    let refused = c.move_to("v1", "n1").unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "node n1 cannot hold it: its weight is 0"
+    );
+}
+
+#[test]
+fn a_changed_weight_moves_nothing_by_itself() {
+    let mut c = cluster(9);
+    c.weigh("n1", 1);
+    c.release_all();
+    assert_eq!(c.loads(), [3, 3, 3]);
+}
+
+#[test]
+fn a_node_that_joins_moves_nothing_by_itself() {
+    let mut c = cluster(9);
+    c.down(NodeId(3)).unwrap();
+    let spread = c.loads();
+    c.up(NodeId(3));
+    c.release_all();
+    assert_eq!(c.loads(), spread);
+}
+
+#[test]
+fn labels_that_were_set_win_over_those_of_the_configuration_until_they_are_taken_back() {
+    let mut c = cluster(0);
+    let set = |value: Option<&str>| Command::SetNode {
+        node: name("n1"),
+        weight: None,
+        labels: [("rack".into(), value.map(Into::into))].into(),
+        drained: None,
+        expect: Expect::Any,
+    };
+    let up = |rack: &str| Command::NodeUp {
+        node: NodeId(1),
+        version: String::new(),
+        interfaces: subnets(true),
+        labels: [("rack".to_string(), rack.to_string())].into(),
+    };
+    let rack = |c: &Cluster| {
+        c.state
+            .node(NodeId(1))
+            .unwrap()
+            .labels()
+            .get("rack")
+            .cloned()
+    };
+    c.apply(up("a")).unwrap();
+    c.apply(set(Some("z"))).unwrap();
+    c.apply(up("b")).unwrap();
+    assert_eq!(rack(&c).as_deref(), Some("z"), "a restart changes nothing");
+    c.apply(set(None)).unwrap();
+    assert_eq!(rack(&c).as_deref(), Some("b"));
+}
+
+#[test]
+fn a_change_of_a_node_that_somebody_else_has_changed_is_refused() {
+    let mut c = cluster(0);
+    let revision = c.state.node(NodeId(1)).unwrap().revision;
+    c.weigh("n1", 7);
+    let late = Command::SetNode {
+        node: name("n1"),
+        weight: Some(Weight::MAX),
+        labels: [].into(),
+        drained: None,
+        expect: Expect::At { revision },
+    };
+    assert_eq!(Cluster::refusal(c.apply(late)), "revision_mismatch");
+}
+
+#[test]
+fn a_move_taken_back_before_the_holder_let_go_leaves_the_vip_under_a_new_token() {
+    let mut c = cluster(1);
+    let (home, old) = (c.at("v0").unwrap(), {
+        let allocation = &c.state.allocations()[&ip("10.0.0.0")];
+        (allocation.holder.unwrap(), allocation.epoch)
+    });
+    c.move_to("v0", "n3").unwrap();
+    c.move_to("v0", &home).unwrap();
+    let late = Command::Released {
+        node: old.0,
+        addresses: vec![(ip("10.0.0.0"), old.1)],
+    };
+    c.apply(late).unwrap();
+    assert_eq!(c.at("v0"), Some(home), "the old word gives nothing away");
+    assert!(c.state.allocations()[&ip("10.0.0.0")].epoch > old.1);
+}
+
+#[test]
+fn a_move_whose_target_dies_before_the_holder_let_go_ends_where_it_began() {
+    let mut c = cluster(1);
+    let home = c.at("v0").unwrap();
+    c.move_to("v0", "n3").unwrap();
+    c.down(c.id("n3")).unwrap();
+    assert_eq!(
+        c.state.allocations()[&ip("10.0.0.0")].vacating,
+        None,
+        "it need not let go any more"
+    );
+    c.release_all();
+    assert_eq!(c.at("v0"), Some(home));
+}
+
+#[test]
+fn a_drained_node_s_load_is_spread_evenly_even_if_it_lets_go_bit_by_bit() {
+    let mut c = cluster(12);
+    c.drain("n2", true);
+    let next: Vec<_> = c
+        .state
+        .allocations()
+        .values()
+        .filter_map(|of| of.next)
+        .collect();
+    let to = |id| next.iter().filter(|next| **next == NodeId(id)).count();
+    assert_eq!((to(1), to(4)), (2, 2));
+    c.release_all();
+    assert_eq!(c.loads(), [6, 0, 6]);
+}

@@ -1,0 +1,112 @@
+//! Units: what is placed as one. A group of VIPs, or a VIP that is in none.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::State;
+use crate::id::NodeId;
+use crate::name::Name;
+use crate::node::Node;
+use crate::time::Millis;
+use crate::vip::{Failback, Vip};
+
+/// Which unit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum UnitKey {
+    /// The VIPs of this group: on one node that can hold all their addresses, or not at all.
+    Group(Name),
+    /// One VIP: on one node if one can hold all its addresses, else each address for itself.
+    Vip(Name),
+}
+
+/// A unit and the addresses that belong to it now.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) key: UnitKey,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Keys of VIPs that it should be kept apart from.
+    pub(super) apart: BTreeSet<Name>,
+}
+
+impl Unit {
+    /// All or nothing.
+    pub(super) fn strict(&self) -> bool {
+        matches!(self.key, UnitKey::Group(_))
+    }
+}
+
+impl State {
+    /// The unit of a VIP that exists.
+    pub(super) fn unit_key(&self, vip: &Name) -> Option<UnitKey> {
+        let vip = self.vips.get(vip)?;
+        Some(match &vip.spec.group {
+            Some(group) => UnitKey::Group(group.clone()),
+            None => UnitKey::Vip(vip.name.clone()),
+        })
+    }
+
+    /// The unit as it is now.
+    pub(super) fn unit(&self, key: UnitKey) -> Unit {
+        let (mut addresses, mut apart) = (Vec::new(), BTreeSet::new());
+        for vip in self.vips_of(&key) {
+            addresses.extend(&vip.addresses);
+            apart.extend(vip.spec.apart.clone());
+        }
+        Unit {
+            key,
+            addresses,
+            apart,
+        }
+    }
+
+    pub(super) fn vips_of<'a>(&'a self, key: &'a UnitKey) -> impl Iterator<Item = &'a Vip> {
+        let (group, single) = match key {
+            UnitKey::Group(group) => (self.index.groups.get(group), None),
+            UnitKey::Vip(name) => (None, Some(name)),
+        };
+        let names = group.into_iter().flatten().chain(single);
+        names.filter_map(|name| self.vips.get(name))
+    }
+
+    /// How long the unit's home must have been steady before it returns: what the most reluctant VIP says.
+    pub(super) fn failback_of(&self, key: &UnitKey) -> Option<Millis> {
+        let most_reluctant = self.vips_of(key).map(|vip| vip.spec.failback).max()?;
+        match most_reluctant {
+            Failback::After { delay } => Some(delay),
+            Failback::Never => None,
+        }
+    }
+
+    /// The interface on which `node` would announce `address`: one that can, and that policies allow. `None` for an
+    /// address that is not allocated.
+    #[must_use]
+    pub fn interface_for<'a>(&self, node: &'a Node, address: IpAddr) -> Option<&'a str> {
+        let allocation = self.allocations.get(&address)?;
+        let named = allocation.interface.as_deref();
+        let vip = match self.policies.is_empty() {
+            true => None,
+            false => self.vips.get(&allocation.vip),
+        };
+        let policies = self.policies.values();
+        let mut about = policies.filter(|policy| vip.is_some_and(|vip| policy.selects(vip)));
+        let Some(first) = about.next() else {
+            return node.interface_for(address, named);
+        };
+        let about: Vec<_> = core::iter::once(first).chain(about).collect();
+        node.interfaces_for(address, named)
+            .find(|interface| about.iter().any(|policy| policy.allows(node, interface)))
+    }
+
+    /// Whether `node` may go on, or begin, to hold `address`.
+    pub(super) fn keeps(&self, id: NodeId, address: IpAddr) -> bool {
+        let holds = self
+            .allocations
+            .get(&address)
+            .is_some_and(|allocation| allocation.holder == Some(id));
+        self.nodes.get(&id).is_some_and(|node| {
+            (node.accepts() || (holds && node.can_hold_any().is_ok()))
+                && self.interface_for(node, address).is_some()
+        })
+    }
+}
