@@ -29,7 +29,7 @@ pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {
         .iter()
         .filter(|(_, new)| !new.freeing)
         .filter_map(|(address, new)| {
-            let to = destination(after, *address, new);
+            let to = new.destination();
             match before
                 .allocations()
                 .get(address)
@@ -42,31 +42,20 @@ pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {
                     None,
                     name(after, to),
                 )),
-                Some(old) => {
-                    let from = destination(before, *address, old);
-                    (from != to).then(|| {
-                        change(
-                            ChangeKind::Moved,
-                            *address,
-                            new,
-                            name(before, old.holder),
-                            name(after, to),
-                        )
-                    })
-                }
+                Some(old) => (old.destination() != to).then(|| {
+                    change(
+                        ChangeKind::Moved,
+                        *address,
+                        new,
+                        name(before, old.holder),
+                        name(after, to),
+                    )
+                }),
             }
         });
     let mut changes: Vec<_> = released.chain(others).collect();
     changes.sort_by_key(|change| change.address);
     changes
-}
-
-/// Who holds the address once its holder has let go, if it is asked to.
-fn destination(state: &State, address: IpAddr, allocation: &Allocation) -> Option<NodeId> {
-    match allocation.vacating {
-        Some(_) => allocation.next.or_else(|| state.runner_up(address)),
-        None => allocation.holder,
-    }
 }
 
 fn change(

@@ -13,6 +13,7 @@
 
 mod cluster;
 mod event;
+mod failback;
 mod meta;
 mod node;
 mod plan;
@@ -25,6 +26,7 @@ pub use cluster::{
     AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Snapshot,
 };
 pub use event::{Event, EventKind};
+pub use failback::Failback;
 pub use meta::{Condition, Health, Labels, List};
 pub use node::{Interface, Lease, Node, NodeSpec, NodeStatus};
 pub use plan::{Change, ChangeKind, DryRun};

@@ -25,12 +25,20 @@ pub struct Node {
 /// What is wanted of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeSpec {
-    /// Labels, from the node's own config.
+    /// Labels: those of the node's own config, and those that were set here, which win.
     #[serde(default)]
     #[schema(schema_with = crate::meta::labels)]
     pub labels: Labels,
+    /// How much it shall hold, relative to the others. A node of 0 keeps what it has and is given nothing new.
+    #[serde(default = "full")]
+    #[schema(default = 100, maximum = 100)]
+    pub weight: u8,
     /// A drained node holds nothing.
     pub drained: bool,
+}
+
+fn full() -> u8 {
+    100
 }
 
 /// What is so with a node.

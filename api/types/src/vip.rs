@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Condition, Labels};
+use crate::{Condition, Failback, Labels};
 
 /// A VIP: one or more addresses that one node at a time answers for, each on its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -44,6 +44,16 @@ pub struct VipSpec {
     /// Announce on the interface of this name, even where no subnet of it contains the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// VIPs of the same group are held by one node, which can announce all of them, and move together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// VIPs with the same key are kept on different nodes as long as there are enough of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<String>,
+    /// Whether it returns to its home after a failover or a drain: `never`, `always`, `after:10s`. A group is as
+    /// reluctant as its most reluctant VIP.
+    #[serde(default)]
+    pub failback: Failback,
 }
 
 /// How the holder serves a VIP.
@@ -96,6 +106,9 @@ pub struct VipAddress {
     pub runner_up: Option<String>,
     /// Fencing token: grows with each change of holder.
     pub epoch: u64,
+    /// Name of the node that it returns to by its `failback`: where it was last placed, moved or rebalanced to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// Since when it has this holder (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]

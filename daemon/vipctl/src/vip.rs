@@ -1,7 +1,7 @@
 //! `vipctl vip`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use vipd_api_types::{Families, Mode, MoveRequest, Vip, VipAddress, VipSpec, VipWrite};
+use vipd_api_types::{Failback, Families, Mode, MoveRequest, Vip, VipAddress, VipSpec, VipWrite};
 use vipd_client::{Client, Written};
 
 use crate::apply::{self, ApplyArgs};
@@ -64,6 +64,15 @@ pub(crate) struct CreateArgs {
     /// Announce on the interface of this name, even where no subnet of it contains the address
     #[arg(long)]
     interface: Option<String>,
+    /// VIPs of the same group are held by one node and move together
+    #[arg(long)]
+    group: Option<String>,
+    /// VIPs with the same key are kept on different nodes as long as there are enough of them
+    #[arg(long, value_name = "KEY")]
+    apart: Option<String>,
+    /// Whether it returns to its home after a failover: never, always, or after:TIME (500ms, 10s, 5m, 1h)
+    #[arg(long, default_value_t)]
+    failback: Failback,
     /// A label, key=value; repeat for more
     #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
@@ -131,6 +140,9 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             families: args.families.into(),
             mode: Mode::Local,
             interface: args.interface,
+            group: args.group,
+            apart: args.apart,
+            failback: args.failback,
         },
     };
     match client.create::<Vip>(&body, args.write.into()).await? {

@@ -34,6 +34,7 @@ mod store;
 mod token;
 mod types;
 
+pub use identity::now as wall_clock;
 pub use identity::{IdentityError, Init, InitError, Initialized, init, is_node, peer_address};
 pub use join::{Join, JoinError, join};
 pub use machine::SharedState;

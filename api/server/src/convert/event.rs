@@ -24,6 +24,9 @@ pub(crate) fn to_wire(state: &State, event: &Event) -> wire::Event {
 fn subject(what: &What) -> (wire::EventKind, String) {
     use wire::EventKind::{Allocation, Holder, Membership, Node, Object};
     match what {
+        What::PolicyPut { policy } | What::PolicyDeleted { policy } => {
+            (Object, format!("policy/{policy}"))
+        }
         What::PoolPut { pool } | What::PoolDeleted { pool } => (Object, format!("pool/{pool}")),
         What::VipPut { vip } | What::VipDeleted { vip } => (Object, format!("vip/{vip}")),
         What::Allocated { vip, .. } | What::Freed { vip, .. } => (Allocation, format!("vip/{vip}")),
@@ -31,6 +34,7 @@ fn subject(what: &What) -> (wire::EventKind, String) {
         What::NodeUp { name, .. }
         | What::NodeDown { name, .. }
         | What::NodeRetiring { name, .. }
+        | What::NodeSet { name, .. }
         | What::NodeDrained { name, .. } => (Node, format!("node/{name}")),
         What::NodeJoined { name, .. } | What::NodeRemoved { name, .. } => {
             (Membership, format!("node/{name}"))

@@ -32,7 +32,8 @@ pub(crate) fn to_wire(state: &State, local: &LocalStatus, node: &Node) -> wire::
         id: node.id.0,
         revision: node.revision.0,
         spec: wire::NodeSpec {
-            labels: node.labels.clone(),
+            labels: node.labels(),
+            weight: node.weight.get(),
             drained: node.drained,
         },
         status: wire::NodeStatus {

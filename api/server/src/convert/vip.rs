@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use vipd_api_types as wire;
 use vipd_core::event::Cause;
+use vipd_core::name::Name;
 use vipd_core::node::Lease;
 use vipd_core::state::State;
-use vipd_core::vip::{Allocation, Families, Mode, Vip, VipSpec};
+use vipd_core::time::Millis;
+use vipd_core::vip::{Allocation, Failback, Families, Mode, Vip, VipSpec};
 
-use super::{known_name, node_name};
+use super::{known_name, new_name, node_name};
 use crate::clock::rfc3339;
 use crate::control::LocalStatus;
 use crate::problem::Refusal;
@@ -36,7 +38,20 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
             wire::Mode::Local => Mode::Local,
         },
         interface: spec.interface.clone(),
+        group: key(spec.group.as_deref())?,
+        apart: key(spec.apart.as_deref())?,
+        failback: match spec.failback {
+            wire::Failback::Never => Failback::Never,
+            wire::Failback::Always => Failback::After { delay: Millis(0) },
+            wire::Failback::After { milliseconds } => Failback::After {
+                delay: Millis(milliseconds),
+            },
+        },
     })
+}
+
+fn key(text: Option<&str>) -> Result<Option<Name>, Refusal> {
+    text.map(new_name).transpose()
 }
 
 fn address(text: &str) -> Result<IpAddr, Refusal> {
@@ -67,6 +82,15 @@ pub(crate) fn to_wire(state: &State, local: &LocalStatus, vip: &Vip) -> wire::Vi
                 Mode::Local => wire::Mode::Local,
             },
             interface: vip.spec.interface.clone(),
+            group: vip.spec.group.as_ref().map(ToString::to_string),
+            apart: vip.spec.apart.as_ref().map(ToString::to_string),
+            failback: match vip.spec.failback {
+                Failback::Never => wire::Failback::Never,
+                Failback::After { delay: Millis(0) } => wire::Failback::Always,
+                Failback::After { delay } => wire::Failback::After {
+                    milliseconds: delay.0,
+                },
+            },
         },
         status: wire::VipStatus {
             addresses: vip
@@ -94,12 +118,13 @@ fn address_to_wire(
 ) -> wire::VipAddress {
     let holder = of.holder.and_then(|id| state.node(id));
     let here = of.holder == Some(local.node);
-    let interface = holder.and_then(|node| node.interface_for(address, of.interface.as_deref()));
+    let interface = holder.and_then(|node| state.interface_for(node, address));
     wire::VipAddress {
         address,
         pool: of.pool.to_string(),
         holder: of.holder.map(|id| node_name(state, id)),
         runner_up: state.runner_up(address).map(|id| node_name(state, id)),
+        home: of.home.map(|id| node_name(state, id)),
         epoch: of.epoch.0,
         since: of.holder.is_some().then(|| rfc3339(of.held_since)),
         interface: interface.map(str::to_owned),
@@ -157,6 +182,9 @@ fn vacating_reason(cause: Cause) -> &'static str {
         Cause::Moved => "moved",
         Cause::Ineligible => "ineligible",
         Cause::Freed => "freed",
+        Cause::FailedBack => "failed_back",
+        Cause::Rebalanced => "rebalanced",
+        Cause::Grouped => "grouped",
     }
 }
 

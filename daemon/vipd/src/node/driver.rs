@@ -24,7 +24,7 @@ use vipd_core::state::State;
 use vipd_core::steward::{About, Came, Facts, Purpose, Steward};
 use vipd_datapath::{Datapath, Wanted};
 use vipd_raft::beat::{Beats, Event, View, now};
-use vipd_raft::{ProposeError, RaftNode};
+use vipd_raft::{ProposeError, RaftNode, wall_clock};
 
 use super::shared::Shared;
 use super::signals::{asked_to_stop, catch_up, failure};
@@ -136,6 +136,7 @@ impl<D: Datapath> Driver<D> {
     fn with_facts<R>(&mut self, ask: impl FnOnce(&mut Steward, &Facts<'_>, &State) -> R) -> R {
         let facts = Facts {
             now: now(),
+            wall: wall_clock(),
             leader: *self.raft.leader().borrow(),
             vote: self.raft.vote_mark(),
             counted: self.beats.stats().membership(),

@@ -54,11 +54,14 @@ pub(super) fn gates(state: &State, me: NodeId, supported: bool) -> Gates {
     // Never the host's own address, which it had first: its peers would lose it.
     let others = allocations.filter(|(address, _)| !node.owns(**address));
     let stances = others.filter_map(|(address, allocation)| {
-        let interface = node.interface_for(*address, allocation.interface.as_deref())?;
+        let allowed = state.interface_for(node, *address);
+        // Where policies forbid it, it is shut all the same.
+        let interface =
+            allowed.or_else(|| node.interface_for(*address, allocation.interface.as_deref()))?;
         let mine = allocation.holder == Some(me) && allocation.vacating.is_none();
         let stance = Stance {
             interface: interface.to_owned(),
-            open: may && mine,
+            open: may && mine && allowed.is_some(),
             epoch: allocation.epoch,
         };
         Some((*address, stance))

@@ -3,7 +3,7 @@
 //! ```text
 //!   state, facts ──┐                 ┌─> gates       what to answer for        first, and finished
 //!   beats' events ─┼─> look ─────────┼─> view        what to beat for          then
-//!   finished ──────┘                 └─> proposals   NodeUp, NodeReport, Released, NodeDown, NodeRetire; elect
+//!   finished ──────┘                 └─> proposals   NodeUp, NodeReport, Released, NodeDown, NodeRetire, FailBack; elect
 //! ```
 //! Nothing here is a delta: the whole is computed from the whole state, so a missed event heals with the next look.
 //!
@@ -27,7 +27,7 @@ use crate::lease::{Event, Takeover, Timing, View};
 use crate::name::Labels;
 use crate::node::Interface;
 use crate::state::State;
-use crate::time::{Instant, Span};
+use crate::time::{Instant, Millis, Span};
 
 use election::Candidacy;
 pub use election::VoteMark;
@@ -56,6 +56,8 @@ pub enum Purpose {
     Retire,
     /// To withdraw the lease of a node that is gone.
     Down(NodeId, Epoch),
+    /// To return VIPs to their homes.
+    FailBack,
 }
 
 /// What came of a proposal.
@@ -84,6 +86,8 @@ pub struct About {
 pub struct Facts<'a> {
     /// The local clock.
     pub now: Instant,
+    /// The wall clock, which log entries are stamped with. It decides about failback, and nothing else.
+    pub wall: Millis,
     /// Who leads, as far as this node knows.
     pub leader: Option<NodeId>,
     /// This node's vote.
@@ -129,6 +133,8 @@ pub struct Steward {
     under_way: BTreeSet<Purpose>,
     /// When what has failed may be tried again.
     again: BTreeMap<Purpose, Instant>,
+    /// When the next VIP may return to its home, while this node leads.
+    returns: Option<Instant>,
     /// When it must be gone, once it was asked to stop.
     stop_by: Option<Instant>,
     retired: bool,
@@ -152,6 +158,7 @@ impl Steward {
             given_back: BTreeMap::new(),
             under_way: BTreeSet::new(),
             again: BTreeMap::new(),
+            returns: None,
             stop_by: None,
             retired: false,
         }
@@ -216,7 +223,8 @@ impl Steward {
     #[must_use]
     pub fn next_look(&self) -> Option<Instant> {
         let again = self.again.values().copied();
-        again.chain(self.candidacy.map(|it| it.next)).min()
+        let others = [self.candidacy.map(|it| it.next), self.returns];
+        again.chain(others.into_iter().flatten()).min()
     }
 
     /// Looks at everything, and says what is to be done now.
@@ -230,8 +238,10 @@ impl Steward {
             view: gates::view(state, self.me, self.caught_up),
             ..Decision::default()
         };
+        self.returns = None;
         if facts.leader == Some(self.me) {
             self.withdraw_the_lost(state, &mut decision.proposals);
+            self.fail_back(facts, state, &mut decision.proposals);
         }
         if self.caught_up {
             self.keep_own_record(facts, state, &mut decision.proposals);
@@ -275,6 +285,22 @@ impl Steward {
                 membership,
             };
             self.propose(Purpose::Down(node, epoch), command, proposals);
+        }
+    }
+
+    /// Proposes the return of what may return to its home, or notes when that will be.
+    fn fail_back(
+        &mut self,
+        facts: &Facts<'_>,
+        state: &State,
+        proposals: &mut Vec<(Purpose, Command)>,
+    ) {
+        let Some(due) = state.failback_due() else {
+            return;
+        };
+        match due.0.checked_sub(facts.wall.0) {
+            None | Some(0) => self.propose(Purpose::FailBack, Command::FailBack, proposals),
+            Some(ms) => self.returns = Some(facts.now.after(Span::millis(ms))),
         }
     }
 

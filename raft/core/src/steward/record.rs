@@ -40,8 +40,8 @@ impl Own {
 
     /// Also when it holds what nobody else can take, though the cluster knows that it retires.
     pub(super) fn has_nothing_to_give(&self, state: &State, retired: bool) -> bool {
-        let takers = |(address, _)| state.runner_up(address).is_some();
-        self.lease != Lease::Up || !self.holds || (retired && !state.held_by(self.node).any(takers))
+        let taken = || state.loss(self.node).values().any(Option::is_some);
+        self.lease != Lease::Up || !self.holds || (retired && !taken())
     }
 
     pub(super) fn needs_a_lease(&self, fenced: Option<Epoch>) -> bool {

@@ -5,10 +5,11 @@ use crate::block::Block;
 use crate::command::{Command, Expect, Proposal};
 use crate::lease::Profile;
 use crate::name::{Labels, Name};
+use crate::policy::{Pattern, PolicySpec};
 use crate::pool::PoolSpec;
 use crate::time::Millis;
 use crate::token::TokenHash;
-use crate::vip::VipSpec;
+use crate::vip::{Failback, VipSpec};
 
 use super::gates::{gates, vacating, view};
 use super::*;
@@ -173,6 +174,7 @@ impl<'a> Scene<'a> {
     fn facts(&self, ms: u64, leader: Option<NodeId>) -> Facts<'_> {
         Facts {
             now: Instant(0).after(Span::millis(ms)),
+            wall: Millis(1 + ms),
             leader,
             vote: VoteMark::default(),
             counted: 0,
@@ -309,6 +311,74 @@ fn only_the_leader_withdraws_a_lease_that_a_majority_certifies_to_be_over() {
     );
     let expected = [Purpose::Down(lost, epoch)];
     assert_eq!(purposes(&scene.look(&mut it, 3, Some(me))), expected);
+}
+
+#[test]
+fn the_leader_returns_a_vip_to_its_home_when_its_delay_is_over_and_looks_again_just_then() {
+    let (mut state, home, me) = two_nodes();
+    let delay = Millis(500);
+    let spec = VipSpec {
+        failback: Failback::After { delay },
+        ..state.vips().values().next().unwrap().spec.clone()
+    };
+    let put = Command::PutVip {
+        name: state.vips().keys().next().unwrap().clone(),
+        labels: Labels::new(),
+        spec,
+        expect: Expect::Any,
+    };
+    apply(&mut state, put);
+    let node = state.node(home).unwrap().clone();
+    let down = Command::NodeDown {
+        node: home,
+        epoch: node.epoch,
+        membership: 0,
+    };
+    apply(&mut state, down);
+    let mut it = steward(me);
+    let scene = Scene::of(&state, me);
+    assert_eq!(purposes(&scene.look(&mut it, 900, Some(me))), [], "no home");
+    let up = Command::NodeUp {
+        node: home,
+        version: String::new(),
+        interfaces: node.interfaces,
+        labels: Labels::new(),
+    };
+    apply(&mut state, up);
+    let scene = Scene::of(&state, me);
+    assert_eq!(purposes(&scene.look(&mut it, 100, Some(me))), []);
+    assert_eq!(it.next_look(), Some(scene.facts(500, None).now));
+    assert_eq!(
+        purposes(&scene.look(&mut it, 500, Some(home))),
+        [],
+        "another leads"
+    );
+    assert_eq!(it.next_look(), None);
+    let due = scene.look(&mut it, 500, Some(me));
+    assert_eq!(purposes(&due), [Purpose::FailBack]);
+}
+
+#[test]
+fn a_node_that_a_policy_forbids_an_address_keeps_it_shut() {
+    let (mut state, holder, _) = two_nodes();
+    let nowhere = PolicySpec {
+        interfaces: vec![Pattern::new("^nowhere$").unwrap()],
+        ..PolicySpec::default()
+    };
+    assert!(
+        gates(&state, holder, true)
+            .values()
+            .all(|stance| stance.open)
+    );
+    let put = Command::PutPolicy {
+        name: name("p"),
+        labels: Labels::new(),
+        spec: nowhere,
+        expect: Expect::Any,
+    };
+    apply(&mut state, put);
+    let shut = gates(&state, holder, true);
+    assert!(shut.len() == 1 && shut.values().all(|stance| !stance.open));
 }
 
 #[test]

@@ -182,7 +182,9 @@ pub fn init(options: &Init) -> Result<Initialized, InitError> {
 }
 
 /// The wall clock, for log entries.
-pub(crate) fn now() -> Millis {
+/// The wall clock, which log entries are stamped with. A clock before 1970 reads as 1970.
+#[must_use]
+pub fn now() -> Millis {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

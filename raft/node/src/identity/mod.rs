@@ -26,8 +26,8 @@ use x25519_dalek::{PublicKey, StaticSecret};
 pub(crate) use authority::{Authority, Subject, public_key_of};
 pub(crate) use file::IDENTITY;
 pub use file::IdentityError;
-pub(crate) use init::{Bootstrap, now, take_data_dir};
-pub use init::{Init, InitError, Initialized, init, is_node, peer_address};
+pub(crate) use init::{Bootstrap, take_data_dir};
+pub use init::{Init, InitError, Initialized, init, is_node, now, peer_address};
 
 /// The name that every member's certificate carries.
 pub(crate) const ANY_MEMBER: &str = "peer.vipd";

@@ -6,7 +6,8 @@ use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::id::NodeId;
 
 /// The version of the protocol between nodes. A node refuses another one by name.
-pub(crate) const PROTOCOL: u8 = 1;
+/// 2: forwarded commands have policies, groups, weights and failback.
+pub(crate) const PROTOCOL: u8 = 2;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
