@@ -1,17 +1,23 @@
 //! Trials of all systems and faults, interleaved, so that whatever else the machine does meets them all alike.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::fault::Fault;
-use super::report;
+use super::report::{self, Conditions};
 use super::stats::ms;
 use super::system::{Contender, System};
 use super::trial::{self, Trial};
 use crate::bench::Turn;
 use crate::cluster::Binaries;
+
+/// Systems that say "I live" no more often than this are measured beside the others: their trials are waiting, which
+/// costs no CPU, and would take most of the time.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What is to be measured.
 #[derive(Clone, Debug)]
@@ -36,16 +42,23 @@ pub struct Options {
 
 /// Runs all trials and writes what came of them; fails when a trial could not be made.
 pub fn run(options: &Options) -> Result<Vec<Trial>> {
-    std::fs::create_dir_all(&options.out)
-        .with_context(|| format!("cannot make the folder {}", options.out.display()))?;
     let _turn = Turn::wait()?;
-    let mut done = Vec::new();
+    let conditions = Conditions::now(&options.binaries);
+    eprintln!("{conditions}");
+    let done = Mutex::new(Vec::new());
     let mut failed = 0;
     for &vips in &options.vips {
-        failed += run_with(vips, options, &mut done)?;
+        failed += run_with(vips, options, &done)?;
+        let so_far = done.lock().unwrap_or_else(PoisonError::into_inner);
+        // Written after each number of VIPs: hours of trials are not lost with the last one.
+        report::write(&so_far, &conditions, &options.out)?;
     }
-    println!("{}", report::table(&done));
-    report::write(&done, &options.out)?;
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{}", report::write(&done, &conditions, &options.out)?);
+    println!(
+        "table, plot and raw trials are in {}",
+        options.out.display()
+    );
     if failed > 0 {
         bail!("{failed} trials could not be made; see above");
     }
@@ -53,75 +66,103 @@ pub fn run(options: &Options) -> Result<Vec<Trial>> {
 }
 
 /// All trials with so many VIPs; how many could not be made.
-fn run_with(vips: usize, options: &Options, done: &mut Vec<Trial>) -> Result<usize> {
+fn run_with(vips: usize, options: &Options, done: &Mutex<Vec<Trial>>) -> Result<usize> {
     let mut systems = Vec::new();
     for contender in options.systems.iter().filter(|c| c.holds(vips)) {
         eprintln!("setting up {contender} with {vips} VIPs");
         let started = contender.start(&options.binaries, &options.log_level, vips);
         systems.push(started.with_context(|| format!("cannot set up {contender}"))?);
     }
-    let mut failed = 0;
-    let total: usize = options.trials
-        * systems
-            .iter()
-            .map(|s| known(&**s, options).count())
-            .sum::<usize>();
-    let began = Instant::now();
-    let mut made = 0;
-    for round in 1..=options.trials {
-        for &fault in &options.faults {
-            for system in systems.iter_mut().filter(|system| system.knows(fault)) {
-                made += 1;
-                let left = remaining(began, made - 1, total);
-                match trial::run(&mut **system, fault) {
-                    Ok(trial) => {
-                        eprintln!("{}", line(&trial, made, total, left));
-                        done.push(trial);
-                    }
-                    Err(error) => {
-                        failed += 1;
-                        eprintln!("[{made}/{total}] round {round}: {error:#}");
-                    }
-                }
-            }
-        }
-    }
+    let (mut slow, mut quick): (Vec<_>, Vec<_>) = systems
+        .into_iter()
+        .partition(|system| system.period() >= SLOW);
+    let failed = thread::scope(|scope| {
+        let beside = scope.spawn(|| lane(&mut slow, options, done));
+        let failed = lane(&mut quick, options, done);
+        let beside = beside.join();
+        beside
+            .map(|others| failed + others)
+            .map_err(|_| anyhow!("the lane of the slow systems panicked"))
+    })?;
     if options.keep_logs {
-        for system in &systems {
+        for system in slow.iter().chain(&quick) {
             report::keep_logs(&**system, &options.out)?;
         }
     }
     Ok(failed)
 }
 
-fn known<'a>(system: &'a dyn System, options: &'a Options) -> impl Iterator<Item = Fault> + 'a {
-    let faults = options.faults.iter().copied();
-    faults.filter(|&fault| system.knows(fault))
+/// All trials of some systems, one after the other; how many could not be made.
+fn lane(systems: &mut [Box<dyn System>], options: &Options, done: &Mutex<Vec<Trial>>) -> usize {
+    let known = |system: &dyn System| options.faults.iter().filter(|&&f| system.knows(f)).count();
+    let each: usize = systems.iter().map(|system| known(&**system)).sum();
+    let total = options.trials * each;
+    let began = Instant::now();
+    let (mut made, mut failed) = (0, 0);
+    for _ in 0..options.trials {
+        for &fault in &options.faults {
+            for system in systems.iter_mut().filter(|system| system.knows(fault)) {
+                let outcome = trial::run(&mut **system, fault);
+                made += 1;
+                let where_we_are = progress(made, total, began);
+                match outcome {
+                    Ok(trial) => {
+                        eprintln!("{where_we_are} {}", line(&trial));
+                        done.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(trial);
+                    }
+                    Err(error) => {
+                        failed += 1;
+                        eprintln!("{where_we_are} {error:#}");
+                    }
+                }
+            }
+        }
+    }
+    failed
 }
 
-fn remaining(began: Instant, made: usize, total: usize) -> Option<Duration> {
-    let each = began.elapsed().checked_div(u32::try_from(made).ok()?)?;
-    Some(each * u32::try_from(total - made).ok()?)
+/// `[3/40, 2 min left]`
+fn progress(made: usize, total: usize, began: Instant) -> String {
+    let each = began.elapsed().as_secs_f64() / made as f64;
+    let left = each * (total - made) as f64;
+    if left < 100.0 {
+        format!("[{made}/{total}, {left:.0} s left]")
+    } else {
+        format!("[{made}/{total}, {:.0} min left]", left / 60.0)
+    }
 }
 
-fn line(trial: &Trial, made: usize, total: usize, left: Option<Duration>) -> String {
-    let left = left.map_or(String::new(), |left| {
-        format!(", about {} s left", left.as_secs())
-    });
-    let end = trial.seen.server.as_deref().unwrap_or("nobody");
-    let split = match trial.seen.overlap {
-        Duration::ZERO => String::new(),
-        overlap => format!(", TWO OWNERS for {} ms", ms(overlap)),
+fn line(trial: &Trial) -> String {
+    let seen = &trial.seen;
+    let of = if trial.vips == 1 {
+        let end = seen.server.as_deref().unwrap_or("nobody");
+        format!("{} -> {end}, {} datagrams lost", trial.holder, seen.lost)
+    } else {
+        let announced = seen.announced.map_or("-".to_owned(), ms);
+        format!(
+            "last of {} VIPs (median VIP {} ms, last announced {announced} ms), {} lost",
+            trial.vips,
+            ms(seen.median_vip),
+            seen.lost
+        )
+    };
+    let split = if seen.overlap.is_zero() {
+        String::new()
+    } else {
+        format!(", TWO OWNERS for {} ms", ms(seen.overlap))
+    };
+    let moved = match trial.false_moves {
+        0 => String::new(),
+        moves => format!(", {moves} false moves"),
     };
     let dark = if trial.dark { ", DARK" } else { "" };
     format!(
-        "[{made}/{total}{left}] {:<17} {:<15} {:>7} ms, {} lost, {} -> {end}, {} takeovers{split}{dark} at {}",
+        "{:<17} {:<15} {:>7} ms, {of}{split}{moved}{dark}; at {}",
         trial.system,
         trial.fault,
-        ms(trial.seen.outage),
-        trial.seen.lost,
-        trial.holder,
-        trial.seen.takeovers,
+        ms(seen.outage),
         trial.at,
     )
 }

@@ -7,6 +7,7 @@ mod many;
 mod owners;
 mod report;
 mod stats;
+mod summary;
 mod sweep;
 mod system;
 mod trial;

@@ -14,6 +14,11 @@ impl Sample {
         (!values.is_empty()).then_some(Self(values))
     }
 
+    /// All values, the smallest first.
+    pub(crate) fn values(&self) -> &[Duration] {
+        &self.0
+    }
+
     /// How many values.
     pub(crate) fn count(&self) -> usize {
         self.0.len()

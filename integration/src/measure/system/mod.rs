@@ -28,9 +28,9 @@ use crate::lab::{Host, Lab};
 pub(crate) const SERVERS: [&str; 3] = ["n1", "n2", "n3"];
 
 /// The addresses of VIPs begin here, above those of all hosts of a lab.
-pub(crate) const FIRST_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 0);
+pub(crate) const FIRST_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 /// The same for IPv6.
-pub(crate) const FIRST_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 1, 0);
+pub(crate) const FIRST_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 1, 1);
 
 /// Something that keeps addresses alive on one of several hosts.
 pub(crate) trait System: Send {

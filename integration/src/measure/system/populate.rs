@@ -22,7 +22,8 @@ const ALL: Duration = Duration::from_secs(120);
 /// Makes a pool and `vips` VIPs; their addresses, once all have a holder.
 pub(super) fn populate(cluster: &Cluster, vips: usize) -> Result<Vec<IpAddr>> {
     let addresses = many_addresses(vips);
-    let (v4, v6) = (format!("{FIRST_V4}/17"), format!("{FIRST_V6}/112"));
+    let v4 = format!("{FIRST_V4}-10.77.127.254");
+    let v6 = format!("{FIRST_V6}-fd77::1:ffff");
     cluster.vipctl(&["pool", "create", "bench", "--block", &v4, "--block", &v6])?;
     if let [v4, v6] = addresses[..] {
         let body = json!({"name": VIP, "spec": {"pool": "bench", "families": "require_dual", "addresses": [v4, v6]}});
