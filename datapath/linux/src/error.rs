@@ -173,7 +173,12 @@ impl DatapathError {
     }
 }
 
+/// The first few: of ten thousand addresses that failed nobody reads more.
 fn join(errors: &[DatapathError]) -> String {
-    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    errors.join("; ")
+    const SHOWN: usize = 5;
+    let mut shown: Vec<String> = errors.iter().take(SHOWN).map(ToString::to_string).collect();
+    if errors.len() > SHOWN {
+        shown.push(format!("and {} more", errors.len() - SHOWN));
+    }
+    shown.join("; ")
 }

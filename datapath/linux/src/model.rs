@@ -19,7 +19,7 @@ pub struct Interface {
     pub index: u32,
     /// Its MAC.
     pub mac: [u8; 6],
-    /// Switched on and with a carrier.
+    /// Switched on, with a carrier, and not without the programs although they were put on it.
     pub up: bool,
     /// Addresses and prefix lengths, without those that vipd itself put there: a virtual IP is no
     /// evidence of the subnet it is in.
@@ -108,6 +108,8 @@ pub struct Observed {
     /// Claims of others on addresses that are open here, since the last observation (the newest
     /// 256).
     pub conflicts: Vec<Conflict>,
+    /// Interfaces that were found without the programs since the last observation.
+    pub lost: Vec<Lost>,
 }
 
 /// The state of one address.
@@ -126,7 +128,8 @@ pub struct ObservedAddress {
     /// Whether this node answers for it at this moment: open, before the deadline, present, and
     /// programs on the interface.
     pub answering: bool,
-    /// What the programs counted for it, over all CPUs.
+    /// What the programs counted for it, over all CPUs; with thousands of addresses some seconds old, and empty for one
+    /// that has just come.
     pub counters: BTreeMap<&'static str, u64>,
 }
 
@@ -141,4 +144,13 @@ pub struct Conflict {
     pub mac: [u8; 6],
     /// When (CLOCK_BOOTTIME ns).
     pub time_ns: u64,
+}
+
+/// Somebody took the programs off an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The interface.
+    pub interface: String,
+    /// They are there again. If not, the addresses were taken off it, and it counts as down.
+    pub back: bool,
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Conflict, Datapath, DatapathError, Gate, Interface, NodeGate, Observed, ObservedAddress,
+    Conflict, Datapath, DatapathError, Gate, Interface, Lost, NodeGate, Observed, ObservedAddress,
     Wanted, boottime_ns,
 };
 
@@ -27,6 +27,7 @@ struct Inside {
     armed: bool,
     failure: Option<DatapathError>,
     conflicts: Vec<Conflict>,
+    lost: Vec<Lost>,
     removed: bool,
 }
 
@@ -58,6 +59,11 @@ impl TwinHandle {
     /// Somebody else claims an address.
     pub fn conflict(&self, conflict: Conflict) {
         self.inside().conflicts.push(conflict);
+    }
+
+    /// Somebody takes the programs off an interface.
+    pub fn lose(&self, lost: Lost) {
+        self.inside().lost.push(lost);
     }
 
     /// The state that is applied.
@@ -149,6 +155,7 @@ impl Inside {
             addresses: self.wanted.addresses.iter().map(observed).collect(),
             interfaces: self.wanted.interfaces.clone(),
             conflicts: std::mem::take(&mut self.conflicts),
+            lost: std::mem::take(&mut self.lost),
         }
     }
 }

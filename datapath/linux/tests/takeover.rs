@@ -174,3 +174,75 @@ fn pins_of_another_schema_go_once_this_one_is_in_place() {
         assert_eq!(programs(), 2);
     });
 }
+
+/// As `bpftool link detach` does: the pins stay, and point to links that are attached to nothing.
+fn detach(net: &support::Net) {
+    for kind in ["ingress", "egress"] {
+        let ifindex = nix::net::if_::if_nametoindex("lan").unwrap();
+        let pin = net.pins.join(format!("v1/links/{kind}_{ifindex}"));
+        let pin = std::ffi::CString::new(pin.to_str().unwrap()).unwrap();
+        // The commands BPF_OBJ_GET and BPF_LINK_DETACH of linux/bpf.h; a path, then a descriptor.
+        let get = [pin.as_ptr() as u64, 0];
+        // SAFETY: the attribute and the path that it points to outlive the call.
+        let fd = unsafe { nix::libc::syscall(nix::libc::SYS_bpf, 7, &raw const get, 16) };
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        let fd = i32::try_from(fd).unwrap();
+        // SAFETY: as above; the descriptor is ours, and closed once.
+        let result = unsafe {
+            let result = nix::libc::syscall(nix::libc::SYS_bpf, 34, &raw const fd, 4);
+            nix::libc::close(fd);
+            result
+        };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+#[test]
+fn programs_that_somebody_detached_are_put_back_by_the_next_audit_and_that_is_told() {
+    with_net(|net| async {
+        let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
+        detach(net);
+        assert_eq!(programs(), 0);
+        kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
+        assert_eq!(programs(), 2);
+        let lost = kernel.observe().await.unwrap().lost;
+        assert_eq!(lost.len(), 1);
+        assert!(lost[0].back && lost[0].interface == "lan");
+        assert!(net.answers(VIP4));
+        kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
+        assert_eq!(kernel.observe().await.unwrap().lost, [], "told once");
+    });
+}
+
+#[test]
+fn a_pin_that_somebody_removed_takes_nothing_with_it_and_is_put_back() {
+    with_net(|net| async {
+        let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
+        std::fs::remove_dir_all(net.pins.join("v1/links")).unwrap();
+        std::fs::create_dir(net.pins.join("v1/links")).unwrap();
+        assert_eq!(programs(), 2);
+        kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
+        drop(kernel);
+        assert_eq!(programs(), 2, "pinned again: they outlive the daemon");
+        assert!(net.answers(VIP4));
+    });
+}
+
+#[test]
+fn filters_that_went_with_their_queueing_discipline_are_put_back() {
+    with_net(|net| async {
+        let options = vipd_datapath::Options {
+            pin_dir: net.pins.clone(),
+            attach: vipd_datapath::Attach::Clsact,
+            ..vipd_datapath::Options::default()
+        };
+        let mut kernel = Kernel::open_with(options).await.unwrap();
+        kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
+        assert_eq!(programs(), 2);
+        run("tc", &["qdisc", "del", "dev", "lan", "clsact"]);
+        assert_eq!(programs(), 0);
+        kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
+        assert_eq!(programs(), 2);
+        assert_eq!(kernel.observe().await.unwrap().lost.len(), 1);
+    });
+}

@@ -2,7 +2,11 @@
 //! the daemon and a new daemon replaces the programs without a gap; by clsact where the kernel has
 //! no tcx (before Linux 6.6).
 
-use std::{collections::BTreeMap, io, mem, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io, mem,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf,
@@ -16,7 +20,7 @@ use aya::{
 };
 use vipd_datapath_common::program;
 
-use super::pins::Pins;
+use super::{pins::Pins, sys::Link};
 use crate::DatapathError;
 
 /// How programs are attached.
@@ -36,13 +40,21 @@ const DIRECTIONS: [(&str, &str, TcAttachType); 2] = [
 /// Marks an interface whose programs sit in clsact: those filters have no pins of their own.
 const CLSACT: &str = "clsact";
 /// First in line, with a handle nobody else would choose ("vi", "pd").
-const FILTER: (u16, TcHandle) = (1, TcHandle::new(0x7669, 0x7064));
+pub(super) const FILTER: (u16, TcHandle) = (1, TcHandle::new(0x7669, 0x7064));
 
 pub(crate) struct Links {
     pins: Pins,
     attach: Attach,
-    /// By index: the name is for messages, and for aya.
-    attached: BTreeMap<u32, String>,
+    /// By index.
+    attached: BTreeMap<u32, Attached>,
+}
+
+/// An interface that has the programs.
+struct Attached {
+    /// For messages, and for aya.
+    name: String,
+    /// The tcx links and their pins, none with clsact. Held, so that a pin that somebody removes takes nothing with it.
+    links: Vec<(PathBuf, Link)>,
 }
 
 /// Loads one program into the kernel.
@@ -73,8 +85,39 @@ impl Links {
     }
 
     /// The names of the interfaces that have the programs.
-    pub(crate) fn attached(&self) -> &BTreeMap<u32, String> {
-        &self.attached
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.attached.values().map(|attached| &attached.name)
+    }
+
+    /// Looks whether the programs are still where they were put, forgets them where they are not, and returns the names
+    /// of these interfaces. `filters` tells whether an interface has both clsact filters.
+    pub(crate) fn verify(&mut self, filters: &BTreeMap<u32, bool>) -> Vec<String> {
+        let gone = |ifindex: u32, attached: &Attached| {
+            let detached = |(pin, link): &(PathBuf, Link)| {
+                if !pin.exists() {
+                    tracing::warn!(pin = %pin.display(), "the pin of a link was removed; it is put back");
+                    if let Err(error) = link.pin(pin) {
+                        tracing::warn!(pin = %pin.display(), %error, "it is not put back");
+                    }
+                }
+                link.ifindex().is_ok_and(|now| now != ifindex)
+            };
+            attached.links.iter().any(detached) || filters.get(&ifindex) == Some(&false)
+        };
+        let lost: Vec<u32> = self
+            .attached
+            .iter()
+            .filter(|(ifindex, attached)| gone(**ifindex, attached))
+            .map(|(ifindex, _)| *ifindex)
+            .collect();
+        let forget = |ifindex| self.attached.remove(&ifindex).map(|it| it.name);
+        lost.into_iter().filter_map(forget).collect()
+    }
+
+    /// The interfaces whose programs are clsact filters.
+    pub(crate) fn by_clsact(&self) -> Vec<u32> {
+        let by_clsact = self.attached.iter().filter(|(_, it)| it.links.is_empty());
+        by_clsact.map(|(ifindex, _)| *ifindex).collect()
     }
 
     /// Whether an interface has them.
@@ -89,16 +132,20 @@ impl Links {
         ifindex: u32,
         interface: &str,
     ) -> Result<(), DatapathError> {
+        let mut links = Vec::new();
         for (kind, name, direction) in DIRECTIONS {
             let program = classifier(ebpf, name)?;
             let pin = self.pins.link(kind, ifindex);
             let result = match self.attach {
                 Attach::Clsact => clsact(program, &self.pins, ifindex, interface, direction),
-                Attach::Auto => match tcx(program, pin, interface, direction) {
+                Attach::Auto => match tcx(program, &pin, interface, direction) {
+                    Ok(()) => Link::from_pin(&pin)
+                        .map(|link| links.push((pin, link)))
+                        .map_err(Into::into),
                     Err(error) if lacks_tcx(&error) => {
                         clsact(program, &self.pins, ifindex, interface, direction)
                     }
-                    other => other,
+                    Err(error) => Err(error),
                 },
             };
             result.map_err(|source| DatapathError::Attach {
@@ -107,7 +154,8 @@ impl Links {
                 source: Box::new(source),
             })?;
         }
-        self.attached.insert(ifindex, interface.to_owned());
+        let name = interface.to_owned();
+        self.attached.insert(ifindex, Attached { name, links });
         Ok(())
     }
 
@@ -115,6 +163,7 @@ impl Links {
     /// an earlier daemon had put them.
     pub(crate) fn retain(&mut self, keep: &dyn Fn(u32) -> bool) -> Result<(), DatapathError> {
         let mut errors = Vec::new();
+        self.attached.retain(|ifindex, _| keep(*ifindex));
         for (kind, _, _) in DIRECTIONS {
             for ifindex in self.pins.links(kind)? {
                 if !keep(ifindex) {
@@ -129,7 +178,6 @@ impl Links {
                 errors.extend(Pins::remove(&self.pins.link(CLSACT, ifindex)).err());
             }
         }
-        self.attached.retain(|ifindex, _| keep(*ifindex));
         DatapathError::all(errors)
     }
 }
@@ -138,11 +186,11 @@ impl Links {
 /// good: its pin is replaced.
 fn tcx(
     program: &mut SchedClassifier,
-    pin: PathBuf,
+    pin: &Path,
     interface: &str,
     direction: TcAttachType,
 ) -> Result<(), ProgramError> {
-    if let Ok(pinned) = PinnedLink::from_pin(&pin) {
+    if let Ok(pinned) = PinnedLink::from_pin(pin) {
         let updated = SchedClassifierLink::try_from(FdLink::from(pinned))
             .map_err(other)
             .and_then(|link| program.attach_to_link(link));
@@ -150,7 +198,7 @@ fn tcx(
             Ok(id) => return release(program, id),
             Err(error) => {
                 tracing::debug!(%error, pin = %pin.display(), "replacing a dead link");
-                std::fs::remove_file(&pin)?;
+                std::fs::remove_file(pin)?;
             }
         }
     }
@@ -158,7 +206,7 @@ fn tcx(
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = program.attach_with_options(interface, direction, order)?;
     let link = FdLink::try_from(program.take_link(id)?).map_err(other)?;
-    link.pin(&pin).map(drop).map_err(other)
+    link.pin(pin).map(drop).map_err(other)
 }
 
 /// aya's program error has no place for errors of links and pins.

@@ -1,6 +1,11 @@
 //! The maps ADDRESSES and COUNTERS, typed, in the words of the daemon.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    thread,
+    time::Duration,
+};
 
 use aya::{
     Ebpf,
@@ -15,6 +20,7 @@ pub(crate) struct Maps {
     addresses: HashMap<MapData, AddressKey, Address>,
     counters: PerCpuHashMap<MapData, AddressKey, Counters>,
     cpus: usize,
+    uncounted: BTreeSet<IpAddr>,
 }
 
 /// Takes a map out of the object.
@@ -50,6 +56,7 @@ impl Maps {
             ))?,
             cpus: nr_cpus()
                 .map_err(|(path, source)| DatapathError::system(format!("read {path}"), source))?,
+            uncounted: BTreeSet::new(),
         })
     }
 
@@ -62,7 +69,7 @@ impl Maps {
             .map_err(failed(name::ADDRESSES, "list the addresses", None))
     }
 
-    /// Writes an entry: one map write, and the first time one more for its counters.
+    /// Writes an entry: one map write. A `new` one gets counters by [`Self::make_all_counters`].
     pub(crate) fn write(
         &mut self,
         address: IpAddr,
@@ -70,14 +77,27 @@ impl Maps {
         new: bool,
     ) -> Result<(), DatapathError> {
         let key = AddressKey::from(address);
-        self.addresses.insert(key, entry, 0).map_err(failed(
+        with_patience(|| self.addresses.insert(key, entry, 0)).map_err(failed(
             name::ADDRESSES,
             "write",
             Some(address),
         ))?;
         if new {
-            self.make_counters(key)
-                .map_err(failed(name::COUNTERS, "write", Some(address)))?;
+            self.uncounted.insert(address);
+        }
+        Ok(())
+    }
+
+    /// Makes the counters of addresses that have none yet. Whoever answers does not wait for it: a program that finds no
+    /// counters counts nothing.
+    pub(crate) fn make_all_counters(&mut self) -> Result<(), DatapathError> {
+        while let Some(address) = self.uncounted.first().copied() {
+            with_patience(|| self.make_counters(AddressKey::from(address))).map_err(failed(
+                name::COUNTERS,
+                "write",
+                Some(address),
+            ))?;
+            self.uncounted.remove(&address);
         }
         Ok(())
     }
@@ -94,6 +114,7 @@ impl Maps {
 
     /// Forgets an address and its counters.
     pub(crate) fn forget(&mut self, address: IpAddr) -> Result<(), DatapathError> {
+        self.uncounted.remove(&address);
         let key = AddressKey::from(address);
         missing_is_fine(self.addresses.remove(&key)).map_err(failed(
             name::ADDRESSES,
@@ -122,6 +143,21 @@ impl Maps {
             .map(|counter| (counter.name(), sum.get(counter)))
             .into())
     }
+}
+
+/// The kernel takes elements from a reserve that it fills up a little later; many at once find it empty.
+fn with_patience(mut write: impl FnMut() -> Result<(), MapError>) -> Result<(), MapError> {
+    const TRIES: u32 = 50;
+    const PAUSE: Duration = Duration::from_micros(100);
+    for _ in 1..TRIES {
+        match write() {
+            Err(MapError::SyscallError(error)) if is(&error.io_error, nix::libc::ENOMEM) => {
+                thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
+    write()
 }
 
 fn missing_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {

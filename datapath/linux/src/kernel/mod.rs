@@ -9,6 +9,7 @@ mod observe;
 mod pins;
 mod settle;
 mod steps;
+mod sys;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,14 +28,15 @@ use self::{
     gate::Deadline,
     links::Links,
     maps::Maps,
+    observe::Counts,
     pins::Pins,
     settle::{Job, Settler},
     steps::Later,
 };
 use crate::{
-    Datapath, DatapathError, Gate, Interface, NodeGate, Observed, Wanted,
+    Datapath, DatapathError, Gate, Interface, Lost, NodeGate, Observed, Wanted,
     announce::Announcer,
-    netlink::{self, Batch, Mirror},
+    netlink::{self, Batch, Mirror, News},
     plan::{Actual, Presence, plan},
 };
 
@@ -78,6 +80,10 @@ pub struct Kernel {
     actual: Actual,
     interfaces: Vec<Interface>,
     carriers: BTreeMap<u32, u32>,
+    /// Interfaces that lack the programs although they were to get them.
+    unfenced: BTreeSet<u32>,
+    lost: Vec<Lost>,
+    counts: Counts,
     /// [`Datapath::apply`] got to its end once.
     applied: bool,
 }
@@ -128,6 +134,9 @@ impl Kernel {
             actual: Actual::default(),
             interfaces: Vec::new(),
             carriers: BTreeMap::new(),
+            unfenced: BTreeSet::new(),
+            lost: Vec::new(),
+            counts: Counts::default(),
             applied: false,
         };
         // What the daemon before this one had only routed yet.
@@ -139,7 +148,7 @@ impl Kernel {
     }
 
     /// Catches up with the kernel's state; announces again on interfaces that have come up.
-    async fn read_back(&mut self) -> Result<(), DatapathError> {
+    async fn read_back(&mut self) -> Result<News, DatapathError> {
         // Asked first: what is settled in between is then either here or in what is read.
         let routed = self.settler.routed();
         let news = self.mirror.refresh().await?;
@@ -150,7 +159,7 @@ impl Kernel {
         if news.any() {
             self.take_over_news(&routed);
         }
-        Ok(())
+        Ok(news)
     }
 
     fn take_over_news(&mut self, routed: &BTreeMap<IpAddr, u32>) {
@@ -188,11 +197,71 @@ impl Kernel {
             .map(|interface| interface.index)
             .filter(lost)
             .collect();
-        self.actual.links = netlink::links(&interfaces);
         self.actual.present = present;
         self.interfaces = interfaces;
         self.carriers = carriers;
+        self.set_links();
         self.announce_on(&back);
+    }
+
+    /// The links that addresses may be on: nothing fences those on the others.
+    fn set_links(&mut self) {
+        let there = |index: &u32| self.carriers.contains_key(index);
+        self.unfenced.retain(there);
+        for interface in &mut self.interfaces {
+            interface.up &= !self.unfenced.contains(&interface.index);
+        }
+        self.actual.links = netlink::links(&self.interfaces);
+        let unfenced = &self.unfenced;
+        let links = &mut self.actual.links;
+        links.retain(|_, link| !unfenced.contains(&link.index));
+    }
+
+    /// Puts back the programs that somebody took off. Where they cannot be put back, nothing would stop the kernel from
+    /// answering by itself and for ever: such an interface counts as down, and the plan takes the addresses off it.
+    async fn mend_links(&mut self, news: News) -> Vec<DatapathError> {
+        let mut filters = BTreeMap::new();
+        if news.filters {
+            for ifindex in self.links.by_clsact() {
+                let there = self
+                    .mirror
+                    .has_filters(ifindex, links::FILTER.1.into())
+                    .await;
+                filters.insert(ifindex, there);
+            }
+        }
+        let lost = self.links.verify(&filters);
+        let mut errors = Vec::new();
+        let mut unfenced = BTreeSet::new();
+        for interface in &self.interfaces {
+            let (name, index) = (&interface.name, interface.index);
+            let lost = lost.contains(name);
+            if !lost && !self.unfenced.contains(&index) {
+                continue;
+            }
+            let attached = self.links.attach(&mut self.ebpf, index, name);
+            let back = attached.is_ok();
+            if lost || back {
+                let interface = name.clone();
+                self.lost.push(Lost { interface, back });
+            }
+            if let Err(error) = attached {
+                errors.push(error);
+                unfenced.insert(index);
+            }
+        }
+        if unfenced != self.unfenced {
+            self.unfenced = unfenced;
+            for (interface, found) in self
+                .interfaces
+                .iter_mut()
+                .zip(&self.mirror.links.interfaces)
+            {
+                interface.up = found.up;
+            }
+            self.set_links();
+        }
+        errors
     }
 
     /// Attaches the programs wherever they are missing.
@@ -205,7 +274,7 @@ impl Kernel {
                 }
                 continue;
             };
-            if !self.links.attached().contains_key(&link.index) {
+            if !self.links.has(link.index) {
                 errors.extend(self.links.attach(&mut self.ebpf, link.index, name).err());
             }
         }
@@ -226,7 +295,14 @@ impl Kernel {
         };
         errors.extend(self.run(plan.tidy, later).await);
         for (address, interface) in plan.homeless {
-            errors.push(no_interface(&interface).of(address));
+            let unfenced = self.interfaces.iter().any(|found| found.name == interface);
+            let error = if unfenced {
+                let reason = "has lost vipd's programs, and they could not be put back";
+                DatapathError::Interface { interface, reason }
+            } else {
+                no_interface(&interface)
+            };
+            errors.push(error.of(address));
         }
         errors
     }
@@ -258,15 +334,24 @@ impl Kernel {
     async fn make_so(&mut self, wanted: &Wanted) -> Result<(), DatapathError> {
         let failures = self.look_at_the_settler(wanted);
         // Against the last known state: quick. What fails here the audit meets again.
+        let mut clean = self.applied;
         if self.applied {
             for error in self.round(wanted).await {
                 tracing::debug!(%error, "the quick path failed, the audit will tell");
+                clean = false;
             }
         }
-        self.read_back().await?;
+        let news = self.read_back().await?;
         let mut errors = failures;
-        errors.extend(self.round(wanted).await);
+        let before = self.lost.len();
+        errors.extend(self.mend_links(news).await);
+        if !clean || news.any() || self.lost.len() != before || !errors.is_empty() {
+            errors.extend(self.round(wanted).await);
+        }
         errors.extend(self.detach(wanted).err());
+        if let Err(error) = self.maps.make_all_counters() {
+            tracing::warn!(%error, "some addresses are not counted yet");
+        }
         if errors.is_empty() && !self.applied {
             errors.extend(self.pins.remove_other_schemas().err());
         }

@@ -1,47 +1,71 @@
 //! What the datapath really does, from what was just read back.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use vipd_datapath_common::{Address, flags};
 
 use super::{Kernel, boottime_ns};
 use crate::{DatapathError, Gate, Observed, ObservedAddress};
 
+/// Counters cost a system call for each address: their reading is good for so many times the time that it took.
+const WORTH: u32 = 500;
+
+/// The counters, as last read.
+#[derive(Default)]
+pub(super) struct Counts {
+    counts: BTreeMap<IpAddr, BTreeMap<&'static str, u64>>,
+    good_until: Option<Instant>,
+}
+
 impl Kernel {
-    pub(super) fn observed(&self) -> Result<Observed, DatapathError> {
+    fn count(&mut self) -> Result<(), DatapathError> {
+        let start = Instant::now();
+        if self.counts.good_until.is_some_and(|until| start < until) {
+            return Ok(());
+        }
+        let addresses = self.actual.entries.keys();
+        let counts = addresses.map(|address| Ok((*address, self.maps.counters(*address)?)));
+        self.counts.counts = counts.collect::<Result<_, DatapathError>>()?;
+        self.counts.good_until = Some(start + start.elapsed() * WORTH);
+        Ok(())
+    }
+
+    pub(super) fn observed(&mut self) -> Result<Observed, DatapathError> {
+        self.count()?;
         let mut observed = Observed {
             now_ns: boottime_ns(),
             deadline_ns: self.gate.deadline(),
-            interfaces: self.links.attached().values().cloned().collect(),
+            interfaces: self.links.names().cloned().collect(),
             conflicts: self.announcer.conflicts(),
+            lost: std::mem::take(&mut self.lost),
             ..Observed::default()
         };
         let alive = observed.now_ns < observed.deadline_ns;
         for (address, entry) in &self.actual.entries {
-            let address = (*address, self.observed_address(*address, entry, alive)?);
-            observed.addresses.extend([address]);
+            let seen = self.observed_address(*address, entry, alive);
+            observed.addresses.insert(*address, seen);
         }
         Ok(observed)
     }
 
-    fn observed_address(
-        &self,
-        address: IpAddr,
-        entry: &Address,
-        alive: bool,
-    ) -> Result<ObservedAddress, DatapathError> {
+    fn observed_address(&self, address: IpAddr, entry: &Address, alive: bool) -> ObservedAddress {
         let open = entry.has(flags::OPEN);
         let present = self.actual.present.get(&address);
         let present = present.is_some_and(|at| at.iter().any(|at| at.ifindex == entry.ifindex));
-        let attached = self.links.attached().contains_key(&entry.ifindex);
-        Ok(ObservedAddress {
+        let attached = self.links.has(entry.ifindex);
+        ObservedAddress {
             interface: self.name_of(entry.ifindex),
             gate: if open { Gate::Open } else { Gate::Shut },
             epoch: entry.epoch,
             present,
             foreign: present && !entry.has(flags::ADDED),
             answering: open && alive && present && attached,
-            counters: self.maps.counters(address)?,
-        })
+            counters: self
+                .counts
+                .counts
+                .get(&address)
+                .cloned()
+                .unwrap_or_default(),
+        }
     }
 }

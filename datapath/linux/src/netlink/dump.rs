@@ -98,6 +98,24 @@ impl Dump {
         Ok(found)
     }
 
+    /// Whether an interface has a filter of this handle in both directions. It has none if nobody can tell: then they
+    /// are put there again.
+    pub(crate) async fn has_filters(&self, ifindex: u32, handle: u32) -> bool {
+        let of = || self.handle.traffic_filter(ifindex.cast_signed()).get();
+        for request in [of().ingress(), of().egress()] {
+            let handles: Result<Vec<_>, _> = request
+                .execute()
+                .map_ok(|message| message.header.handle)
+                .try_collect()
+                .await;
+            let there = handles.is_ok_and(|found| found.iter().any(|it| u32::from(*it) == handle));
+            if !there {
+                return false;
+            }
+        }
+        true
+    }
+
     /// The routes by which vipd delivers addresses to this host.
     pub(crate) async fn our_routes(&self) -> Result<Vec<(IpAddr, u32)>, DatapathError> {
         let mut found = Vec::new();

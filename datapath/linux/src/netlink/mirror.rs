@@ -31,6 +31,14 @@ const ROOM: usize = 8 << 20;
 /// Longest message that is looked into; of those about links the header is enough.
 const LONGEST: usize = 8_192;
 
+// Types of messages, as in linux/rtnetlink.h.
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_DELQDISC: u16 = 37;
+const RTM_DELTFILTER: u16 = 45;
+
 /// Interfaces and addresses as the kernel has them.
 pub(crate) struct Mirror {
     dump: Dump,
@@ -50,12 +58,14 @@ pub(crate) struct News {
     pub(crate) links: bool,
     /// An address came or went.
     pub(crate) addresses: bool,
+    /// A filter or its queueing discipline went.
+    pub(crate) filters: bool,
 }
 
 impl News {
     /// Whether there is any.
     pub(crate) fn any(self) -> bool {
-        self.all || self.links || self.addresses
+        self.all || self.links || self.addresses || self.filters
     }
 }
 
@@ -83,6 +93,7 @@ impl Mirror {
                 all: true,
                 links: true,
                 addresses: true,
+                filters: true,
             },
         };
         if news.all {
@@ -106,6 +117,11 @@ impl Mirror {
     /// The routes by which vipd delivers addresses to this host.
     pub(crate) async fn our_routes(&self) -> Result<Vec<(IpAddr, u32)>, DatapathError> {
         self.dump.our_routes().await
+    }
+
+    /// Whether both filters of this handle are on the interface.
+    pub(crate) async fn has_filters(&self, ifindex: u32, handle: u32) -> bool {
+        self.dump.has_filters(ifindex, handle).await
     }
 
     /// Applies what the kernel has told. An error: something was missed.
@@ -133,10 +149,21 @@ impl Mirror {
     }
 
     fn apply(&mut self, datagram: &[u8], news: &mut News) -> io::Result<()> {
-        // Links are read anew as a whole, so that one place reads them.
-        if is_of_link(datagram) {
-            news.links = true;
-            return Ok(());
+        let Some(kind) = datagram.get(4..6) else {
+            return Ok(()); // not even a header
+        };
+        match u16::from_ne_bytes([kind[0], kind[1]]) {
+            // Links are read anew as a whole, so that one place reads them.
+            RTM_NEWLINK | RTM_DELLINK => {
+                news.links = true;
+                return Ok(());
+            }
+            RTM_DELQDISC | RTM_DELTFILTER => {
+                news.filters = true;
+                return Ok(());
+            }
+            RTM_NEWADDR | RTM_DELADDR => {}
+            _ => return Ok(()),
         }
         let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)
             .map_err(io::Error::other)?;
@@ -162,13 +189,6 @@ impl Mirror {
     }
 }
 
-/// By the type in the header, after the length: RTM_NEWLINK is 16, RTM_DELLINK 17.
-fn is_of_link(datagram: &[u8]) -> bool {
-    datagram
-        .get(4..6)
-        .is_some_and(|kind| matches!(u16::from_ne_bytes([kind[0], kind[1]]), 16 | 17))
-}
-
 fn listen() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
@@ -178,6 +198,7 @@ fn listen() -> io::Result<Socket> {
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Tc,
     ] {
         socket.add_membership(group as u32)?;
     }

@@ -13,4 +13,4 @@ mod mirror;
 pub(crate) use batch::{Batch, Change};
 pub(crate) use dump::links;
 pub(crate) use message::is_ours;
-pub(crate) use mirror::Mirror;
+pub(crate) use mirror::{Mirror, News};
