@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use vipd_integration::cluster::Binaries;
-use vipd_integration::measure::{self, Contender, Fault};
+use vipd_integration::measure::{self, Contender, Fault, Trouble};
 
 /// Measure vipd, and others beside it, on this machine. Needs root, keepalived and ucarp.
 #[derive(Parser, Debug)]
@@ -18,12 +19,21 @@ use vipd_integration::measure::{self, Contender, Fault};
 struct Cli {
     #[command(subcommand)]
     task: Task,
+    /// Where tables, plot and raw figures go.
+    #[arg(long, global = true, default_value = "target/bench")]
+    out: PathBuf,
 }
 
 #[derive(Subcommand, Debug)]
 enum Task {
     /// How long a client is without an answer when the holder of its VIP is lost.
     Failover(Failover),
+    /// CPU time and memory when nothing happens.
+    Idle(Idle),
+    /// A time without any fault, in which nothing may happen; also beside CPU hogs, and over bad wires.
+    Quiet(Quiet),
+    /// Three voters, many agents, many VIPs: CPU time, memory, commits, takeovers.
+    Agents(Agents),
 }
 
 #[derive(Args, Debug)]
@@ -34,7 +44,7 @@ struct Failover {
     /// Three trials: a test of the bench itself.
     #[arg(long, conflicts_with = "trials")]
     quick: bool,
-    /// Only these faults. Default: all.
+    /// Only these faults. Default: all for one VIP; power-off, leader+holder and drain for many.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Fault>,
     /// With how many VIPs; 1 has both families, of many every second one is IPv6.
@@ -47,9 +57,6 @@ struct Failover {
         default_value = "vipd-lan,vipd-fast,keepalived-0.1,keepalived-1,ucarp"
     )]
     systems: Vec<Contender>,
-    /// Where the raw trials (JSON), the table and the plot go.
-    #[arg(long, default_value = "target/bench")]
-    out: PathBuf,
     /// Log level of vipd; anything below "info" costs time.
     #[arg(long, default_value = "info")]
     log_level: String,
@@ -58,8 +65,76 @@ struct Failover {
     keep_logs: bool,
 }
 
+#[derive(Args, Debug)]
+struct Idle {
+    /// With how many VIPs.
+    #[arg(long, value_delimiter = ',', default_value = "1,1000")]
+    vips: Vec<usize>,
+    /// These systems.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "vipd-lan,vipd-fast,keepalived-0.1,keepalived-1"
+    )]
+    systems: Vec<Contender>,
+    /// How long each is measured.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+}
+
+#[derive(Args, Debug)]
+struct Quiet {
+    /// These systems.
+    #[arg(long, value_delimiter = ',', default_value = "vipd-lan,keepalived-0.1")]
+    systems: Vec<Contender>,
+    /// With how many VIPs.
+    #[arg(long, default_value_t = 100)]
+    vips: usize,
+    /// For how long.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// For how long, in minutes.
+    #[arg(long, conflicts_with = "seconds")]
+    minutes: Option<u64>,
+    /// Beside so many processes that never sleep.
+    #[arg(long, conflicts_with_all = ["loss", "jitter_ms"])]
+    hogs: Option<usize>,
+    /// vipd may not use the real-time class.
+    #[arg(long)]
+    no_realtime: bool,
+    /// Per cent of the frames between servers that are lost.
+    #[arg(long, value_parser = per_cent)]
+    loss: Option<f64>,
+    /// The longest delay of a frame between servers, in milliseconds; each has one of its own.
+    #[arg(long)]
+    jitter_ms: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+struct Agents {
+    /// How many agents (1 to 190).
+    #[arg(long, default_value_t = 20)]
+    agents: usize,
+    /// How many VIPs.
+    #[arg(long, default_value_t = 10_000)]
+    vips: usize,
+    /// How long CPU time is measured.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// How many agents are lost, one after the other.
+    #[arg(long, default_value_t = 3)]
+    trials: usize,
+}
+
+fn per_cent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("a number from 0 to 100 is wanted".to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
-    match run(Cli::parse().task) {
+    match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -68,23 +143,54 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> Result<()> {
-    let binaries = Binaries::built()?;
-    match task {
+fn run(cli: Cli) -> Result<()> {
+    let (binaries, out) = (Binaries::built()?, cli.out);
+    match cli.task {
         Task::Failover(wanted) => measure::failover(&measure::Failover {
             binaries,
             trials: if wanted.quick { 3 } else { wanted.trials },
-            faults: if wanted.faults.is_empty() {
-                Fault::ALL.to_vec()
-            } else {
-                wanted.faults
-            },
+            faults: wanted.faults,
             vips: wanted.vips,
             systems: wanted.systems,
-            out: wanted.out,
+            out,
             log_level: wanted.log_level,
             keep_logs: wanted.keep_logs,
         })
         .map(drop),
+        Task::Idle(wanted) => measure::idle(&measure::Idle {
+            binaries,
+            vips: wanted.vips,
+            systems: wanted.systems,
+            span: Duration::from_secs(wanted.seconds),
+            out,
+        }),
+        Task::Quiet(wanted) => measure::quiet(&measure::Quiet {
+            binaries,
+            trouble: trouble(&wanted),
+            systems: wanted.systems,
+            vips: wanted.vips,
+            span: Duration::from_secs(wanted.minutes.map_or(wanted.seconds, |m| m * 60)),
+            no_realtime: wanted.no_realtime,
+            out,
+        }),
+        Task::Agents(wanted) => measure::agents(&measure::Agents {
+            binaries,
+            agents: wanted.agents,
+            vips: wanted.vips,
+            span: Duration::from_secs(wanted.seconds),
+            trials: wanted.trials,
+            out,
+        }),
+    }
+}
+
+fn trouble(wanted: &Quiet) -> Trouble {
+    match (wanted.hogs, wanted.loss, wanted.jitter_ms) {
+        (Some(count), _, _) => Trouble::Hogs(count),
+        (None, None, None) => Trouble::None,
+        (None, loss, jitter) => Trouble::Wire {
+            loss: loss.unwrap_or_default(),
+            jitter: Duration::from_millis(jitter.unwrap_or_default()),
+        },
     }
 }

@@ -73,6 +73,11 @@ impl Api {
         self.exchange("POST", path, &body.to_string())
     }
 
+    /// `DELETE path`; fails as [`Api::get`] does.
+    pub fn delete(&self, path: &str) -> Result<Value> {
+        self.exchange("DELETE", path, "")
+    }
+
     fn exchange(&self, method: &str, path: &str, body: &str) -> Result<Value> {
         let asked = || format!("{method} {path} on {}", self.socket.display());
         let answer = self.talk(method, path, body).with_context(asked)?;

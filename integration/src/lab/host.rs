@@ -179,6 +179,11 @@ impl Host {
         netns::signal_all(self.netns()?.name(), signal)
     }
 
+    /// The processes on the host.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        netns::pids(self.netns()?.name())
+    }
+
     /// SIGTERM for the process `name`; waits up to `bound` for it to end.
     pub fn terminate(&self, name: &str, bound: Duration) -> Result<ExitStatus> {
         self.process(name, |p| p.terminate(bound))

@@ -10,7 +10,7 @@ mod lab;
 mod netns;
 mod owner;
 mod process;
-mod run;
+pub(crate) mod run;
 
 pub use host::{Host, Mac};
 pub use lab::{Lab, NETWORK_V4, NETWORK_V6};

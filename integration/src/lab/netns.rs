@@ -105,18 +105,24 @@ pub(super) fn kill_all(name: &str) -> Result<()> {
 /// Sends `signal` to every process that lives in the namespace `name`, this one excepted.
 pub(super) fn signal_all(name: &str, signal: nix::sys::signal::Signal) -> Result<()> {
     use nix::sys::signal::kill;
-    use nix::unistd::{Pid, getpid};
+    use nix::unistd::Pid;
 
-    let listed = run::output(std::process::Command::new("ip").args(["netns", "pids", name]))?;
-    for pid in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
-        let pid = Pid::from_raw(
-            pid.parse()
-                .with_context(|| format!("`ip netns pids` said {pid:?}"))?,
-        );
-        if pid != getpid() {
-            // It may have ended by itself in the meantime, which is as good.
-            let _ = kill(pid, signal);
-        }
+    for pid in pids(name)? {
+        // It may have ended by itself in the meantime, which is as good.
+        let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
     }
     Ok(())
+}
+
+/// The processes that live in the namespace `name`, this one excepted.
+pub(super) fn pids(name: &str) -> Result<Vec<u32>> {
+    let listed = run::output(std::process::Command::new("ip").args(["netns", "pids", name]))?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let read = |pid: &str| {
+        pid.parse()
+            .with_context(|| format!("`ip netns pids` said {pid:?}"))
+    };
+    let mut pids: Vec<u32> = text.split_whitespace().map(read).collect::<Result<_>>()?;
+    pids.retain(|&pid| pid != std::process::id());
+    Ok(pids)
 }

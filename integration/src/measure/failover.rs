@@ -26,7 +26,8 @@ pub struct Options {
     pub binaries: Binaries,
     /// How often each fault is done to each system.
     pub trials: usize,
-    /// Which faults; each system leaves out those it does not know.
+    /// Which faults; each system leaves out those it does not know. None means all; for many VIPs, those that differ
+    /// with their number.
     pub faults: Vec<Fault>,
     /// With how many VIPs, one after the other.
     pub vips: Vec<usize>,
@@ -73,12 +74,17 @@ fn run_with(vips: usize, options: &Options, done: &Mutex<Vec<Trial>>) -> Result<
         let started = contender.start(&options.binaries, &options.log_level, vips);
         systems.push(started.with_context(|| format!("cannot set up {contender}"))?);
     }
+    let faults = match (&options.faults[..], vips) {
+        ([], 1) => &Fault::ALL[..],
+        ([], _) => &[Fault::PowerOff, Fault::LeaderAndHolder, Fault::Drain],
+        (chosen, _) => chosen,
+    };
     let (mut slow, mut quick): (Vec<_>, Vec<_>) = systems
         .into_iter()
         .partition(|system| system.period() >= SLOW);
     let failed = thread::scope(|scope| {
-        let beside = scope.spawn(|| lane(&mut slow, options, done));
-        let failed = lane(&mut quick, options, done);
+        let beside = scope.spawn(|| lane(&mut slow, options.trials, faults, done));
+        let failed = lane(&mut quick, options.trials, faults, done);
         let beside = beside.join();
         beside
             .map(|others| failed + others)
@@ -93,14 +99,19 @@ fn run_with(vips: usize, options: &Options, done: &Mutex<Vec<Trial>>) -> Result<
 }
 
 /// All trials of some systems, one after the other; how many could not be made.
-fn lane(systems: &mut [Box<dyn System>], options: &Options, done: &Mutex<Vec<Trial>>) -> usize {
-    let known = |system: &dyn System| options.faults.iter().filter(|&&f| system.knows(f)).count();
+fn lane(
+    systems: &mut [Box<dyn System>],
+    trials: usize,
+    faults: &[Fault],
+    done: &Mutex<Vec<Trial>>,
+) -> usize {
+    let known = |system: &dyn System| faults.iter().filter(|&&f| system.knows(f)).count();
     let each: usize = systems.iter().map(|system| known(&**system)).sum();
-    let total = options.trials * each;
+    let total = trials * each;
     let began = Instant::now();
     let (mut made, mut failed) = (0, 0);
-    for _ in 0..options.trials {
-        for &fault in &options.faults {
+    for _ in 0..trials {
+        for &fault in faults {
             for system in systems.iter_mut().filter(|system| system.knows(fault)) {
                 let outcome = trial::run(&mut **system, fault);
                 made += 1;

@@ -118,7 +118,7 @@ impl Drop for Tap {
 }
 
 /// Accepts what comes in, not what goes out: each frame is then seen once, at its first port.
-fn incoming_only() -> [SockFilter; 4] {
+pub(crate) fn incoming_only() -> [SockFilter; 4] {
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;

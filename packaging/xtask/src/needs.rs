@@ -5,19 +5,23 @@ use crate::apt::{Need, program};
 /// For `cargo xtask demo`: network namespaces and bridges, and the faults of the lab.
 pub(crate) const DEMO: &[Need] = &[program("ip", "iproute2"), program("nft", "nftables")];
 
-/// For `cargo xtask bench`: the demo's, and those that vipd is compared with.
+/// For `cargo xtask bench`: the demo's, those that vipd is compared with, and what makes a cable bad and a daemon weak.
 pub(crate) const BENCH: &[Need] = &[
     program("ip", "iproute2"),
     program("nft", "nftables"),
     program("keepalived", "keepalived"),
     program("ucarp", "ucarp"),
+    program("ethtool", "ethtool"),
+    program("setpriv", "util-linux"),
 ];
 
-/// For `cargo xtask test`: the demo's, an independent client, and what takes rights and disks away from a daemon.
+/// For `cargo xtask test`: the demo's, an independent client, what takes rights and disks away from a daemon, and one
+/// that vipd is compared with.
 pub(crate) const TEST: &[Need] = &[
     program("ip", "iproute2"),
     program("nft", "nftables"),
     program("ping", "iputils-ping"),
+    program("keepalived", "keepalived"),
     program("setpriv", "util-linux"),
     program("unshare", "util-linux"),
 ];

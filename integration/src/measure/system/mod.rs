@@ -2,10 +2,11 @@
 
 mod classic;
 mod keepalived;
-mod populate;
+pub(crate) mod populate;
 mod ucarp;
 mod vipd;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -16,6 +17,7 @@ use nix::sys::signal::Signal;
 
 pub(crate) use classic::{Classic, Program};
 pub(crate) use keepalived::Keepalived;
+pub(crate) use populate::populate;
 pub(crate) use ucarp::Ucarp;
 pub use vipd::Profile;
 pub(crate) use vipd::Vipd;
@@ -64,6 +66,16 @@ pub(crate) trait System: Send {
 
     /// Brings all VIPs onto one host, where that host must be for the fault; which.
     fn gather(&mut self, fault: Fault) -> Result<String>;
+
+    /// The fencing token of each address, of systems that have such: it changes with every holder.
+    fn tokens(&self) -> Result<BTreeMap<IpAddr, u64>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// The worst lateness of its timers lately, of systems that measure it.
+    fn lateness(&self) -> Result<Duration> {
+        Ok(Duration::ZERO)
+    }
 
     /// How often the VIP changes its holder when all goes well.
     fn moves(&self, fault: Fault) -> usize {

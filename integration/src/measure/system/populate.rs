@@ -12,6 +12,8 @@ use crate::cluster::{Cluster, PATIENCE, wait};
 
 /// The VIP of all trials with one.
 pub(super) const VIP: &str = "www";
+/// The pool of all VIPs.
+pub(crate) const POOL: &str = "bench";
 /// Requests under way at the same time.
 const AT_ONCE: usize = 8;
 /// How long one request may take while many are under way.
@@ -20,13 +22,13 @@ const EACH: Duration = Duration::from_secs(20);
 const ALL: Duration = Duration::from_secs(120);
 
 /// Makes a pool and `vips` VIPs; their addresses, once all have a holder.
-pub(super) fn populate(cluster: &Cluster, vips: usize) -> Result<Vec<IpAddr>> {
+pub(crate) fn populate(cluster: &Cluster, vips: usize) -> Result<Vec<IpAddr>> {
     let addresses = many_addresses(vips);
     let v4 = format!("{FIRST_V4}-10.77.127.254");
     let v6 = format!("{FIRST_V6}-fd77::1:ffff");
-    cluster.vipctl(&["pool", "create", "bench", "--block", &v4, "--block", &v6])?;
+    cluster.vipctl(&["pool", "create", POOL, "--block", &v4, "--block", &v6])?;
     if let [v4, v6] = addresses[..] {
-        let body = json!({"name": VIP, "spec": {"pool": "bench", "families": "require_dual", "addresses": [v4, v6]}});
+        let body = json!({"name": VIP, "spec": {"pool": POOL, "families": "require_dual", "addresses": [v4, v6]}});
         cluster.leader_api()?.post("/v1/vips", &body)?;
     } else {
         create_all(cluster, &addresses)?;
@@ -53,7 +55,7 @@ fn create_all(cluster: &Cluster, addresses: &[IpAddr]) -> Result<()> {
                     part.iter().try_for_each(|address| {
                         let families = if address.is_ipv4() { "ipv4" } else { "ipv6" };
                         let name = format!("v{}", address.to_string().replace([':', '.'], "-"));
-                        let body = json!({"name": name, "spec": {"pool": "bench", "families": families, "addresses": [address]}});
+                        let body = json!({"name": name, "spec": {"pool": POOL, "families": families, "addresses": [address]}});
                         api.post("/v1/vips", &body).map(drop)
                     })
                 })

@@ -1,5 +1,6 @@
 //! vipd: three voters and one dual-stack VIP, at one of its profiles.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::thread::sleep;
@@ -15,6 +16,8 @@ use crate::lab::Lab;
 
 /// How long a drain of very many VIPs may take.
 const GATHERING: Duration = Duration::from_secs(60);
+/// The metric of how late the beats were.
+const LATENESS: &str = "vipd_beat_lateness_seconds";
 /// A voter that has just started withdraws nobody's lease for a while (see the README, "The first two seconds").
 const YOUNG: Duration = Duration::from_millis(2400);
 /// How long a holder that was cut off is left so before the cut is healed.
@@ -175,6 +178,25 @@ impl System for Vipd {
 
     fn home(&self) -> Option<&'static str> {
         None
+    }
+
+    fn tokens(&self) -> Result<BTreeMap<IpAddr, u64>> {
+        let states = self.cluster.addresses()?.into_iter();
+        Ok(states.map(|state| (state.address, state.epoch)).collect())
+    }
+
+    fn lateness(&self) -> Result<Duration> {
+        let mut worst = Duration::ZERO;
+        for node in self.cluster.nodes() {
+            let metrics = node.api().get("/metrics")?;
+            let seconds = metrics
+                .as_str()
+                .and_then(|text| text.lines().find_map(|line| line.strip_prefix(LATENESS)))
+                .and_then(|value| value.trim().parse().ok())
+                .with_context(|| format!("{}: no {LATENESS} in /metrics", node.host().name()))?;
+            worst = worst.max(Duration::try_from_secs_f64(seconds)?);
+        }
+        Ok(worst)
     }
 
     fn prepare(&mut self, fault: Fault, holder: &str) -> Result<String> {
