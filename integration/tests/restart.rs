@@ -5,8 +5,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vipd_integration::Bench;
 use vipd_integration::cluster::{PATIENCE, wait};
+use vipd_integration::probe::Gap;
+use vipd_integration::{Bench, Stamp};
+
+/// Longest time without an answer that is nothing but a busy machine.
+const PLANNED: Duration = Duration::from_millis(100);
 
 /// Everything that must be the same after a restart, as the API shows it.
 fn agreed(bench: &Bench) -> anyhow::Result<Value> {
@@ -132,4 +136,50 @@ fn the_vip_stays_while_the_other_daemons_restart() {
         );
     }
     bench.ensure_never_two().unwrap();
+}
+
+#[test]
+fn a_daemon_that_is_reloaded_keeps_its_vips_under_their_tokens_and_the_client_does_not_notice() {
+    let bench = Bench::start().unwrap();
+    let holder = bench
+        .wait_for_one_holder("a holder", |_| true)
+        .unwrap()
+        .name()
+        .to_owned();
+    let before = agreed(&bench).unwrap();
+    let from = Stamp::now();
+    // The holder last: it is the one that the others' reloads must not hurt, and then the one that goes.
+    let others = bench
+        .cluster()
+        .nodes()
+        .filter(|node| node.host().name() != holder);
+    for node in others.chain([bench.cluster().node(&holder)]) {
+        node.reload().unwrap();
+        bench.cluster().wait_until_whole().unwrap();
+    }
+    // Past the end of the stretched lease: it goes on by one of its own.
+    sleep(Duration::from_secs(3));
+    assert_eq!(agreed(&bench).unwrap(), before);
+    let outages: Vec<Duration> = bench.outages(from).iter().map(Gap::length).collect();
+    eprintln!("three reloads: the client had no answer for {outages:?}");
+    assert!(
+        outages.iter().all(|outage| *outage < PLANNED),
+        "{outages:?}"
+    );
+    bench.ensure_never_two().unwrap();
+}
+
+#[test]
+fn a_reload_with_a_configuration_that_is_wrong_changes_nothing_and_says_what_is_wrong() {
+    let bench = Bench::start().unwrap();
+    let node = bench.cluster().node("n1");
+    node.configure("lease", "profile", "sluggish").unwrap();
+    node.host().hang_up("vipd").unwrap();
+    wait("the log says what is wrong", PATIENCE, || {
+        let log = node.log_tail(20);
+        Ok((log.contains("not reloaded") && log.contains("sluggish")).then_some(()))
+    })
+    .unwrap();
+    assert!(node.host().process("vipd", |it| Ok(it.alive())).unwrap());
+    bench.wait_for_one_holder("a holder", |_| true).unwrap();
 }

@@ -132,6 +132,15 @@ impl<'a> Node<'a> {
         self.host.thaw(DAEMON)
     }
 
+    /// SIGHUP, as `systemctl reload`, and waits until the daemon has begun anew.
+    pub fn reload(&self) -> Result<()> {
+        let lives = || self.log_tail(usize::MAX).matches(" running ").count();
+        let before = lives();
+        self.host.hang_up(DAEMON)?;
+        let what = format!("vipd on {} has begun anew", self.host.name());
+        wait(&what, PATIENCE, || Ok((lives() > before).then_some(())))
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn stop(&self, bound: Duration) -> Result<()> {
         let status = self.host.terminate(DAEMON, bound)?;

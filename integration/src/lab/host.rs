@@ -174,6 +174,11 @@ impl Host {
         self.process(name, |p| p.thaw())
     }
 
+    /// SIGHUP for the process `name`.
+    pub fn hang_up(&self, name: &str) -> Result<()> {
+        self.process(name, |p| p.hang_up())
+    }
+
     /// Sends `signal` to every process on the host: for programs of several processes.
     pub fn signal_all(&self, signal: Signal) -> Result<()> {
         netns::signal_all(self.netns()?.name(), signal)

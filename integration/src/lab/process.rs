@@ -70,6 +70,11 @@ impl Process {
         self.signal(Signal::SIGCONT)
     }
 
+    /// Asks it to load its configuration anew (SIGHUP).
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
     /// Asks it to end (SIGTERM) and waits up to `bound`.
     pub fn terminate(&mut self, bound: Duration) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;

@@ -12,7 +12,7 @@ const MARGIN: Span = Span::millis(3);
 
 /// The longest lease that anybody may have: a voter that starts waits out the promises of its earlier life, which it
 /// no longer knows.
-const LONGEST: Span = Span::millis(2000);
+pub(super) const LONGEST: Span = Span::millis(2000);
 
 /// A named set of lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

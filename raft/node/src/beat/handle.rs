@@ -52,6 +52,9 @@ pub enum BeatError {
 pub(super) enum Told {
     View(Box<View>),
     FenceOnDisk(NodeId, Epoch),
+    Stretch,
+    /// The kernel's deadline stays as it is: a next life of this daemon takes it over.
+    Leave,
     Stop,
 }
 
@@ -136,10 +139,28 @@ impl Beats {
         }
     }
 
+    /// Asks for the longest lease, see [`vipd_core::lease::Pulse::stretch`]. Look at [`BeatStats::deadline_ns`] for when
+    /// it is there.
+    pub fn stretch(&self) {
+        self.tell(Told::Stretch);
+    }
+
+    /// Ends the beats and leaves the kernel its deadline, for a next life of this daemon to take over.
+    pub fn leave(mut self) {
+        self.end(Told::Leave);
+    }
+
     /// Its counters.
     #[must_use]
     pub fn stats(&self) -> Arc<BeatStats> {
         self.stats.clone()
+    }
+
+    fn end(&mut self, how: Told) {
+        if let Some(thread) = self.thread.take() {
+            self.tell(how);
+            let _panicked = thread.join();
+        }
     }
 
     fn tell(&self, what: Told) {
@@ -174,10 +195,7 @@ impl OnDisk {
 
 impl Drop for Beats {
     fn drop(&mut self) {
-        self.tell(Told::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
-        }
+        self.end(Told::Stop);
     }
 }
 

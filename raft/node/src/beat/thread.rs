@@ -26,6 +26,14 @@ const BATCH: usize = 512;
 /// Real-time priority: above ordinary work, below the kernel's own threads.
 const PRIORITY: u8 = 20;
 
+enum Next {
+    Beat,
+    /// End, and leave the kernel its deadline.
+    Leave,
+    /// End, and be silent.
+    Stop,
+}
+
 pub(super) struct Beating {
     timing: Timing,
     pulse: Pulse,
@@ -66,11 +74,15 @@ impl Beating {
         self.ask_for_realtime();
         loop {
             self.wait();
-            if !self.listen() {
-                // No more beats: the deadline in the kernel runs out by itself, unless it is shut here.
-                self.gate.set_deadline(0);
-                self.ears.stats.deadline.store(0, Ordering::Release);
-                return;
+            match self.listen() {
+                Next::Beat => {}
+                Next::Leave => return,
+                Next::Stop => {
+                    // No more beats: the deadline in the kernel runs out by itself, unless it is shut here.
+                    self.gate.set_deadline(0);
+                    self.ears.stats.deadline.store(0, Ordering::Release);
+                    return;
+                }
             }
             self.receive();
             if let Some(late) = self.pulse.tick(now(), &mut self.effects) {
@@ -114,8 +126,8 @@ impl Beating {
         let _interrupted = ppoll(&mut fds, Some(timeout), Some(SigSet::empty()));
     }
 
-    /// Takes what the daemon said; `false` to stop.
-    fn listen(&mut self) -> bool {
+    /// Takes what the daemon said.
+    fn listen(&mut self) -> Next {
         self.ears.silence_bell();
         loop {
             match self.ears.told.try_recv() {
@@ -127,8 +139,10 @@ impl Beating {
                     self.pulse
                         .fence_on_disk(now(), node, epoch, &mut self.effects);
                 }
-                Ok(Told::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) => return true,
+                Ok(Told::Stretch) => self.pulse.stretch(now()),
+                Ok(Told::Leave) => return Next::Leave,
+                Ok(Told::Stop) | Err(TryRecvError::Disconnected) => return Next::Stop,
+                Err(TryRecvError::Empty) => return Next::Beat,
             }
         }
     }
