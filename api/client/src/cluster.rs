@@ -2,7 +2,8 @@
 
 use reqwest::Method;
 use vipd_api_types::{
-    AddMember, Cluster, Health, IssuedToken, JoinToken, JoinTokenRequest, Snapshot, TokenRequest,
+    AddMember, Cluster, Health, IssuedToken, JoinToken, JoinTokenRequest, Plan, Rebalance,
+    Snapshot, TokenRequest,
 };
 
 use crate::{Client, Error};
@@ -59,6 +60,30 @@ impl Client {
     /// See [`Error`].
     pub async fn join_token(&self, body: &JoinTokenRequest) -> Result<JoinToken, Error> {
         self.post(&["v1", "cluster", "tokens"], body).await
+    }
+
+    /// What would become of addresses if `node` were lost without a word, or (`drained`) drained.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn plan(&self, node: &str, drained: bool) -> Result<Plan, Error> {
+        let mut url = self.read_url(&["v1", "plan"]);
+        let how = if drained { "drain" } else { "without" };
+        url.query_pairs_mut().append_pair(how, node);
+        self.json(self.request(Method::GET, url)).await
+    }
+
+    /// Brings every node within one address of its share, with as few moves as that takes; or (`dry_run`) only says
+    /// which.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn rebalance(&self, dry_run: bool) -> Result<Rebalance, Error> {
+        let mut url = self.url(&["v1", "cluster", "rebalance"]);
+        if dry_run {
+            url.query_pairs_mut().append_pair("dry_run", "true");
+        }
+        self.json(self.request(Method::POST, url)).await
     }
 
     /// Has the asked node write a snapshot of its state now.

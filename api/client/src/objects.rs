@@ -4,7 +4,7 @@ use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vipd_api_types::{ApiToken, DryRun, List, MoveRequest, Node, Pool, Vip};
+use vipd_api_types::{ApiToken, DryRun, List, MoveRequest, Node, NodePatch, Policy, Pool, Vip};
 
 use crate::{Client, Error};
 
@@ -25,6 +25,10 @@ impl Object for Vip {
     const COLLECTION: &'static str = "vips";
 }
 impl Writable for Vip {}
+impl Object for Policy {
+    const COLLECTION: &'static str = "policies";
+}
+impl Writable for Policy {}
 impl Object for Node {
     const COLLECTION: &'static str = "nodes";
 }
@@ -67,8 +71,8 @@ impl Client {
         self.read(&["v1", T::COLLECTION, name]).await
     }
 
-    /// Makes an object; refused if there is one of that name. `body` is a `PoolWrite` or `VipWrite`, or JSON
-    /// of the same shape.
+    /// Makes an object; refused if there is one of that name. `body` is a `PoolWrite`, `PolicyWrite` or
+    /// `VipWrite`, or JSON of the same shape.
     ///
     /// # Errors
     /// See [`Error`].
@@ -139,6 +143,20 @@ impl Client {
     ) -> Result<Written<Node>, Error> {
         let verb = if drained { "drain" } else { "undrain" };
         self.write(Method::POST, &["v1", "nodes", node, verb], None::<&()>, how)
+            .await
+    }
+
+    /// Changes labels, weight or drain of a node; what `patch` leaves out stays.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn patch_node(
+        &self,
+        name: &str,
+        patch: &NodePatch,
+        how: WriteOptions,
+    ) -> Result<Written<Node>, Error> {
+        self.write(Method::PATCH, &["v1", "nodes", name], Some(patch), how)
             .await
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
+use vipd_core::lease::Timing;
 use vipd_core::node::Role;
 use vipd_core::state::State;
 use vipd_core::time::Millis;
@@ -80,6 +81,8 @@ pub struct LocalStatus {
     pub committed: u64,
     /// Whether a majority of the voters is reached, as far as it knows.
     pub quorum_ok: bool,
+    /// The lengths of its lease.
+    pub timing: Timing,
     /// Time left on its own lease; `None` when it has none.
     pub lease_remaining: Option<Duration>,
     /// What its datapath does for each address on it.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use vipd_core::command::{Applied, Command, Outcome, Proposal};
 use vipd_core::id::{Epoch, NodeId};
+use vipd_core::lease::Timing;
 use vipd_core::name::{Labels, Name};
 use vipd_core::node::{Interface, Lease, Prefix, Role};
 use vipd_core::state::State;
@@ -220,6 +221,7 @@ impl Control for Memory {
             term: 1,
             committed: state.applied(),
             quorum_ok,
+            timing: Timing::default(),
             lease_remaining: quorum_ok.then_some(Duration::from_millis(142)),
             addresses: state
                 .held_by(node)

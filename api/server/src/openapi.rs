@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use utoipa::OpenApi;
-use vipd_api_types::{DryRun, Node, Pool, Problem, Vip};
+use vipd_api_types::{DryRun, Node, Policy, Pool, Problem, Vip};
 
 use crate::routes;
 
@@ -18,10 +18,11 @@ use crate::routes;
             unless ?consistency=local. Errors are application/problem+json with a stable reason and the next step. \
             A write with ?dry_run=true changes nothing and answers with a DryRun.",
     ),
-    components(schemas(Problem, DryRun<Pool>, DryRun<Vip>, DryRun<Node>)),
+    components(schemas(Problem, DryRun<Pool>, DryRun<Vip>, DryRun<Node>, DryRun<Policy>)),
     tags(
         (name = "pools", description = "Addresses to hand out"),
         (name = "vips", description = "Virtual IPs"),
+        (name = "policies", description = "Which VIPs may be announced from which nodes, on which interfaces"),
         (name = "nodes", description = "Nodes and what they can announce"),
         (name = "cluster", description = "Members, leader, quorum"),
         (name = "tokens", description = "Access over TLS"),

@@ -1,8 +1,9 @@
 //! What a write would do to addresses: the difference of two states.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use vipd_api_types::{Change, ChangeKind};
+use vipd_api_types::{Change, ChangeKind, Load};
 use vipd_core::id::NodeId;
 use vipd_core::state::State;
 use vipd_core::vip::Allocation;
@@ -56,6 +57,45 @@ pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {
     let mut changes: Vec<_> = released.chain(others).collect();
     changes.sort_by_key(|change| change.address);
     changes
+}
+
+/// What happens to every address when no majority is left: nobody answers.
+pub(crate) fn silence(state: &State) -> Vec<Change> {
+    let held = state.allocations().iter();
+    let held = held.filter(|(_, of)| of.holder.is_some() && !of.freeing);
+    held.map(|(address, of)| {
+        let from = name(state, of.holder);
+        change(ChangeKind::Moved, *address, of, from, None)
+    })
+    .collect()
+}
+
+/// How many addresses each node will hold, before and after, by name.
+pub(crate) fn loads(before: &State, after: &State) -> Vec<Load> {
+    let (had, has) = (destinations(before), destinations(after));
+    let of = |counts: &BTreeMap<NodeId, u64>, id| counts.get(&id).copied().unwrap_or(0);
+    let mut loads: Vec<Load> = after
+        .nodes()
+        .values()
+        .filter(|node| node.role.holds())
+        .map(|node| Load {
+            node: node.name.to_string(),
+            weight: node.weight.get(),
+            before: of(&had, node.id),
+            after: of(&has, node.id),
+        })
+        .collect();
+    loads.sort_by(|a, b| a.node.cmp(&b.node));
+    loads
+}
+
+fn destinations(state: &State) -> BTreeMap<NodeId, u64> {
+    let mut counts = BTreeMap::new();
+    let all = state.allocations().values();
+    for node in all.filter_map(Allocation::destination) {
+        *counts.entry(node).or_default() += 1;
+    }
+    counts
 }
 
 fn change(

@@ -33,7 +33,7 @@ pub(crate) async fn write<T: Serialize>(
     }
     let deletes = matches!(
         command,
-        Command::DeletePool { .. } | Command::DeleteVip { .. }
+        Command::DeletePool { .. } | Command::DeleteVip { .. } | Command::DeletePolicy { .. }
     );
     let applied = propose(daemon, command).await?;
     // What this command did decides the status; what others did since then only what is shown.

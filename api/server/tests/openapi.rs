@@ -36,7 +36,11 @@ fn every_path_of_the_contract_is_described() {
         ("/v1/vips/{name}", vec!["delete", "get", "put"]),
         ("/v1/vips/{name}/move", vec!["post"]),
         ("/v1/nodes", vec!["get"]),
-        ("/v1/nodes/{name}", vec!["get"]),
+        ("/v1/nodes/{name}", vec!["get", "patch"]),
+        ("/v1/policies", vec!["get", "post"]),
+        ("/v1/policies/{name}", vec!["delete", "get", "put"]),
+        ("/v1/plan", vec!["get"]),
+        ("/v1/cluster/rebalance", vec!["post"]),
         ("/v1/nodes/{name}/drain", vec!["post"]),
         ("/v1/nodes/{name}/undrain", vec!["post"]),
         ("/v1/cluster", vec!["get"]),
@@ -60,7 +64,7 @@ fn every_path_of_the_contract_is_described() {
         described.sort_unstable();
         assert_eq!(described, methods, "{path}");
     }
-    assert_eq!(paths.len(), 20);
+    assert_eq!(paths.len(), 24);
 }
 
 #[tokio::test]

@@ -17,8 +17,10 @@ mod failback;
 mod meta;
 mod node;
 mod plan;
+mod policy;
 mod pool;
 mod problem;
+mod selector;
 mod token;
 mod vip;
 
@@ -28,9 +30,11 @@ pub use cluster::{
 pub use event::{Event, EventKind};
 pub use failback::Failback;
 pub use meta::{Condition, Health, Labels, List};
-pub use node::{Interface, Lease, Node, NodeSpec, NodeStatus};
-pub use plan::{Change, ChangeKind, DryRun};
+pub use node::{Interface, Lease, Node, NodePatch, NodeSpec, NodeSpecPatch, NodeStatus};
+pub use plan::{Change, ChangeKind, DryRun, Load, Plan, Rebalance};
+pub use policy::{Policy, PolicySpec, PolicyStatus, PolicyWrite};
 pub use pool::{Block, Count, FamilyCounts, Pool, PoolSpec, PoolStatus, PoolWrite};
 pub use problem::{PROBLEM_JSON, Problem};
+pub use selector::{Operator, Requirement, Selector};
 pub use token::{Access, ApiToken, IssuedToken, TokenRequest};
 pub use vip::{Families, Mode, MoveRequest, Vip, VipAddress, VipSpec, VipStatus, VipWrite};

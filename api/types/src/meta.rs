@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 /// Free-form key and value pairs, which selectors match on.
 pub type Labels = BTreeMap<String, String>;
@@ -16,6 +16,15 @@ pub(crate) fn labels() -> Object {
             "Free-form key and value pairs, which selectors match on.",
         ))
         .additional_properties(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+/// The same in a merge patch, where `null` takes a label away.
+pub(crate) fn patched_labels() -> Object {
+    let types = SchemaType::from_iter([Type::String, Type::Null]);
+    ObjectBuilder::new()
+        .description(Some("Labels to set, or null to take one back."))
+        .additional_properties(Some(ObjectBuilder::new().schema_type(types)))
         .build()
 }
 

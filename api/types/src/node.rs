@@ -1,5 +1,6 @@
 //! Nodes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,30 @@ pub struct NodeSpec {
 
 fn full() -> u8 {
     100
+}
+
+/// Body of `PATCH /v1/nodes/{name}`: a merge patch; what is left out stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodePatch {
+    /// What to change.
+    #[serde(default)]
+    pub spec: NodeSpecPatch,
+}
+
+/// What to change of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeSpecPatch {
+    /// Labels to set; `null` takes one back that was set, so that what the node's own config says holds again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(schema_with = crate::meta::patched_labels)]
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Its weight, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 100)]
+    pub weight: Option<u8>,
+    /// Whether it is drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<bool>,
 }
 
 /// What is so with a node.

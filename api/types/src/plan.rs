@@ -47,6 +47,50 @@ pub enum ChangeKind {
     Moved,
 }
 
+/// Answer of `GET /v1/plan`: what would become of addresses if a node were lost, or drained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// The node that would hold nothing.
+    pub without: String,
+    /// Whether it would be drained; else lost without a word.
+    pub drained: bool,
+    /// Which addresses would move; `to` is absent where no node could take one.
+    pub changes: Vec<Change>,
+    /// What each node holds, and would hold.
+    pub loads: Vec<Load>,
+    /// Whether a majority of the voters would be left. Without one nothing is taken over, and every node falls silent.
+    pub quorum: bool,
+    /// After how many milliseconds the addresses would be answered for again, at most; absent without a quorum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
+    /// What that figure is made of, and assumes.
+    pub estimate: String,
+}
+
+/// How many addresses a node holds, and would hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Load {
+    /// The node.
+    pub node: String,
+    /// Its weight.
+    pub weight: u8,
+    /// Addresses now.
+    pub before: u64,
+    /// Addresses then.
+    pub after: u64,
+}
+
+/// Answer of `POST /v1/cluster/rebalance`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rebalance {
+    /// Whether it was only tried.
+    pub dry_run: bool,
+    /// Which addresses move.
+    pub changes: Vec<Change>,
+    /// What each node holds, and will hold.
+    pub loads: Vec<Load>,
+}
+
 fn none<T>() -> Option<T> {
     None
 }

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod event;
 pub(crate) mod node;
+pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod token;
 pub(crate) mod vip;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use vipd_api_types as wire;
 use vipd_core::event::Cause;
+use vipd_core::id::NodeId;
 use vipd_core::name::Name;
 use vipd_core::node::Lease;
 use vipd_core::state::State;
@@ -63,7 +64,12 @@ fn address(text: &str) -> Result<IpAddr, Refusal> {
 }
 
 /// A VIP, and what this node knows of its addresses.
-pub(crate) fn to_wire(state: &State, local: &LocalStatus, vip: &Vip) -> wire::Vip {
+pub(crate) fn to_wire(
+    state: &State,
+    local: &LocalStatus,
+    vip: &Vip,
+    runner_up: &impl Fn(IpAddr) -> Option<NodeId>,
+) -> wire::Vip {
     wire::Vip {
         name: vip.name.to_string(),
         labels: vip.labels.clone(),
@@ -102,6 +108,7 @@ pub(crate) fn to_wire(state: &State, local: &LocalStatus, vip: &Vip) -> wire::Vi
                         local,
                         *address,
                         state.allocations().get(address)?,
+                        runner_up(*address),
                     ))
                 })
                 .collect(),
@@ -115,6 +122,7 @@ fn address_to_wire(
     local: &LocalStatus,
     address: IpAddr,
     of: &Allocation,
+    runner_up: Option<NodeId>,
 ) -> wire::VipAddress {
     let holder = of.holder.and_then(|id| state.node(id));
     let here = of.holder == Some(local.node);
@@ -123,7 +131,7 @@ fn address_to_wire(
         address,
         pool: of.pool.to_string(),
         holder: of.holder.map(|id| node_name(state, id)),
-        runner_up: state.runner_up(address).map(|id| node_name(state, id)),
+        runner_up: runner_up.map(|id| node_name(state, id)),
         home: of.home.map(|id| node_name(state, id)),
         epoch: of.epoch.0,
         since: of.holder.is_some().then(|| rfc3339(of.held_since)),
@@ -163,12 +171,18 @@ fn conditions(state: &State, address: IpAddr, of: &Allocation) -> Vec<wire::Cond
             node_name(state, id)
         );
         vec![complaint("held", "holder_down", message)]
-    } else if holder.is_some_and(|node| !node.accepts()) {
+    } else if holder.is_some_and(|node| node.can_hold_any().is_err()) {
         let message = format!(
             "{} shall give it up, but no other node can take it",
             node_name(state, id)
         );
         vec![complaint("settled", "no_other_node", message)]
+    } else if holder.is_some_and(|node| state.interface_for(node, address).is_none()) {
+        let message = format!(
+            "{} has no interface to announce it on, or no policy lets it, and no other node can take it",
+            node_name(state, id)
+        );
+        vec![complaint("held", "ineligible", message)]
     } else {
         Vec::new()
     }
@@ -190,9 +204,31 @@ fn vacating_reason(cause: Cause) -> &'static str {
 
 /// Why no node holds an address.
 fn nobody(state: &State, address: IpAddr, of: &Allocation) -> String {
-    let willing = state.nodes().values().filter(|node| node.accepts()).count();
+    let willing: Vec<_> = state.nodes().values().filter(|n| n.accepts()).collect();
+    let mut willing = willing.into_iter().peekable();
+    if willing.peek().is_none() {
+        return "no node is up and willing to hold addresses".to_owned();
+    }
+    let group = state
+        .vips()
+        .get(&of.vip)
+        .and_then(|vip| vip.spec.group.as_ref());
+    let mut could = willing.filter(|node| {
+        node.interface_for(address, of.interface.as_deref())
+            .is_some()
+    });
+    if let Some(group) = group.filter(|_| {
+        could
+            .clone()
+            .any(|node| state.interface_for(node, address).is_some())
+    }) {
+        return format!("no node that is up can hold all of group {group}");
+    }
+    if could.next().is_some() {
+        let vip = &of.vip;
+        return format!("no policy that selects vip/{vip} lets a node that is up announce it");
+    }
     match &of.interface {
-        _ if willing == 0 => "no node is up and willing to hold addresses".to_owned(),
         Some(interface) => format!("no node that is up has an interface {interface} that is up"),
         None => format!("no node that is up has an interface in a subnet that contains {address}"),
     }

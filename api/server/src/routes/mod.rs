@@ -4,6 +4,8 @@ mod cluster;
 mod events;
 mod health;
 mod nodes;
+mod plan;
+mod policies;
 mod pools;
 mod tokens;
 mod vips;
@@ -104,6 +106,9 @@ fn reads() -> OpenApiRouter<Daemon> {
         .routes(routes!(vips::get))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get))
+        .routes(routes!(policies::list))
+        .routes(routes!(policies::get))
+        .routes(routes!(plan::plan))
         .routes(routes!(cluster::get))
         .routes(routes!(events::list))
         .routes(routes!(health::metrics))
@@ -116,6 +121,10 @@ fn writes() -> OpenApiRouter<Daemon> {
         .routes(routes!(vips::create))
         .routes(routes!(vips::put, vips::delete))
         .routes(routes!(vips::move_to))
+        .routes(routes!(policies::create))
+        .routes(routes!(policies::put, policies::delete))
+        .routes(routes!(plan::rebalance))
+        .routes(routes!(nodes::patch))
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
 }

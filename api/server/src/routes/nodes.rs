@@ -2,17 +2,20 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
-use vipd_api_types::{List, Node, Problem};
+use vipd_api_types::{List, Node, NodePatch, Problem};
 use vipd_core::command::Command;
 use vipd_core::name::Name;
+use vipd_core::node::Weight;
 use vipd_core::state::State as Cluster;
 
 use crate::control::LocalStatus;
 use crate::convert::{self, known_name};
 use crate::erased::Daemon;
-use crate::params::{Params, ReadParams, WriteParams};
+use crate::params::{Params, ReadParams, WriteParams, expect};
 use crate::problem::Refusal;
+use crate::strict::Strict;
 use crate::write;
 
 /// All nodes.
@@ -50,6 +53,32 @@ pub(super) async fn get(
     let node = daemon.read(|state| view(state, &local, &known_name("node", &name).ok()?));
     let node = node.ok_or_else(|| Refusal::not_found("node", &name))?;
     Ok(write::object(&node, node.revision))
+}
+
+/// Change labels, weight or drain of a node: a merge patch. `If-Match: "revision"` for compare-and-set.
+#[utoipa::path(patch, path = "/v1/nodes/{name}", tag = "nodes", operation_id = "patch_node", request_body = NodePatch,
+    params(("name" = String, Path), WriteParams),
+    responses((status = 200, body = Node), (status = "default", body = Problem)))]
+pub(super) async fn patch(
+    State(daemon): State<Daemon>,
+    Path(name): Path<String>,
+    Params(params): Params<WriteParams>,
+    headers: HeaderMap,
+    Strict(body): Strict<NodePatch>,
+) -> Result<Response, Refusal> {
+    let name = known_name("node", &name)?;
+    let weight = body.spec.weight.map(Weight::new).transpose();
+    let command = Command::SetNode {
+        node: name.clone(),
+        weight: weight.map_err(Refusal::invalid)?,
+        labels: body.spec.labels,
+        drained: body.spec.drained,
+        expect: expect(&headers)?,
+    };
+    write::write(&daemon, command, params, |state, local| {
+        view(state, local, &name)
+    })
+    .await
 }
 
 /// Take every address off a node and keep them off. It lets go first, so the answer may still show it holding.

@@ -30,14 +30,18 @@ pub(super) async fn list(
 ) -> Result<Json<List<Vip>>, Refusal> {
     params.ready(&daemon).await?;
     let local = daemon.local();
-    let (revision, names) = daemon.read(|state| {
+    let (revision, names, next) = daemon.read(|state| {
         let names: Vec<Name> = state.vips().keys().cloned().collect();
-        (state.applied(), names)
+        (state.applied(), names, state.runners_up())
     });
+    let view = |state: &Cluster, name: &Name| {
+        let vip = state.vips().get(name)?;
+        let runner_up = |address| next.get(&address).copied();
+        Some(convert::vip::to_wire(state, &local, vip, &runner_up))
+    };
     let mut items = Vec::with_capacity(names.len());
     for names in names.chunks(AT_A_TIME) {
-        daemon
-            .read(|state| items.extend(names.iter().filter_map(|name| view(state, &local, name))));
+        daemon.read(|state| items.extend(names.iter().filter_map(|name| view(state, name))));
     }
     Ok(Json(List { revision, items }))
 }
@@ -151,5 +155,5 @@ fn view(state: &Cluster, local: &LocalStatus, name: &Name) -> Option<Vip> {
     state
         .vips()
         .get(name)
-        .map(|vip| convert::vip::to_wire(state, local, vip))
+        .map(|vip| convert::vip::to_wire(state, local, vip, &|address| state.runner_up(address)))
 }

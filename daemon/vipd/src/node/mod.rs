@@ -147,7 +147,7 @@ impl<D: Datapath + 'static> Node<D> {
         };
         let config = Arc::new(config);
         let shared = Arc::new(Shared::default());
-        let control = NodeControl::new(raft.clone(), shared.clone(), beats.stats());
+        let control = NodeControl::new(raft.clone(), shared.clone(), beats.stats(), config.timing);
         let driver = Driver::new(config, raft.clone(), beats, datapath, shared);
         let api = Api::new(Arc::new(control));
         let (stop, _) = watch::channel(Ask::Nothing);
