@@ -14,7 +14,7 @@ mod node;
 
 use std::net::SocketAddr;
 
-pub use node::{Ended, Handle, Node, RELOAD};
+pub use node::{Handle, Node};
 
 /// The command that makes another host a node of this cluster.
 #[must_use]

@@ -21,8 +21,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::command::Command;
-use crate::id::{Epoch, NodeId};
+use crate::command::{Applied, Command, Outcome};
+use crate::id::{Epoch, NodeId, Revision};
 use crate::lease::{Event, Takeover, Timing, View};
 use crate::name::Labels;
 use crate::node::Interface;
@@ -63,13 +63,31 @@ pub enum Purpose {
 /// What came of a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Came {
-    /// It was applied: carried out, or rejected.
-    Applied {
-        /// Which of the two.
-        done: bool,
+    /// It was carried out by this entry, which this node's own replica may not have applied yet.
+    Done {
+        /// The entry.
+        revision: Revision,
     },
+    /// It was rejected.
+    Rejected,
     /// Nobody knows; it is made again.
     Nothing,
+}
+
+impl Came {
+    /// What an outcome comes to.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Ok(Applied::Done { revision } | Applied::Created { revision }) => Self::Done {
+                revision: *revision,
+            },
+            Ok(Applied::Joined { node, .. }) => Self::Done {
+                revision: Revision(node.0),
+            },
+            Err(_) => Self::Rejected,
+        }
+    }
 }
 
 /// What the node is, for the cluster's record.
@@ -133,6 +151,8 @@ pub struct Steward {
     under_way: BTreeSet<Purpose>,
     /// When what has failed may be tried again.
     again: BTreeMap<Purpose, Instant>,
+    /// What was carried out, and not yet seen to be: a replica that lags would have it proposed over and over.
+    unseen: BTreeMap<Purpose, Revision>,
     /// When the next VIP may return to its home, while this node leads.
     returns: Option<Instant>,
     /// When it must be gone, once it was asked to stop.
@@ -158,6 +178,7 @@ impl Steward {
             given_back: BTreeMap::new(),
             under_way: BTreeSet::new(),
             again: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             returns: None,
             stop_by: None,
             retired: false,
@@ -191,8 +212,11 @@ impl Steward {
     pub fn finished(&mut self, now: Instant, purpose: Purpose, came: Came) {
         self.under_way.remove(&purpose);
         match came {
-            Came::Applied { done } => self.retired |= done && purpose == Purpose::Retire,
-            Came::Nothing => {
+            Came::Done { revision } => {
+                self.retired |= purpose == Purpose::Retire;
+                self.unseen.insert(purpose, revision);
+            }
+            Came::Rejected | Came::Nothing => {
                 self.again.insert(purpose, now.after(RETRY));
             }
         }
@@ -230,6 +254,7 @@ impl Steward {
     /// Looks at everything, and says what is to be done now.
     pub fn look(&mut self, facts: &Facts<'_>, state: &State) -> Decision {
         self.again.retain(|_, at| *at > facts.now);
+        self.unseen.retain(|_, by| by.0 > state.applied());
         self.takeover.forget_settled(state);
         self.given_back
             .retain(|address, epoch| gates::held_under(state, self.me, *address, *epoch));
@@ -352,7 +377,8 @@ impl Steward {
         command: Command,
         proposals: &mut Vec<(Purpose, Command)>,
     ) {
-        if !self.again.contains_key(&purpose) && self.under_way.insert(purpose) {
+        let waits = self.again.contains_key(&purpose) || self.unseen.contains_key(&purpose);
+        if !waits && self.under_way.insert(purpose) {
             proposals.push((purpose, command));
         }
     }

@@ -264,7 +264,8 @@ fn an_address_is_given_back_only_once_it_is_shut_and_never_opened_again_under_th
         addresses: vec![(*address, allocation.epoch)],
     };
     apply(&mut state, release);
-    it.finished(Instant(4), Purpose::Release, Came::Applied { done: true });
+    let revision = Revision(state.applied());
+    it.finished(Instant(4), Purpose::Release, Came::Done { revision });
     assert_eq!(state.held_by(holder).count(), 0);
     let decision = Scene::of(&state, holder).look(&mut it, 5, None);
     assert!(decision.gates.unwrap().values().all(|stance| !stance.open));
@@ -283,6 +284,32 @@ fn what_came_to_nothing_is_proposed_again_after_a_pause_and_only_one_of_a_kind_a
     assert_eq!(purposes(&scene.look(&mut it, 3, None)), []);
     assert_eq!(it.next_look(), Some(scene.facts(52, None).now));
     assert_eq!(purposes(&scene.look(&mut it, 52, None)), [Purpose::Retire]);
+}
+
+#[test]
+fn what_was_carried_out_is_not_proposed_again_by_a_node_whose_replica_lags() {
+    let (mut state, holder, _) = two_nodes();
+    let epoch = state.node(holder).unwrap().epoch;
+    let mut it = steward(holder);
+    it.caught_up();
+    let scene = Scene::of(&state, holder);
+    let fenced = Event::OwnLeaseFenced { epoch };
+    scene.tell(&mut it, 1, None, fenced);
+    let decision = scene.look(&mut it, 1, None);
+    assert_eq!(purposes(&decision), [Purpose::Up]);
+    let revision = Revision(state.applied() + 1);
+    it.finished(
+        scene.facts(2, None).now,
+        Purpose::Up,
+        Came::Done { revision },
+    );
+    let again = scene.look(&mut it, 90, None);
+    assert_eq!(purposes(&again), [], "it will see it");
+    let (_, up) = decision.proposals.into_iter().next().unwrap();
+    apply(&mut state, up);
+    let seen = Scene::of(&state, holder).look(&mut it, 91, None);
+    assert_eq!(purposes(&seen), []);
+    assert!(state.node(holder).unwrap().epoch > epoch);
 }
 
 #[test]
