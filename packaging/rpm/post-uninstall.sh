@@ -1,5 +1,5 @@
 systemctl daemon-reload || :
 if [ "$1" -ge 1 ]; then
-    # An upgrade: the daemon drains, and its addresses are elsewhere for the second that this takes.
-    systemctl try-restart vipd.service || :
+    # An upgrade: the new program takes over in place, and no VIP moves.
+    systemctl try-reload-or-restart vipd.service || :
 fi

@@ -90,7 +90,7 @@ pub(crate) fn rpm(rpm: &Path) -> Result<()> {
         "systemd-sysusers",
         "systemd-tmpfiles",
         "daemon-reload",
-        "try-restart",
+        "try-reload-or-restart",
     ] {
         if !scripts.contains(wanted) {
             bail!(

@@ -39,6 +39,7 @@ silent() { ! holds; }
 pid() { systemctl show -P MainPID vipd; }
 runs_as_vipd() { [ "$(stat -c %U "/proc/$(pid)")" = vipd ]; }
 runs_anew() { systemctl is-active vipd && [ "$(pid)" != "$before" ]; }
+runs_the_installed_program() { ! readlink "/proc/$(pid)/exe" | grep -q deleted; }
 nothing_pinned() { ! ls /sys/fs/bpf/vipd/* 2>/dev/null | grep -q .; }
 
 first_node() {
@@ -71,8 +72,11 @@ within 10 "the address is on the interface again" holds
 
 before=$(pid)
 is "a newer deb installs over it" dpkg -i /out/new.deb
-within 10 "the new daemon runs" runs_anew
-within 10 "the address came back with it" holds
+is "the address did not leave the interface" holds
+within 10 "the new program runs" runs_the_installed_program
+is "it took over in place" [ "$(pid)" = "$before" ]
+within 10 "it serves its API" vipctl status
+is "the address is still on the interface" holds
 is "the configuration was left alone" test -s /etc/vipd/vipd.toml
 
 is "the deb is removed" dpkg -r vipd
