@@ -35,6 +35,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     lock_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("vipd")
+        // One that works and one that waits for the disk or the kernel: more threads only wake each other.
+        .worker_threads(2)
         .enable_all()
         .build()?;
     runtime.block_on(serve(config, args.config.is_none()))?;

@@ -169,9 +169,9 @@ impl<D: Datapath + 'static> Node<D> {
 fn settings(config: &Checked, listen: std::net::SocketAddr) -> Settings {
     let span = |span: Span| Duration::from_nanos(span.0);
     Settings {
-        // Beats find out that a leader is gone; Raft's own heartbeats only keep its time-outs from striking. Half as many
-        // cost half as much.
-        heartbeat: (2 * span(config.timing.beat)).min(span(config.timing.election_min) / 2),
+        // Beats find out that a leader is gone; Raft's own heartbeats only keep its time-outs from striking, and an idle
+        // node pays for each of them, and for five ticks.
+        heartbeat: (3 * span(config.timing.beat)).min(span(config.timing.election_min) * 3 / 4),
         election_min: span(config.timing.election_min),
         election_max: span(config.timing.lease),
         ..Settings::new(config.data_dir.clone(), listen)

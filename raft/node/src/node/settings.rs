@@ -14,7 +14,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where it listens for peers; TCP here, UDP for beats is the daemon's.
     pub listen: SocketAddr,
-    /// Between two heartbeats of the leader. 50 ms.
+    /// Between two heartbeats of the leader. 75 ms.
     pub heartbeat: Duration,
     /// A follower waits at least this long for its leader before it stands for election. 100 ms.
     pub election_min: Duration,
@@ -40,7 +40,7 @@ impl Settings {
         Self {
             data_dir,
             listen,
-            heartbeat: Duration::from_millis(50),
+            heartbeat: Duration::from_millis(75),
             election_min: Duration::from_millis(100),
             election_max: Duration::from_millis(150),
             snapshot_every: 1_000,
@@ -52,10 +52,10 @@ impl Settings {
     /// The same as openraft wants it.
     pub(crate) fn config(&self, cluster: &[u8; 16]) -> Result<Arc<Config>, SettingsError> {
         let (heartbeat, min, max) = (self.heartbeat, self.election_min, self.election_max);
-        if heartbeat.is_zero() || heartbeat * 2 > min || min >= max {
+        if heartbeat.is_zero() || heartbeat * 4 > min * 3 || min >= max {
             return Err(SettingsError(format!(
                 "heartbeat {heartbeat:?}, election_min {min:?} and election_max {max:?} do not fit: a heartbeat must \
-                 be at most half of election_min, and election_min below election_max"
+                 be at most three quarters of election_min, and election_min below election_max"
             )));
         }
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
