@@ -1,4 +1,4 @@
-//! `vipctl apply -f`: make or replace what files describe, pools before VIPs.
+//! `vipctl apply -f`: make or replace what files describe, pools and policies before VIPs.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use vipd_api_types::{Pool, Vip};
+use vipd_api_types::{Policy, Pool, Vip};
 use vipd_client::{Client, Writable, WriteOptions, Written};
 
 use crate::cli::Global;
@@ -42,25 +42,21 @@ pub(crate) async fn run(
         let place = format!("{}/{}", manifest.kind.as_str(), manifest.name);
         match manifest.kind {
             Kind::Pool => {
-                apply::<Pool>(
-                    &client,
-                    manifest,
-                    args.dry_run,
-                    global,
-                    &place,
-                    revision_of_pool,
-                )
+                apply::<Pool>(&client, manifest, args.dry_run, global, &place, |pool| {
+                    pool.revision
+                })
+                .await
+            }
+            Kind::Policy => {
+                apply::<Policy>(&client, manifest, args.dry_run, global, &place, |policy| {
+                    policy.revision
+                })
                 .await
             }
             Kind::Vip => {
-                apply::<Vip>(
-                    &client,
-                    manifest,
-                    args.dry_run,
-                    global,
-                    &place,
-                    revision_of_vip,
-                )
+                apply::<Vip>(&client, manifest, args.dry_run, global, &place, |vip| {
+                    vip.revision
+                })
                 .await
             }
         }
@@ -120,12 +116,4 @@ async fn apply<T: Writable + Serialize>(
             format!("{place} {what}")
         }),
     }
-}
-
-fn revision_of_pool(pool: &Pool) -> u64 {
-    pool.revision
-}
-
-fn revision_of_vip(vip: &Vip) -> u64 {
-    vip.revision
 }

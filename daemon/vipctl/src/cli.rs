@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{apply, cluster, events, node, pool, status, token, vip};
+use crate::{apply, cluster, events, node, plan, policy, pool, status, token, vip};
 
 /// Ask vipd, and tell it what to do.
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ Examples:
   vipctl status --watch
   vipctl vip move www --to n2
   vipctl node drain n1
+  vipctl plan --without n1
   vipctl --server https://192.0.2.1:7480 --ca ca.pem --token-file token vip list -o yaml";
 
 const GLOBAL: &str = "Options of every command";
@@ -90,12 +91,17 @@ pub(crate) enum Noun {
     /// Virtual IPs
     #[command(subcommand, visible_alias = "vips")]
     Vip(vip::Verb),
+    /// Policies: which VIPs may be announced from which nodes, on which interfaces
+    #[command(subcommand, visible_alias = "policies")]
+    Policy(policy::Verb),
     /// Nodes of the cluster
     #[command(subcommand, visible_alias = "nodes")]
     Node(node::Verb),
     /// Members, leader, quorum, join tokens
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// What would happen if a node were lost, or drained; changes nothing
+    Plan(plan::PlanArgs),
     /// Everything at a glance, as the asked node sees it
     Status(status::StatusArgs),
     /// What happened, and why

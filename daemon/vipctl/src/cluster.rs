@@ -6,7 +6,8 @@ use vipd_api_types::{Cluster, JoinTokenRequest, MemberRole};
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::output::{self, Mood, or_dash};
-use crate::{connect, render};
+use crate::wait::WaitArgs;
+use crate::{connect, plan, render};
 
 /// What to do with the cluster.
 #[derive(Debug, Subcommand)]
@@ -25,6 +26,14 @@ pub(crate) enum Verb {
         /// How many nodes may join with it
         #[arg(long, default_value_t = 1, value_name = "N")]
         uses: u32,
+    },
+    /// Move as few addresses as bring every node within one of its share by weight
+    Rebalance {
+        /// Only say what would move
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Remove a node for good
     Remove {
@@ -79,6 +88,13 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
                     token.command
                 )
             })
+        }
+        Verb::Rebalance { dry_run, wait } => {
+            let moved = client.rebalance(dry_run).await?;
+            if !dry_run && wait.wait > 0 {
+                plan::arrived(&client, wait, &moved.changes).await?;
+            }
+            output::show(&moved, global.output, || plan::rebalanced(&moved))
         }
         Verb::Remove { name } => {
             let cluster = client.remove_member(&name).await?;

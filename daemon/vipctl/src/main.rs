@@ -15,6 +15,8 @@ mod generate;
 mod manifest;
 mod node;
 mod output;
+mod plan;
+mod policy;
 mod pool;
 mod render;
 mod status;
@@ -42,9 +44,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let (global, noun) = (cli.global, cli.noun);
     match noun {
         Noun::Pool(verb) => pool::run(verb, &global).await,
+        Noun::Policy(verb) => policy::run(verb, &global).await,
         Noun::Vip(verb) => vip::run(verb, &global).await,
         Noun::Node(verb) => node::run(verb, &global).await,
         Noun::Cluster(verb) => cluster::run(verb, &global).await,
+        Noun::Plan(args) => plan::run(&args, &global).await,
         Noun::Status(args) => status::run(&args, &global).await,
         Noun::Events(args) => events::run(&args, &global).await,
         Noun::Token(verb) => token::run(verb, &global).await,

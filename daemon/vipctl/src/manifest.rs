@@ -2,7 +2,7 @@
 //!
 //! A document is one object, or a list as `-o yaml` and `-o json` print it:
 //! ```yaml
-//! kind: pool            # pool | vip; may be left out under `vipctl pool apply` and `vipctl vip apply`
+//! kind: pool            # pool | policy | vip; may be left out under `vipctl pool apply` and the like
 //! name: web
 //! labels: {team: a}
 //! spec: {blocks: [{cidr: 192.0.2.0/28}]}
@@ -23,6 +23,8 @@ use crate::failure::Failure;
 pub(crate) enum Kind {
     /// A pool of addresses.
     Pool,
+    /// A policy.
+    Policy,
     /// A VIP.
     Vip,
 }
@@ -31,6 +33,7 @@ impl Kind {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Pool => "pool",
+            Self::Policy => "policy",
             Self::Vip => "vip",
         }
     }
@@ -144,7 +147,7 @@ fn flatten(
         (None, None) => {
             return Err(Failure::new(
                 format!("{name} has no kind"),
-                "add kind: pool or kind: vip",
+                "add kind: pool, kind: policy or kind: vip",
             ));
         }
     };

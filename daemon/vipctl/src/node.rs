@@ -1,10 +1,10 @@
 //! `vipctl node`.
 
 use clap::Subcommand;
-use vipd_api_types::Node;
+use vipd_api_types::{Node, NodePatch, NodeSpecPatch};
 use vipd_client::{Client, Written};
 
-use crate::cli::{Format, Global, WriteArgs};
+use crate::cli::{Format, Global, WriteArgs, label};
 use crate::failure::Failure;
 use crate::output::{self, Mood};
 use crate::wait::WaitArgs;
@@ -29,6 +29,23 @@ pub(crate) enum Verb {
         #[command(flatten)]
         write: WriteArgs,
     },
+    /// Change a node's weight or labels; what is not named stays
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+    Set {
+        /// Its name
+        name: String,
+        /// How much it shall hold, relative to the others; at 0 it keeps what it has and is given nothing new
+        #[arg(long, value_name = "0..100", group = "what", value_parser = clap::value_parser!(u8).range(0..=100))]
+        weight: Option<u8>,
+        /// A label to set, key=value; repeat for more
+        #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE", group = "what")]
+        labels: Vec<(String, String)>,
+        /// A label to take back, so that what the node's own config says holds again; repeat for more
+        #[arg(long = "unlabel", value_name = "KEY", group = "what")]
+        unlabels: Vec<String>,
+        #[command(flatten)]
+        write: WriteArgs,
+    },
     /// Let a drained node hold addresses again
     Undrain {
         /// Its name
@@ -49,14 +66,39 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             let node = client.get::<Node>(&name).await?;
             output::show(&node, global.output, || {
                 format!(
-                    "{}\n\n{}",
+                    "{}\n{}\n\n{}",
                     table(std::slice::from_ref(&node)),
+                    settings(&node),
                     interfaces(&node)
                 )
             })
         }
         Verb::Drain { name, wait, write } => {
             drain(&client, &name, wait, write, global.output).await
+        }
+        Verb::Set {
+            name,
+            weight,
+            labels,
+            unlabels,
+            write,
+        } => {
+            let set = labels.into_iter().map(|(key, value)| (key, Some(value)));
+            let unset = unlabels.into_iter().map(|key| (key, None));
+            let spec = NodeSpecPatch {
+                weight,
+                labels: set.chain(unset).collect(),
+                drained: None,
+            };
+            let patch = NodePatch { spec };
+            let object = format!("node/{name}");
+            match client.patch_node(&name, &patch, write.into()).await? {
+                Written::Done(node) => output::show(&node, global.output, || match &node {
+                    Some(node) => format!("{object} set: {}", settings(node)),
+                    None => format!("{object} set"),
+                }),
+                Written::Tried(tried) => render::dry_run(&tried, &object, global.output),
+            }
         }
         Verb::Undrain { name, write } => match client.drain(&name, false, write.into()).await? {
             Written::Done(_) => output::line(&format!("node/{name} undrained")),
@@ -128,6 +170,20 @@ pub(crate) fn table(nodes: &[Node]) -> String {
     output::draw(&table)
 }
 
+/// Weight and labels on one line.
+fn settings(node: &Node) -> String {
+    let labels = node.spec.labels.iter();
+    let labels: Vec<_> = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let labels = if labels.is_empty() {
+        "no labels".to_owned()
+    } else {
+        format!("labels {}", labels.join(" "))
+    };
+    format!("weight {}, {labels}", node.spec.weight)
+}
+
 fn interfaces(node: &Node) -> String {
     let mut table = output::table(&["INTERFACE", "STATE", "PREFIXES"]);
     for interface in &node.status.interfaces {
@@ -149,6 +205,9 @@ fn state(node: &Node) -> (String, Mood) {
     let mut words = vec![if node.status.up { "up" } else { "down" }];
     if node.spec.drained {
         words.push("drained");
+    }
+    if node.spec.weight == 0 {
+        words.push("weight 0");
     }
     if node.status.retiring {
         words.push("shutting down");

@@ -113,7 +113,9 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
         }
         Verb::Get { name } => {
             let vip = client.get::<Vip>(&name).await?;
-            output::show(&vip, global.output, || table(std::slice::from_ref(&vip)))
+            output::show(&vip, global.output, || {
+                format!("{}\n{}", table(std::slice::from_ref(&vip)), placing(&vip))
+            })
         }
         Verb::Create(args) => create(args, &client, global.output).await,
         Verb::Apply(args) => apply::run(&args, Some(Kind::Vip), global).await,
@@ -162,15 +164,15 @@ async fn move_to(
     write: WriteArgs,
     format: Format,
 ) -> Result<(), Failure> {
-    match client
-        .move_vip(name, &MoveRequest { to: to.clone() }, write.into())
-        .await?
-    {
+    let request = MoveRequest { to: to.clone() };
+    let vip = match client.move_vip(name, &request, write.into()).await? {
         Written::Tried(tried) => return render::dry_run(&tried, &format!("vip/{name}"), format),
-        Written::Done(_) if wait.wait == 0 => {
-            return output::line(&format!("vip/{name} is moving to {to}"));
-        }
-        Written::Done(_) => {}
+        Written::Done(vip) => vip,
+    };
+    let group = vip.and_then(|vip| vip.spec.group);
+    let with = group.map_or_else(String::new, |group| format!(" with its group {group}"));
+    if wait.wait == 0 {
+        return output::line(&format!("vip/{name}{with} is moving to {to}"));
     }
     wait.until(async || {
         let vip = client.get::<Vip>(name).await?;
@@ -184,7 +186,31 @@ async fn move_to(
         Ok((!elsewhere.is_empty()).then(|| elsewhere.join(", ")))
     })
     .await?;
-    output::line(&format!("vip/{name} moved to {to}"))
+    output::line(&format!("vip/{name}{with} moved to {to}"))
+}
+
+/// What decides where it is, on one line.
+fn placing(vip: &Vip) -> String {
+    let mut words = Vec::new();
+    words.extend(
+        vip.spec
+            .group
+            .as_ref()
+            .map(|group| format!("group {group}")),
+    );
+    words.extend(vip.spec.apart.as_ref().map(|key| format!("apart by {key}")));
+    let mut homes: Vec<_> = vip
+        .status
+        .addresses
+        .iter()
+        .filter_map(|a| a.home.as_deref())
+        .collect();
+    homes.dedup();
+    if !homes.is_empty() {
+        words.push(format!("home {}", homes.join(", ")));
+    }
+    words.push(format!("failback {}", vip.spec.failback));
+    words.join(", ")
 }
 
 fn held(address: &VipAddress) -> String {

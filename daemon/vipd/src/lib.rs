@@ -14,7 +14,7 @@ mod node;
 
 use std::net::SocketAddr;
 
-pub use node::{Handle, Node};
+pub use node::{Ended, Handle, Node, RELOAD};
 
 /// The command that makes another host a node of this cluster.
 #[must_use]

@@ -30,7 +30,7 @@ struct Member {
     dir: TempDir,
     twin: TwinHandle,
     handle: Handle,
-    running: JoinHandle<anyhow::Result<()>>,
+    running: JoinHandle<anyhow::Result<vipd::Ended>>,
     /// Keeps the watch of interfaces open.
     _links: watch::Sender<u64>,
 }

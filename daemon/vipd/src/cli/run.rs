@@ -1,15 +1,16 @@
 //! `vipd run`: the daemon.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
-use vipd::Node;
+use tracing::{error, info, warn};
 use vipd::config::{Checked, Config, DEFAULT_PATH};
+use vipd::{Ended, Node};
 use vipd_datapath::{Attach, Kernel, Options};
 use vipd_raft::Init;
 
@@ -27,10 +28,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut config = load(&args)?;
-    if let Some(dir) = args.data_dir {
-        config.data_dir = dir;
-    }
+    let config = load(&args)?;
     vipd::log::begin(&config.log_level, config.log_format)?;
     lock_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,8 +37,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, args.config.is_none()))?;
-    Ok(ExitCode::SUCCESS)
+    let program = std::env::current_exe().context("cannot find out which program this is")?;
+    let alone = args.config.is_none();
+    let ended = runtime.block_on(serve(config, alone, move || load(&args)))?;
+    match ended {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Reload => {
+            // Its threads end with the program's image; whatever they still do is cut off.
+            runtime.shutdown_background();
+            let error = Command::new(&program)
+                .args(std::env::args_os().skip(1))
+                .exec();
+            Err(error).with_context(|| format!("cannot start {} again", program.display()))
+        }
+    }
 }
 
 /// Keeps what was once in memory there: a beat that has to be read back from a swapped-out page comes too late. Pages are
@@ -59,21 +69,30 @@ fn lock_memory() {
 }
 
 fn load(args: &Args) -> anyhow::Result<Checked> {
-    match &args.config {
-        Some(path) => Ok(Config::load(path)?),
+    let mut config = match &args.config {
+        Some(path) => Config::load(path)?,
         None if Path::new(DEFAULT_PATH).exists() && args.data_dir.is_none() => {
-            Ok(Config::load(Path::new(DEFAULT_PATH))?)
+            Config::load(Path::new(DEFAULT_PATH))?
         }
-        None => Ok(Config::parse(Path::new("built-in defaults"), "")?),
+        None => Config::parse(Path::new("built-in defaults"), "")?,
+    };
+    if let Some(dir) = &args.data_dir {
+        config.data_dir.clone_from(dir);
     }
+    Ok(config)
 }
 
-async fn serve(config: Checked, alone: bool) -> anyhow::Result<()> {
+async fn serve(
+    config: Checked,
+    alone: bool,
+    load: impl Fn() -> anyhow::Result<Checked> + Send + 'static,
+) -> anyhow::Result<Ended> {
     if alone && !vipd_raft::is_node(&config.data_dir) {
         make_alone(&config)?;
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let attach = if config.force_tc {
         Attach::Clsact
     } else {
@@ -89,11 +108,16 @@ async fn serve(config: Checked, alone: bool) -> anyhow::Result<()> {
     let node = Node::build(config, datapath, links).await?;
     let handle = node.handle();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return handle.stop(),
+                _ = interrupt.recv() => return handle.stop(),
+                _ = hangup.recv() => match load() {
+                    Ok(_) => return handle.reload(),
+                    Err(error) => error!("not reloaded, this node goes on as it is: {error:#}"),
+                },
+            }
         }
-        handle.stop();
     });
     node.run().await
 }

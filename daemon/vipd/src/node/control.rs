@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use vipd_api::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
+use vipd_core::lease::Timing;
 use vipd_core::node::Role;
 use vipd_core::state::State;
 use vipd_core::time::Instant;
@@ -22,14 +23,21 @@ pub(super) struct NodeControl {
     raft: RaftNode,
     shared: Arc<Shared>,
     beats: Arc<BeatStats>,
+    timing: Timing,
 }
 
 impl NodeControl {
-    pub(super) fn new(raft: RaftNode, shared: Arc<Shared>, beats: Arc<BeatStats>) -> Self {
+    pub(super) fn new(
+        raft: RaftNode,
+        shared: Arc<Shared>,
+        beats: Arc<BeatStats>,
+        timing: Timing,
+    ) -> Self {
         Self {
             raft,
             shared,
             beats,
+            timing,
         }
     }
 
@@ -87,6 +95,7 @@ impl Control for NodeControl {
             term: status.term,
             committed: status.committed,
             quorum_ok: status.quorum_ok,
+            timing: self.timing,
             lease_remaining: (remaining.0 > 0).then(|| Duration::from_nanos(remaining.0)),
             addresses: self.addresses(now),
             last_seen: last_seen.collect(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, sleep};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tracing::{debug, error, info, warn};
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::{Epoch, NodeId};
@@ -27,12 +27,16 @@ use vipd_raft::beat::{Beats, Event, View, now};
 use vipd_raft::{ProposeError, RaftNode, wall_clock};
 
 use super::shared::Shared;
-use super::signals::{asked_to_stop, catch_up, failure};
+use super::signals::{asked_to_end, catch_up, failure};
+use super::{Ask, Ended, RELOAD};
 use super::{lateness, wanted};
 use crate::config::Checked;
 
 /// Between looks at what the kernel really has.
 const AUDIT: Duration = Duration::from_secs(1);
+
+/// How long to ask for a longer lease before a reload.
+const STRETCH: Duration = Duration::from_millis(500);
 
 struct Finished {
     purpose: Purpose,
@@ -90,8 +94,8 @@ impl<D: Datapath> Driver<D> {
         mut self,
         mut events: mpsc::UnboundedReceiver<Event>,
         mut links: watch::Receiver<u64>,
-        mut stop: watch::Receiver<bool>,
-    ) -> anyhow::Result<()> {
+        mut asked: watch::Receiver<Ask>,
+    ) -> anyhow::Result<Ended> {
         let mut applied = self.raft.applied();
         let mut leader = self.raft.leader();
         let mut failed = self.raft.failed();
@@ -115,10 +119,14 @@ impl<D: Datapath> Driver<D> {
                 _ = links.changed() => self.look_at_interfaces().await,
                 () = next_look => {}
                 _ = timer.tick() => self.audit().await,
-                () = asked_to_stop(&mut stop), if !self.steward.stopping() => {
-                    info!("stopping: giving the VIPs back");
-                    self.steward.stop(now());
-                }
+                ask = asked_to_end(&mut asked), if !self.steward.stopping() => match ask {
+                    Ask::Nothing => {}
+                    Ask::Stop => {
+                        info!("stopping: giving the VIPs back");
+                        self.steward.stop(now());
+                    }
+                    Ask::Reload => return self.leave_for_a_moment().await,
+                },
             }
             // Whatever else is there already is looked at together.
             while let Ok(event) = events.try_recv() {
@@ -305,14 +313,27 @@ impl<D: Datapath> Driver<D> {
         });
     }
 
-    async fn leave(mut self) -> anyhow::Result<()> {
-        let nothing = Wanted {
-            interfaces: self.names.clone(),
-            ..Wanted::default()
+    /// Leaves everything as it is, with the longest lease that is to be had, for the next life of this node.
+    async fn leave_for_a_moment(self) -> anyhow::Result<Ended> {
+        info!("reloading: the VIPs stay here");
+        self.pass_on_the_lead().await;
+        self.beats.stretch();
+        let stats = self.beats.stats();
+        let stretched = async {
+            while stats.deadline_ns() < now().0 + RELOAD.as_nanos() as u64 {
+                sleep(Duration::from_millis(1)).await;
+            }
         };
-        if let Err(error) = self.datapath.apply(&nothing).await {
-            warn!("datapath: {error}; what is left is fenced by the deadline");
+        if timeout(STRETCH, stretched).await.is_err() {
+            warn!(
+                "no majority grants a longer lease: if this node is not back in time, its VIPs move"
+            );
         }
+        self.beats.leave();
+        Ok(Ended::Reload)
+    }
+
+    async fn pass_on_the_lead(&self) {
         let leads = *self.raft.leader().borrow() == Some(self.raft.id());
         if leads
             && self.view.peers.len() > 1
@@ -320,8 +341,19 @@ impl<D: Datapath> Driver<D> {
         {
             debug!("leadership not passed on: {error}");
         }
+    }
+
+    async fn leave(mut self) -> anyhow::Result<Ended> {
+        let nothing = Wanted {
+            interfaces: self.names.clone(),
+            ..Wanted::default()
+        };
+        if let Err(error) = self.datapath.apply(&nothing).await {
+            warn!("datapath: {error}; what is left is fenced by the deadline");
+        }
+        self.pass_on_the_lead().await;
         drop(self.beats);
-        Ok(())
+        Ok(Ended::Stopped)
     }
 }
 

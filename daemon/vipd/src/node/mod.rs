@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -42,19 +43,52 @@ pub struct Node<D> {
     links: watch::Receiver<u64>,
     api: Api,
     listeners: Listeners,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Ask>,
 }
+
+/// What a running node is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Ask {
+    #[default]
+    Nothing,
+    Stop,
+    Reload,
+}
+
+/// How a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its VIPs are others' now.
+    Stopped,
+    /// It still holds its VIPs, by a lease that its kernel keeps for [`RELOAD`]: run it again at once.
+    Reload,
+}
+
+/// How long a node may be away between [`Ended::Reload`] and its next life, before others take its VIPs: what is left of
+/// the longest lease.
+pub const RELOAD: Duration = Duration::from_millis(1500);
+
+/// How long requests under way may take when the node stops.
+const STOP_REQUESTS: Duration = Duration::from_secs(3);
+/// The same when it must be back soon.
+const RELOAD_REQUESTS: Duration = Duration::from_millis(100);
 
 /// Stops a running node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Ask>,
 }
 
 impl Handle {
     /// Asks the node to give its VIPs to others and to end.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stop.send_replace(Ask::Stop);
+    }
+
+    /// Asks the node to end and to leave its VIPs where they are, for a next life of it that begins at once: with another
+    /// version of vipd, or another configuration.
+    pub fn reload(&self) {
+        self.stop.send_replace(Ask::Reload);
     }
 }
 
@@ -113,10 +147,10 @@ impl<D: Datapath + 'static> Node<D> {
         };
         let config = Arc::new(config);
         let shared = Arc::new(Shared::default());
-        let control = NodeControl::new(raft.clone(), shared.clone(), beats.stats());
+        let control = NodeControl::new(raft.clone(), shared.clone(), beats.stats(), config.timing);
         let driver = Driver::new(config, raft.clone(), beats, datapath, shared);
         let api = Api::new(Arc::new(control));
-        let (stop, _) = watch::channel(false);
+        let (stop, _) = watch::channel(Ask::Nothing);
         Ok(Self {
             raft,
             driver,
@@ -136,28 +170,30 @@ impl<D: Datapath + 'static> Node<D> {
         }
     }
 
-    /// Runs until [`Handle::stop`], or until it can no longer take part.
+    /// Runs until [`Handle::stop`] or [`Handle::reload`], or until it can no longer take part.
     ///
     /// # Errors
     /// Why it can no longer take part.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(self) -> anyhow::Result<Ended> {
         let closing = CancellationToken::new();
         let serving = serve(&self.raft, &self.api, self.listeners, &closing)?;
         info!(node = %self.raft.name(), id = %self.raft.id(), role = %self.raft.role(), "running");
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             warn!("systemd was not told that the node is ready: {error}");
         }
         let result = self
             .driver
             .run(self.events, self.links, self.stop.subscribe())
             .await;
-        let _nobody_supervises = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let (state, patience) = match result {
+            Ok(Ended::Reload) => (NotifyState::Status("reloading"), RELOAD_REQUESTS),
+            Ok(Ended::Stopped) | Err(_) => (NotifyState::Stopping, STOP_REQUESTS),
+        };
+        let _nobody_supervises = sd_notify::notify(&[state]);
         closing.cancel();
         serving.close();
-        if tokio::time::timeout(Duration::from_secs(3), serving.wait())
-            .await
-            .is_err()
-        {
+        let served = tokio::time::timeout(patience, serving.wait()).await;
+        if served.is_err() {
             warn!("some API requests were cut off");
         }
         self.raft.shutdown().await;

@@ -6,6 +6,8 @@ use tokio::sync::watch;
 use tracing::debug;
 use vipd_raft::RaftNode;
 
+use super::Ask;
+
 /// Before a failed read is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -35,9 +37,16 @@ pub(super) async fn failure(failed: &mut watch::Receiver<Option<String>>) -> Str
         .unwrap_or_else(|| "the Raft node has ended".into())
 }
 
-/// Returns when the node is to stop; a handle that is gone asks for nothing.
-pub(super) async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending().await
+/// Returns with what the node is asked once it is asked to end; a handle that is gone asks for nothing.
+pub(super) async fn asked_to_end(asked: &mut watch::Receiver<Ask>) -> Ask {
+    let ask = asked
+        .wait_for(|ask| *ask != Ask::Nothing)
+        .await
+        .ok()
+        .as_deref()
+        .copied();
+    match ask {
+        Some(ask) => ask,
+        None => std::future::pending().await,
     }
 }

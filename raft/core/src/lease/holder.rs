@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{Ack, Timing, Verdict};
 use crate::id::{Epoch, NodeId};
 use crate::node::VoterSets;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 
 /// Send times are remembered for this many beats; an acknowledgement of an older one is of no use.
 const REMEMBERED: usize = 128;
@@ -77,6 +77,15 @@ impl Holder {
     /// Everyone to send the next beat to.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> {
         self.voters.voters().into_iter()
+    }
+
+    /// Lets support last for another time from the next beat on. What was granted by then stays as it is: those who have
+    /// promised did so for the length they were told.
+    pub(super) fn set_lease(&mut self, lease: Span) {
+        self.granted = self.deadline();
+        self.supported.clear();
+        self.sent = [(0, Instant(0)); REMEMBERED];
+        self.timing.lease = lease;
     }
 
     /// Whether `have` holds of a majority of a voter set: enough to have taken the lease away by that set.

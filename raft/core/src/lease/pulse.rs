@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::timing::LONGEST;
 use super::{
     Ack, Beat, Datagram, Effect, Event, Holder, OnQuorumLoss, Timing, Verdict, View, Voter,
 };
@@ -169,6 +170,14 @@ impl Pulse {
         late
     }
 
+    /// From now on asks for the longest lease there is, so that this node's right to announce outlives a restart of its
+    /// daemon. The price: if the host dies meanwhile, it is replaced later by as much.
+    pub fn stretch(&mut self, now: Instant) {
+        self.holder.set_lease(LONGEST);
+        self.timing.lease = LONGEST;
+        self.next_beat = now;
+    }
+
     /// The clock has jumped, so nothing that was reckoned by it holds: silent until a majority supports anew; and nobody
     /// is judged by what was not heard meanwhile.
     pub fn clock_jumped(&mut self, now: Instant, out: &mut Vec<Effect>) {
@@ -181,7 +190,7 @@ impl Pulse {
     }
 
     fn on_beat(&mut self, now: Instant, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
-        if beat.lease != self.timing.lease && self.differing.insert(from) {
+        if beat.lease != self.timing.lease && beat.lease != LONGEST && self.differing.insert(from) {
             let (node, lease) = (from, beat.lease);
             out.push(Effect::Tell(Event::OtherLease { node, lease }));
         }

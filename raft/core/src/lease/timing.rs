@@ -12,7 +12,7 @@ const MARGIN: Span = Span::millis(3);
 
 /// The longest lease that anybody may have: a voter that starts waits out the promises of its earlier life, which it
 /// no longer knows.
-const LONGEST: Span = Span::millis(2000);
+pub(super) const LONGEST: Span = Span::millis(2000);
 
 /// A named set of lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,13 @@ impl fmt::Display for InvalidTiming {
 
 impl core::error::Error for InvalidTiming {}
 
+impl Default for Timing {
+    /// That of the profile that nodes have by default.
+    fn default() -> Self {
+        Profile::default().timing()
+    }
+}
+
 impl Timing {
     const fn of(beat: u64, lease: u64, election_min: u64, rank: u64) -> Self {
         Self {
@@ -138,6 +145,26 @@ impl Timing {
     #[must_use]
     pub fn promise_to(&self, theirs: Span) -> Option<Span> {
         (theirs <= LONGEST).then(|| promise(theirs.max(self.lease)))
+    }
+
+    /// After how long, at most, the addresses of a lost node are answered for again, on disks that sync within `sync`:
+    /// its voters' promises run out, they fence, one entry is committed. If it `led`, another leader is elected
+    /// meanwhile: one more turn, a vote and an entry.
+    #[must_use]
+    pub const fn takeover(&self, sync: Span, led: bool) -> Span {
+        let election = if led {
+            self.election_rank.0 + 2 * sync.0
+        } else {
+            0
+        };
+        Span(self.promise().0 + 2 * sync.0 + election)
+    }
+
+    /// The same for a holder that gives its addresses back: the entry that asks for them, and the one that passes
+    /// them on.
+    #[must_use]
+    pub const fn planned(sync: Span) -> Span {
+        Span(2 * sync.0)
     }
 
     /// How long a voter that just started refuses to withdraw anything. At least the promise it may have given

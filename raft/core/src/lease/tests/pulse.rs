@@ -210,3 +210,37 @@ fn after_a_jump_of_the_clock_a_node_is_silent_until_it_is_supported_anew_and_fen
     let fencing = |event: &Event| matches!(event, Event::Fencing { .. });
     assert!(!trio.told_by_one().iter().any(fencing));
 }
+
+#[test]
+fn a_stretched_lease_outlives_its_daemon_for_two_seconds_and_is_not_taken_meanwhile() {
+    let mut trio = Trio::new(OnQuorumLoss::Stop);
+    trio.run_until(3_000);
+    let now = at(trio.ms);
+    let before = trio.one().deadline();
+    trio.one().stretch(now);
+    assert_eq!(
+        trio.one().deadline(),
+        before,
+        "nobody has promised more yet"
+    );
+    trio.run_until(3_060);
+    let deadline = trio.one().deadline();
+    assert!(deadline >= at(4_950), "{deadline:?}");
+
+    // Its daemon is gone; its kernel goes on.
+    trio.cut.insert(NodeId(1));
+    trio.told.clear();
+    trio.run_until(deadline.0 / 1_000_000);
+    let fenced = |(_, event): &(NodeId, Event)| {
+        matches!(
+            event,
+            Event::Fencing {
+                node: NodeId(1),
+                ..
+            }
+        )
+    };
+    assert!(!trio.told.iter().any(fenced));
+    trio.run_until(5_200);
+    assert_eq!(trio.told.iter().filter(|told| fenced(told)).count(), 2);
+}
