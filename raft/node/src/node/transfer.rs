@@ -75,7 +75,7 @@ pub(super) async fn hand_over(node: &RaftNode, to: Option<NodeId>) -> Attempt<Re
         Some(to) if to.0 == now.id => return Attempt::Done(Ok(())),
         Some(to) if now.membership_config.voter_ids().any(|id| id == to.0) => to.0,
         Some(to) => return Attempt::Done(Err(format!("node {to} has no vote"))),
-        None => match successor(voter, node.core.settings.election_max).await {
+        None => match successor(voter, node.core.settings.election_max * 2).await {
             Some(best) => best,
             None => return Attempt::Done(Err("no other voter is alive".into())),
         },
