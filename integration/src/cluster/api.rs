@@ -73,6 +73,11 @@ impl Api {
         self.exchange("POST", path, &body.to_string())
     }
 
+    /// `PUT path` with a JSON body; fails as [`Api::get`] does.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.exchange("PUT", path, &body.to_string())
+    }
+
     /// `DELETE path`; fails as [`Api::get`] does.
     pub fn delete(&self, path: &str) -> Result<Value> {
         self.exchange("DELETE", path, "")

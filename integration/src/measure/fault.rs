@@ -36,7 +36,7 @@ pub enum Fault {
     Heal,
     /// A preferred holder that was dead is back and takes the VIP again.
     Failback,
-    /// Its daemon is replaced by a new process, as an upgrade does.
+    /// Its daemon is replaced by a new process on purpose, as an upgrade does (`systemctl reload`).
     Restart,
 }
 

@@ -36,13 +36,14 @@ pub fn run(options: &Options) -> Result<()> {
     let _turn = Turn::wait()?;
     let conditions = Conditions::now(&options.binaries);
     let mut text = format!(
-        "{conditions}; {} s each\n{:>5}  {:<17}  {:<5}  {:>14}  {:>8}\n",
+        "{conditions}; {} s each\n{:>5}  {:<17}  {:<5}  {:>15}  {:>8}  {:>9}  threads\n",
         options.span.as_secs(),
         "VIPs",
         "system",
         "node",
         "CPU % of a core",
-        "RSS MiB"
+        "RSS MiB",
+        "own MiB"
     );
     for &vips in &options.vips {
         for contender in options.systems.iter().filter(|c| c.holds(vips)) {
@@ -59,15 +60,26 @@ pub fn run(options: &Options) -> Result<()> {
                 // Writing to a string cannot fail.
                 let _ = writeln!(
                     text,
-                    "{vips:>5}  {:<17}  {:<5}  {:>14.2}  {:>8.1}",
+                    "{vips:>5}  {:<17}  {:<5}  {:>15.2}  {:>8.1}  {:>9.1}  {}",
                     system.name(),
                     host.name(),
                     usage.cpu_percent,
-                    usage.rss_mib
+                    usage.rss_mib,
+                    usage.anonymous_mib,
+                    busiest(&usage.threads)
                 );
             }
         }
     }
     println!("{text}");
     report::save(&options.out, "idle.txt", &text)
+}
+
+/// The threads that cost most, as `name 0.21`.
+fn busiest(threads: &[(String, f64)]) -> String {
+    let shown = threads.iter().filter(|(_, cpu)| *cpu > 0.0).take(5);
+    let words: Vec<String> = shown
+        .map(|(name, cpu)| format!("{name} {cpu:.2}"))
+        .collect();
+    words.join(", ")
 }

@@ -1,5 +1,6 @@
 //! What the programs on a host cost: CPU time and memory, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,12 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) struct Usage {
     /// CPU time of all its threads, in per cent of one CPU.
     pub(crate) cpu_percent: f64,
-    /// Resident memory, in MiB.
+    /// Resident memory of its own and of mapped files, in MiB.
     pub(crate) rss_mib: f64,
+    /// Of which this is its own.
+    pub(crate) anonymous_mib: f64,
+    /// CPU time by the names of threads, in per cent of one CPU, the busiest first.
+    pub(crate) threads: Vec<(String, f64)>,
 }
 
 /// The beginning of a measurement.
@@ -24,6 +29,7 @@ pub(crate) struct Usage {
 pub(crate) struct Since {
     at: Instant,
     ticks: u64,
+    threads: BTreeMap<String, u64>,
 }
 
 impl Since {
@@ -32,19 +38,35 @@ impl Since {
         Ok(Self {
             at: Instant::now(),
             ticks: ticks(host)?,
+            threads: by_thread(host)?,
         })
     }
 
     /// What they cost since then.
     pub(crate) fn usage(&self, host: &Host) -> Result<Usage> {
-        let used = TICK.as_secs_f64() * ticks(host)?.saturating_sub(self.ticks) as f64;
-        let mut kib = 0;
+        let per_cent = |ticks: u64, before: u64| {
+            let used = TICK.as_secs_f64() * ticks.saturating_sub(before) as f64;
+            100.0 * used / self.at.elapsed().as_secs_f64()
+        };
+        let (mut all, mut own) = (0, 0);
         for pid in host.pids()? {
-            kib += resident(pid).with_context(|| format!("cannot read the memory of pid {pid}"))?;
+            let read = |key| {
+                memory(pid, key).with_context(|| format!("cannot read the memory of pid {pid}"))
+            };
+            all += read("VmRSS:")?;
+            own += read("RssAnon:")?;
         }
+        let before = |name: &str| self.threads.get(name).copied().unwrap_or_default();
+        let mut threads: Vec<(String, f64)> = by_thread(host)?
+            .into_iter()
+            .map(|(name, ticks)| (name.clone(), per_cent(ticks, before(&name))))
+            .collect();
+        threads.sort_by(|a, b| b.1.total_cmp(&a.1));
         Ok(Usage {
-            cpu_percent: 100.0 * used / self.at.elapsed().as_secs_f64(),
-            rss_mib: kib as f64 / 1024.0,
+            cpu_percent: per_cent(ticks(host)?, self.ticks),
+            rss_mib: all as f64 / 1024.0,
+            anonymous_mib: own as f64 / 1024.0,
+            threads,
         })
     }
 }
@@ -68,11 +90,30 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
-fn resident(pid: u32) -> Result<u64> {
+/// CPU time of the threads that live, by name.
+fn by_thread(host: &Host) -> Result<BTreeMap<String, u64>> {
+    let mut threads = BTreeMap::new();
+    for pid in host.pids()? {
+        let folder = format!("/proc/{pid}/task");
+        let tasks = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+        for task in tasks.flatten() {
+            // A thread may end while it is looked at; then it has no part in this.
+            let Ok(stat) = fs::read_to_string(task.path().join("stat")) else {
+                continue;
+            };
+            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            *threads.entry(name.trim().to_owned()).or_default() += cpu_ticks(&stat).unwrap_or(0);
+        }
+    }
+    Ok(threads)
+}
+
+/// A line of `/proc/<pid>/status`, in KiB.
+fn memory(pid: u32, key: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.context("no VmRSS")?.parse()?)
+    Ok(number.with_context(|| format!("no {key}"))?.parse()?)
 }
 
 #[cfg(test)]
@@ -88,6 +129,11 @@ mod tests {
 
     #[test]
     fn our_own_memory_can_be_read() {
-        assert!(resident(std::process::id()).unwrap() > 100);
+        let me = std::process::id();
+        let (all, own) = (
+            memory(me, "VmRSS:").unwrap(),
+            memory(me, "RssAnon:").unwrap(),
+        );
+        assert!(own > 0 && own < all, "{own} of {all} KiB");
     }
 }

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
+use serde_json::json;
 
 use super::super::fault::Fault;
 use super::populate::VIP;
@@ -73,6 +74,8 @@ pub(crate) struct Vipd {
     profile: Profile,
     vips: usize,
     addresses: Vec<IpAddr>,
+    /// The node to which the VIP returns, while it is to return.
+    home: Option<String>,
     /// Until when some voter is too young to help.
     young_until: Instant,
 }
@@ -95,6 +98,7 @@ impl Vipd {
             profile,
             vips,
             addresses,
+            home: None,
             young_until: Instant::now() + YOUNG,
         })
     }
@@ -103,6 +107,15 @@ impl Vipd {
         self.cluster.node(name).run()?;
         self.young_until = Instant::now() + YOUNG;
         Ok(())
+    }
+
+    /// Whether the VIP returns to its home by itself.
+    fn set_failback(&self, failback: &str) -> Result<()> {
+        let mut spec = self.cluster.ask(&format!("/v1/vips/{VIP}"))?["spec"].take();
+        spec["failback"] = failback.into();
+        let body = json!({"name": VIP, "spec": spec});
+        let api = self.cluster.leader_api()?;
+        api.put(&format!("/v1/vips/{VIP}"), &body).map(drop)
     }
 
     fn other(&self, name: &str) -> Result<&'static str> {
@@ -128,9 +141,8 @@ impl System for Vipd {
         &self.addresses
     }
 
-    fn knows(&self, fault: Fault) -> bool {
-        // No VIP goes back by itself: there is no failback to measure.
-        fault != Fault::Failback
+    fn knows(&self, _fault: Fault) -> bool {
+        true
     }
 
     fn period(&self) -> Duration {
@@ -219,6 +231,26 @@ impl System for Vipd {
                 sleep(CUT);
                 Ok(new.name().to_owned())
             }
+            Fault::Failback => {
+                self.set_failback("always")?;
+                let vip = self.cluster.ask(&format!("/v1/vips/{VIP}"))?;
+                let home = vip["status"]["addresses"][0]["home"]
+                    .as_str()
+                    .with_context(|| format!("the VIP has no home: {vip}"))?
+                    .to_owned();
+                let what = "the VIP is at home";
+                self.cluster
+                    .wait_for_holder(&self.addresses, what, |name| name == home)?;
+                self.lab().host(&home).power_off()?;
+                let new = self.cluster.wait_for_holder(
+                    &self.addresses,
+                    "the dead holder is replaced",
+                    |name| name != home,
+                )?;
+                let new = new.name().to_owned();
+                self.home = Some(home);
+                Ok(new)
+            }
             Fault::PowerOff
             | Fault::LeaderAndHolder
             | Fault::PortDown
@@ -231,7 +263,6 @@ impl System for Vipd {
             | Fault::PartitionPeers
             | Fault::Deaf
             | Fault::Mute
-            | Fault::Failback
             | Fault::Restart => Ok(holder.to_owned()),
         }
     }
@@ -246,10 +277,11 @@ impl System for Vipd {
                 let order = ["vip", "move", VIP, "--to", to];
                 self.cluster.vipctl(&order).map(drop)
             }
-            Fault::Restart => {
-                // Killed and started again at once, as a supervisor does it, or an upgrade that must not hand over.
-                self.cluster.node(holder).kill9()?;
-                self.run(holder)
+            Fault::Restart => self.cluster.node(holder).reload(),
+            Fault::Failback => {
+                let home = self.home.clone().context("no home was prepared")?;
+                self.cluster.lab().host(&home).power_on()?;
+                self.run(&home)
             }
             Fault::PowerOff
             | Fault::LeaderAndHolder
@@ -260,8 +292,7 @@ impl System for Vipd {
             | Fault::PartitionPeers
             | Fault::Deaf
             | Fault::Mute
-            | Fault::Heal
-            | Fault::Failback => strike_host(self.cluster.lab(), fault, host),
+            | Fault::Heal => strike_host(self.cluster.lab(), fault, host),
         }
     }
 
@@ -283,7 +314,8 @@ impl System for Vipd {
             Fault::Partition | Fault::PartitionPeers | Fault::Deaf | Fault::Mute | Fault::Heal => {
                 self.cluster.lab().heal()
             }
-            Fault::Move | Fault::Restart | Fault::Failback => Ok(()),
+            Fault::Failback => self.set_failback("never"),
+            Fault::Move | Fault::Restart => Ok(()),
         }
     }
 }
