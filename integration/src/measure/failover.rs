@@ -159,10 +159,9 @@ fn line(trial: &Trial) -> String {
             seen.lost
         )
     };
-    let split = if seen.overlap.is_zero() {
-        String::new()
-    } else {
-        format!(", TWO OWNERS for {} ms", ms(seen.overlap))
+    let split = match seen.overlap {
+        None | Some(Duration::ZERO) => String::new(),
+        Some(overlap) => format!(", TWO OWNERS for {} ms", ms(overlap)),
     };
     let moved = match trial.false_moves {
         0 => String::new(),

@@ -20,12 +20,19 @@ pub(crate) struct Row {
     pub(crate) announced: Option<Sample>,
     /// Lost datagrams, or VIPs, of the worst trial.
     pub(crate) lost: usize,
-    /// The longest time of two owners.
-    pub(crate) overlap: Duration,
+    /// The longest time of two owners, where it is known.
+    pub(crate) overlap: Option<Duration>,
     /// Takeovers that nothing called for, in all trials.
     pub(crate) false_moves: usize,
     /// Trials in which the client was not served in the end.
     pub(crate) dark: usize,
+}
+
+impl Row {
+    /// How long two owned the address at the same time, if they ever did.
+    pub(crate) fn split(&self) -> Option<Duration> {
+        self.overlap.filter(|overlap| !overlap.is_zero())
+    }
 }
 
 /// One row for each kind, ordered by number of VIPs and fault; systems in the order of their first trial.
@@ -87,7 +94,7 @@ mod tests {
             holder: "n1".into(),
             seen: Seen {
                 outage: Duration::from_millis(ms),
-                overlap: Duration::from_millis(overlap),
+                overlap: Some(Duration::from_millis(overlap)),
                 ..Seen::default()
             },
             false_moves: 1,
@@ -114,7 +121,7 @@ mod tests {
             ]
         );
         assert_eq!(rows[2].outage.median().as_millis(), 4);
-        assert_eq!(rows[2].overlap.as_millis(), 7);
+        assert_eq!(rows[2].overlap, Some(Duration::from_millis(7)));
         assert_eq!(rows[2].false_moves, 2);
     }
 }

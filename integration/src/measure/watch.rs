@@ -30,8 +30,8 @@ pub struct Seen {
     pub announced: Option<Duration>,
     /// Datagrams that never were answered, in all families; of many VIPs, those that nobody served again.
     pub lost: usize,
-    /// How long two hosts spoke for the address, the worse of the two families.
-    pub overlap: Duration,
+    /// How long two hosts spoke for the address, the worse of the two families; of many VIPs it is not known.
+    pub overlap: Option<Duration>,
     /// How often another host announced the address, the worse of the two families.
     pub takeovers: usize,
     /// Who served the client at the end, if anybody did.
@@ -143,7 +143,7 @@ impl Watch {
                     .map_or(Duration::ZERO, Gap::length),
             );
             seen.lost += probe.lost_since(from);
-            seen.overlap = seen.overlap.max(owners::overlap(&answers));
+            seen.overlap = seen.overlap.max(Some(owners::overlap(&answers)));
             seen.takeovers = seen.takeovers.max(owners::takeovers(&answers, holder));
             seen.server = probe.latest().map(|reply| reply.host.to_string());
         }

@@ -87,7 +87,7 @@ fn line(svg: &mut String, row: &Row, middle: f64, colour: &str) {
         middle + 7.0,
         LEFT + WIDTH + 8.0,
         ms(row.outage.median()),
-        if row.overlap.is_zero() {
+        if row.split().is_none() {
             ""
         } else {
             ", two owners"

@@ -36,7 +36,7 @@ fn raw(trial: &Trial) -> Value {
         "median_vip_ms": ms(trial.seen.median_vip),
         "announced_ms": trial.seen.announced.map(ms),
         "lost": trial.seen.lost,
-        "overlap_ms": ms(trial.seen.overlap),
+        "overlap_ms": trial.seen.overlap.map(ms),
         "takeovers": trial.seen.takeovers,
         "false_moves": trial.false_moves,
         "dark": trial.dark,

@@ -46,7 +46,7 @@ pub(super) fn text(rows: &[Row]) -> String {
             ms(row.median_vip.median()),
             announced.map_or("-".to_owned(), |sample| ms(sample.median())),
             row.lost,
-            ms(row.overlap),
+            row.overlap.map_or("-".to_owned(), ms),
             row.false_moves,
             row.dark,
         );
@@ -112,8 +112,8 @@ fn cell(row: &Row, least: usize) -> String {
         row.outage.p99()
     };
     let mut cell = format!("{} ({})", ms(row.outage.median()), ms(high));
-    if !row.overlap.is_zero() {
-        let _ = write!(cell, ", **two owners for {} ms**", ms(row.overlap));
+    if let Some(overlap) = row.split() {
+        let _ = write!(cell, ", **two owners for {} ms**", ms(overlap));
     }
     if row.dark > 0 {
         let _ = write!(cell, ", dark {} of {}", row.dark, row.outage.count());
