@@ -97,6 +97,12 @@ pub struct LocalStatus {
     pub beats_late: Option<String>,
     /// What is wrong with its datapath, if anything.
     pub datapath_fault: Option<String>,
+    /// How often it noticed what is wrong on its host, by kind: `conflict`, `programs_lost`, `clock_jumped`.
+    pub noticed: BTreeMap<&'static str, u64>,
+    /// Datagrams of its beat thread: `sent`, `received`, `rejected`.
+    pub beats: BTreeMap<&'static str, u64>,
+    /// Whether its beat thread runs in the real-time class.
+    pub beats_realtime: bool,
 }
 
 /// What this node's datapath does for one address.
@@ -106,6 +112,8 @@ pub struct LocalAddress {
     pub interface: String,
     /// Whether the gate is open and the lease runs: who asks is answered.
     pub answering: bool,
+    /// Which other host claims it too, if one does: its MAC, where and when it was heard.
+    pub claimed_by: Option<String>,
     /// Counters of the kernel side by name, for example `arp_answered`.
     pub counters: BTreeMap<&'static str, u64>,
 }

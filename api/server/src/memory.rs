@@ -226,12 +226,14 @@ impl Control for Memory {
             addresses: state
                 .held_by(node)
                 .map(|(address, _)| {
-                    let counters = BTreeMap::from([("arp_answered", 3)]);
+                    let counters =
+                        BTreeMap::from([("arp_answered", 3), ("announcement_passed", 14)]);
                     (
                         address,
                         LocalAddress {
                             interface: "eth0".to_owned(),
                             answering: quorum_ok,
+                            claimed_by: None,
                             counters,
                         },
                     )
@@ -242,6 +244,9 @@ impl Control for Memory {
             frozen: false,
             beats_late: None,
             datapath_fault: None,
+            noticed: BTreeMap::from([("conflict", 2)]),
+            beats: BTreeMap::from([("sent", 80), ("received", 160), ("rejected", 0)]),
+            beats_realtime: true,
         }
     }
 

@@ -54,6 +54,7 @@ pub(crate) fn scrape(daemon: &Daemon) -> String {
     let local = daemon.local();
     let mut registry = Registry::with_prefix("vipd");
     of_node(&mut registry, &local);
+    of_host(&mut registry, &local);
     // Only copied under the lock, which applying may wait for.
     let held = daemon.read(|state| {
         of_cluster(&mut registry, state);
@@ -144,6 +145,48 @@ fn of_node(registry: &mut Registry, local: &LocalStatus) {
     );
 }
 
+/// Metrics of the beats and of what the node noticed on its host.
+fn of_host(registry: &mut Registry, local: &LocalStatus) {
+    let datagrams: Family<Labels, Counter> = Family::default();
+    for (what, count) in &local.beats {
+        datagrams.get_or_create(&labelled(what)).inc_by(*count);
+    }
+    registry.register(
+        "beat_datagrams",
+        "Datagrams of the beat thread: sent, received, and rejected as forged or from no member",
+        datagrams,
+    );
+    one(
+        registry,
+        "beat_realtime",
+        "Whether the beat thread runs in the real-time class",
+        u64::from(local.beats_realtime),
+    );
+    let noticed: Family<Labels, Counter> = Family::default();
+    for what in ["conflict", "programs_lost", "clock_jumped"] {
+        let count = local.noticed.get(what).copied().unwrap_or(0);
+        noticed.get_or_create(&labelled(what)).inc_by(count);
+    }
+    registry.register(
+        "noticed",
+        "What was wrong on this node's host: another host claims an address (reports of the kernel, at most ten a second \
+         for each address), programs taken off an interface, the host stood still",
+        noticed,
+    );
+    let claimed = local.addresses.values();
+    let claimed = claimed.filter(|found| found.claimed_by.is_some()).count();
+    one(
+        registry,
+        "addresses_claimed_by_others",
+        "Addresses held by this node that another host claimed in the last minute",
+        claimed as u64,
+    );
+}
+
+fn labelled(what: &str) -> Labels {
+    vec![("what", what.to_owned())]
+}
+
 fn of_cluster(registry: &mut Registry, state: &State) {
     one(
         registry,
@@ -216,15 +259,10 @@ fn of_addresses(registry: &mut Registry, addresses: Vec<Held>, local: &LocalStat
         "Whether this node's kernel answers for the address",
         answering,
     );
+    // Of all addresses together: thousands of them, eight series each, are more than a collector wants.
     let packets: Family<Labels, Counter> = Family::default();
-    for (address, found) in &local.addresses {
-        for (what, count) in &found.counters {
-            let labels = vec![
-                ("address", address.to_string()),
-                ("what", (*what).to_owned()),
-            ];
-            packets.get_or_create(&labels).inc_by(*count);
-        }
+    for (what, count) in local.addresses.values().flat_map(|found| &found.counters) {
+        packets.get_or_create(&labelled(what)).inc_by(*count);
     }
     registry.register(
         "datapath_packets",

@@ -200,7 +200,10 @@ async fn the_plain_listener_serves_metrics_and_health_and_nothing_else() {
         "vipd_pool_addresses_used{pool=\"web\",family=\"ipv4\"} 1.0",
         "vipd_node_up{node=\"n2\"} 1",
         "vipd_api_refused_total{reason=\"not_found\"} 1",
-        "vipd_datapath_packets_total{address=\"10.0.0.10\",what=\"arp_answered\"} 3",
+        "vipd_datapath_packets_total{what=\"arp_answered\"} 6",
+        "vipd_beat_datagrams_total{what=\"received\"} 160",
+        "vipd_noticed_total{what=\"conflict\"} 2",
+        "vipd_noticed_total{what=\"clock_jumped\"} 0",
         "# EOF",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");

@@ -120,6 +120,10 @@ pub struct VipAddress {
     /// is the holder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answering: Option<bool>,
+    /// Announcements (gratuitous ARP, unsolicited advertisements) that have left the answering node since it first knew the
+    /// address; present as `answering` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<u64>,
     /// What else is worth knowing.
     #[serde(default)]
     pub conditions: Vec<Condition>,

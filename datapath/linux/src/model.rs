@@ -139,7 +139,7 @@ pub struct Conflict {
     /// The address.
     pub address: IpAddr,
     /// The interface on which that was heard.
-    pub ifindex: u32,
+    pub interface: String,
     /// Who claims it.
     pub mac: [u8; 6],
     /// When (CLOCK_BOOTTIME ns).

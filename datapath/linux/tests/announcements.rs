@@ -85,8 +85,12 @@ fn the_claim_of_another_host_is_answered_by_an_announcement_and_told() {
         let conflicts = kernel.observe().await.unwrap().conflicts;
         assert_eq!(conflicts.len(), 1);
         assert_eq!(
-            (conflicts[0].address, conflicts[0].mac),
-            (vips()[0], MAC_CLIENT)
+            (
+                conflicts[0].address,
+                conflicts[0].mac,
+                &*conflicts[0].interface
+            ),
+            (vips()[0], MAC_CLIENT, "lan")
         );
     });
 }

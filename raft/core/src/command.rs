@@ -9,6 +9,7 @@ use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, wire_enum};
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
 use crate::node::{Interface, Role, Weight};
+use crate::notice::Notice;
 use crate::policy::PolicySpec;
 use crate::pool::PoolSpec;
 use crate::time::Millis;
@@ -217,6 +218,13 @@ pub enum Command {
     Rebalance,
     /// Returns those VIPs to their homes whose delay is over.
     FailBack,
+    /// A node noticed something on its host: an event, and no more.
+    Notice {
+        /// Which node.
+        node: NodeId,
+        /// What.
+        notice: Notice,
+    },
 }
 
 wire_enum!(Command {
@@ -242,6 +250,7 @@ wire_enum!(Command {
     19 => SetNode { node, weight, labels, drained, expect },
     20 => Rebalance,
     21 => FailBack,
+    22 => Notice { node, notice },
 });
 
 /// A command with the wall-clock time its proposer stamped on it: the payload of a log entry.

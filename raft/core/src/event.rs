@@ -1,5 +1,6 @@
 //! Events: what changed and why, in the order of the log.
 
+use alloc::string::String;
 use core::fmt;
 use core::net::IpAddr;
 
@@ -7,6 +8,7 @@ use crate::codec::{wire_enum, wire_struct};
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::Name;
 use crate::node::Weight;
+use crate::notice::Notice;
 use crate::time::Millis;
 
 /// Why an address changed its holder.
@@ -179,6 +181,28 @@ pub enum What {
         /// Its name.
         name: Name,
     },
+    /// A node noticed something on its host.
+    Noticed {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+        /// The VIP it is about, if it is about one.
+        vip: Option<Name>,
+        /// What.
+        notice: Notice,
+    },
+    /// An interface of a node went up or down.
+    InterfaceChanged {
+        /// Its number.
+        node: NodeId,
+        /// Its name.
+        name: Name,
+        /// The interface.
+        interface: String,
+        /// Up, else down or gone.
+        up: bool,
+    },
     /// The voters changed.
     VotersChanged {
         /// How many voter sets: two while the change is joint.
@@ -204,6 +228,8 @@ wire_enum!(What {
     14 => NodeSet { node, name, weight },
     15 => PolicyPut { policy },
     16 => PolicyDeleted { policy },
+    17 => Noticed { node, name, vip, notice },
+    18 => InterfaceChanged { node, name, interface, up },
 });
 
 /// One event.
@@ -277,6 +303,16 @@ impl fmt::Display for What {
             Self::PolicyPut { policy } => write!(f, "policy {policy} set"),
             Self::PolicyDeleted { policy } => write!(f, "policy {policy} deleted"),
             Self::NodeRemoved { node, name } => write!(f, "node {name} ({node}) removed"),
+            Self::Noticed { name, notice, .. } => write!(f, "node {name}: {notice}"),
+            Self::InterfaceChanged {
+                name,
+                interface,
+                up,
+                ..
+            } => {
+                let now = if *up { "up" } else { "down" };
+                write!(f, "node {name}: interface {interface} is {now}")
+            }
             Self::VotersChanged { sets: 1 } => write!(f, "voters changed"),
             Self::VotersChanged { sets: _ } => write!(f, "voters changing"),
         }

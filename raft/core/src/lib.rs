@@ -23,6 +23,7 @@ pub mod id;
 pub mod lease;
 pub mod name;
 pub mod node;
+pub mod notice;
 pub mod policy;
 pub mod pool;
 pub mod range_set;

@@ -22,7 +22,7 @@ pub(crate) fn to_wire(state: &State, event: &Event) -> wire::Event {
 }
 
 fn subject(what: &What) -> (wire::EventKind, String) {
-    use wire::EventKind::{Allocation, Holder, Membership, Node, Object};
+    use wire::EventKind::{Allocation, Holder, Membership, Node, Object, Warning};
     match what {
         What::PolicyPut { policy } | What::PolicyDeleted { policy } => {
             (Object, format!("policy/{policy}"))
@@ -36,6 +36,9 @@ fn subject(what: &What) -> (wire::EventKind, String) {
         | What::NodeRetiring { name, .. }
         | What::NodeSet { name, .. }
         | What::NodeDrained { name, .. } => (Node, format!("node/{name}")),
+        What::InterfaceChanged { name, .. } => (Node, format!("node/{name}")),
+        What::Noticed { vip: Some(vip), .. } => (Warning, format!("vip/{vip}")),
+        What::Noticed { name, .. } => (Warning, format!("node/{name}")),
         What::NodeJoined { name, .. } | What::NodeRemoved { name, .. } => {
             (Membership, format!("node/{name}"))
         }

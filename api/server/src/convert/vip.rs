@@ -126,6 +126,7 @@ fn address_to_wire(
 ) -> wire::VipAddress {
     let holder = of.holder.and_then(|id| state.node(id));
     let here = of.holder == Some(local.node);
+    let found = local.addresses.get(&address).filter(|_| here);
     let interface = holder.and_then(|node| state.interface_for(node, address));
     wire::VipAddress {
         address,
@@ -136,13 +137,24 @@ fn address_to_wire(
         epoch: of.epoch.0,
         since: of.holder.is_some().then(|| rfc3339(of.held_since)),
         interface: interface.map(str::to_owned),
-        answering: here.then(|| {
-            local
-                .addresses
-                .get(&address)
-                .is_some_and(|found| found.answering)
-        }),
-        conditions: conditions(state, address, of),
+        answering: here.then(|| found.is_some_and(|found| found.answering)),
+        announced: found.and_then(|found| found.counters.get("announcement_passed").copied()),
+        conditions: found
+            .and_then(|found| found.claimed_by.as_deref())
+            .map(|by| conflict(address, by))
+            .into_iter()
+            .chain(conditions(state, address, of))
+            .collect(),
+    }
+}
+
+fn conflict(address: IpAddr, by: &str) -> wire::Condition {
+    wire::Condition {
+        kind: "unique".to_owned(),
+        status: false,
+        reason: "address_conflict".to_owned(),
+        message: format!("{address} is also claimed by {by}: take it off that host"),
+        since: None,
     }
 }
 

@@ -17,6 +17,7 @@ use vipd_datapath::Gate;
 use vipd_raft::beat::{self, BeatStats};
 use vipd_raft::{ProposeError, RaftNode, TokenRequestError};
 
+use super::notices::Claim;
 use super::shared::Shared;
 
 pub(super) struct NodeControl {
@@ -43,6 +44,7 @@ impl NodeControl {
 
     fn addresses(&self, now: Instant) -> BTreeMap<std::net::IpAddr, LocalAddress> {
         let running = now.0 < self.beats.deadline_ns();
+        let claims = self.shared.notices().claims().clone();
         let observed = self.shared.observed().addresses.into_iter();
         let local = observed.map(|(address, seen)| {
             let answering = running && seen.gate == Gate::Open && seen.present;
@@ -51,6 +53,7 @@ impl NodeControl {
                 LocalAddress {
                     interface: seen.interface,
                     answering,
+                    claimed_by: claims.get(&address).map(|claim| claimed_by(claim, now)),
                     counters: seen.counters,
                 },
             )
@@ -103,6 +106,13 @@ impl Control for NodeControl {
             frozen: self.shared.frozen(),
             beats_late: self.shared.late(),
             datapath_fault: self.shared.fault(),
+            noticed: self.shared.notices().counts().clone(),
+            beats: BTreeMap::from([
+                ("sent", self.beats.sent()),
+                ("received", self.beats.received()),
+                ("rejected", self.beats.rejected()),
+            ]),
+            beats_realtime: self.beats.realtime(),
         }
     }
 
@@ -165,6 +175,12 @@ impl Control for NodeControl {
             token: token.to_string(),
         })
     }
+}
+
+fn claimed_by(claim: &Claim, now: Instant) -> String {
+    let mac = claim.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let ago = Duration::from_nanos(now.since(claim.heard).0).as_secs();
+    format!("{mac}, heard on {} {ago} s ago", claim.interface)
 }
 
 fn refused(error: ProposeError) -> ControlError {

@@ -19,6 +19,7 @@ use tracing::{debug, error, info, warn};
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::{Epoch, NodeId};
 use vipd_core::node::Interface;
+use vipd_core::notice::Notice;
 use vipd_core::rejection::Rejection;
 use vipd_core::state::State;
 use vipd_core::steward::{About, Came, Facts, Purpose, Steward};
@@ -242,6 +243,10 @@ impl<D: Datapath> Driver<D> {
 
     async fn audit(&mut self) {
         self.look_at_the_clock();
+        let stood_still = self.beats.stats().standstills();
+        let told = self.shared.notices().standstills(now(), stood_still);
+        told.into_iter()
+            .for_each(|notice| self.tell_cluster(notice));
         self.look_at_interfaces().await;
         if let Some(wanted) = self.wanted.clone() {
             self.tell_datapath(wanted).await;
@@ -251,9 +256,25 @@ impl<D: Datapath> Driver<D> {
 
     async fn observe(&mut self) {
         match self.datapath.observe().await {
-            Ok(observed) => self.shared.set_observed(observed),
+            Ok(observed) => {
+                let told = self.shared.notices().observe(now(), &observed);
+                told.into_iter()
+                    .for_each(|notice| self.tell_cluster(notice));
+                self.shared.set_observed(observed);
+            }
             Err(error) => warn!("the datapath cannot be observed: {error}"),
         }
+    }
+
+    /// Makes an event of it for everybody. Once, and perhaps in vain: the log of this node has it too.
+    fn tell_cluster(&self, notice: Notice) {
+        warn!("{notice}");
+        let (raft, node) = (self.raft.clone(), self.raft.id());
+        tokio::spawn(async move {
+            if let Err(error) = raft.propose(Command::Notice { node, notice }).await {
+                debug!("a notice was not told to the cluster: {error}");
+            }
+        });
     }
 
     /// Carries out, in its order, what is to be done now.

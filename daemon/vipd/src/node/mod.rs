@@ -10,6 +10,7 @@ mod control;
 mod driver;
 mod gate;
 mod lateness;
+mod notices;
 mod shared;
 mod signals;
 mod wanted;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vipd_datapath::Observed;
 
+use super::notices::Notices;
 use super::wanted::Heard;
 
 /// Written by the loop, read by the API; held for a copy's time only.
@@ -15,6 +16,7 @@ pub(super) struct Shared {
     fault: Mutex<Option<String>>,
     frozen: AtomicBool,
     late: Mutex<Option<String>>,
+    notices: Mutex<Notices>,
 }
 
 /// A poisoned lock holds whole values all the same: every write replaces one.
@@ -41,6 +43,11 @@ impl Shared {
 
     pub(super) fn set_fault(&self, fault: Option<String>) {
         *lock(&self.fault) = fault;
+    }
+
+    /// What this node noticed of its own host.
+    pub(super) fn notices(&self) -> MutexGuard<'_, Notices> {
+        lock(&self.notices)
     }
 
     /// Whether this node announces without a majority, as its configuration asks.

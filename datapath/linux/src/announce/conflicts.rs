@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::IpAddr};
 
 use aya::maps::{MapData, RingBuf};
 
-use crate::Conflict;
+use vipd_datapath_common::Conflict;
 
 /// So many are kept until somebody observes them.
 const KEPT: usize = 256;
@@ -13,7 +13,7 @@ const KEPT: usize = 256;
 pub(super) fn drain(ring: &mut RingBuf<MapData>, log: &mut VecDeque<Conflict>) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     while let Some(item) = ring.next() {
-        let Some(event) = vipd_datapath_common::Conflict::from_bytes(&item) else {
+        let Some(event) = Conflict::from_bytes(&item) else {
             continue;
         };
         let address = IpAddr::from(event.address);
@@ -21,12 +21,7 @@ pub(super) fn drain(ring: &mut RingBuf<MapData>, log: &mut VecDeque<Conflict>) -
         if log.len() == KEPT {
             log.pop_front();
         }
-        log.push_back(Conflict {
-            address,
-            ifindex: event.ifindex,
-            mac: event.mac,
-            time_ns: event.time_ns,
-        });
+        log.push_back(event);
     }
     addresses
 }

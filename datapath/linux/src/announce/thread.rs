@@ -21,7 +21,9 @@ use super::{
     schedule::{Schedule, Target},
     socket::Sender,
 };
-use crate::{Conflict, DatapathError};
+use vipd_datapath_common::Conflict;
+
+use crate::DatapathError;
 
 /// Starts and stops announcements.
 pub(crate) struct Announcer {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 use vipd_datapath_common::{Address, flags};
 
 use super::{Kernel, boottime_ns};
-use crate::{DatapathError, Gate, Observed, ObservedAddress};
+use crate::{Conflict, DatapathError, Gate, Observed, ObservedAddress};
 
 /// Counters cost a system call for each address: their reading is good for so many times the time that it took.
 const WORTH: u32 = 500;
@@ -36,7 +36,7 @@ impl Kernel {
             now_ns: boottime_ns(),
             deadline_ns: self.gate.deadline(),
             interfaces: self.links.names().cloned().collect(),
-            conflicts: self.announcer.conflicts(),
+            conflicts: self.conflicts(),
             lost: std::mem::take(&mut self.lost),
             ..Observed::default()
         };
@@ -46,6 +46,17 @@ impl Kernel {
             observed.addresses.insert(*address, seen);
         }
         Ok(observed)
+    }
+
+    fn conflicts(&self) -> Vec<Conflict> {
+        let conflicts = self.announcer.conflicts().into_iter();
+        let told = conflicts.map(|conflict| Conflict {
+            address: conflict.address.into(),
+            interface: self.name_of(conflict.ifindex),
+            mac: conflict.mac,
+            time_ns: conflict.time_ns,
+        });
+        told.collect()
     }
 
     fn observed_address(&self, address: IpAddr, entry: &Address, alive: bool) -> ObservedAddress {

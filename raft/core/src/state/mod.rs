@@ -166,6 +166,7 @@ impl State {
             } => self.set_node(entry, node, *weight, labels, *drained, *expect),
             Command::Rebalance => self.rebalance(entry),
             Command::FailBack => self.fail_back(entry),
+            Command::Notice { node, notice } => self.notice(entry, *node, notice),
         }
     }
 

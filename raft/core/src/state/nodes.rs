@@ -11,6 +11,7 @@ use crate::event::{Cause, What};
 use crate::id::{Epoch, NodeId};
 use crate::name::{Labels, Name};
 use crate::node::{Interface, Lease, Node, Role, Weight};
+use crate::notice::Notice;
 use crate::rejection::Rejection;
 use crate::token::TokenHash;
 
@@ -164,11 +165,54 @@ impl State {
         if interfaces.iter().any(|i| i.up && !was_up(&i.name)) {
             node.steady_since = entry.at;
         }
+        let is_up = |name: &str| interfaces.iter().any(|i| i.name == name && i.up);
+        let known = node.interfaces.iter().chain(interfaces);
+        let changed: BTreeMap<String, bool> = known
+            .filter(|i| was_up(&i.name) != is_up(&i.name))
+            .map(|i| (i.name.clone(), is_up(&i.name)))
+            .collect();
+        let name = node.name.clone();
         node.interfaces = interfaces.to_vec();
         node.revision = entry.revision;
+        for (interface, up) in changed {
+            let name = name.clone();
+            let node = id;
+            self.note(
+                entry,
+                What::InterfaceChanged {
+                    node,
+                    name,
+                    interface,
+                    up,
+                },
+            );
+        }
         self.index.set_hosts(&self.nodes);
         self.forget_old_voter_sets();
         self.settle(entry);
+        done(entry)
+    }
+
+    /// Makes an event of what a node noticed; changes nothing.
+    pub(super) fn notice(&mut self, entry: Entry, id: NodeId, notice: &Notice) -> Outcome {
+        let name = self.member_mut(id)?.name.clone();
+        let vip = match notice {
+            Notice::Conflict { address, .. } => {
+                let allocation = self.allocations.get(address);
+                allocation.map(|allocation| allocation.vip.clone())
+            }
+            Notice::ProgramsLost { .. } | Notice::ClockJumped { .. } => None,
+        };
+        let notice = notice.clone();
+        self.note(
+            entry,
+            What::Noticed {
+                node: id,
+                name,
+                vip,
+                notice,
+            },
+        );
         done(entry)
     }
 

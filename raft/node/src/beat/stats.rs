@@ -41,6 +41,8 @@ pub struct BeatStats {
     /// Which of the two is being filled.
     present: AtomicUsize,
     pub(super) realtime: AtomicBool,
+    standstills: AtomicU64,
+    standstill_ms: AtomicU64,
 }
 
 impl BeatStats {
@@ -54,6 +56,20 @@ impl BeatStats {
     #[must_use]
     pub fn membership(&self) -> u64 {
         self.membership.load(Ordering::Acquire)
+    }
+
+    /// How often the host stood still, and for how many milliseconds altogether.
+    #[must_use]
+    pub fn standstills(&self) -> (u64, u64) {
+        (
+            self.standstills.load(Ordering::Acquire),
+            self.standstill_ms.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(super) fn note_standstill(&self, ms: u64) {
+        self.standstill_ms.fetch_add(ms, Ordering::Relaxed);
+        self.standstills.fetch_add(1, Ordering::Release);
     }
 
     /// Beats sent, one for each voter.

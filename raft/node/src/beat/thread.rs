@@ -16,6 +16,7 @@ use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::{Datagram, Effect, Pulse, Timing};
 use vipd_core::time::Instant;
 
+use super::clock::Standstill;
 use super::handle::{BeatSettings, Ears, Told};
 use super::link::{Link, Read};
 use super::{Gate, now};
@@ -41,6 +42,7 @@ pub(super) struct Beating {
     link: Link,
     ears: Ears,
     deadline: Instant,
+    standstill: Standstill,
     /// What the pulse wants done; empty between steps, kept for its memory.
     effects: Vec<Effect>,
 }
@@ -66,6 +68,7 @@ impl Beating {
             link,
             ears,
             deadline: Instant(0),
+            standstill: Standstill::default(),
             effects: Vec::new(),
         }
     }
@@ -84,6 +87,7 @@ impl Beating {
                     return;
                 }
             }
+            self.look_at_the_clock();
             self.receive();
             if let Some(late) = self.pulse.tick(now(), &mut self.effects) {
                 self.ears.stats.note_lateness(late.0 / 1000);
@@ -144,6 +148,14 @@ impl Beating {
                 Ok(Told::Stop) | Err(TryRecvError::Disconnected) => return Next::Stop,
                 Err(TryRecvError::Empty) => return Next::Beat,
             }
+        }
+    }
+
+    /// After a standstill nothing is believed that was granted before it.
+    fn look_at_the_clock(&mut self) {
+        if let Some(span) = self.standstill.look() {
+            self.pulse.clock_jumped(now(), &mut self.effects);
+            self.ears.stats.note_standstill(span.as_millis());
         }
     }
 

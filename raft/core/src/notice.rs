@@ -1,0 +1,75 @@
+//! Notices: what a node found out about its own host that whoever looks after the cluster should know of.
+
+use alloc::string::String;
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::codec::wire_enum;
+
+/// Something that a node noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Somebody else claims an address that the node holds.
+    Conflict {
+        /// Which.
+        address: IpAddr,
+        /// Who claims it.
+        mac: [u8; 6],
+        /// The node's interface on which that was heard.
+        interface: String,
+    },
+    /// Somebody took the node's programs off an interface.
+    ProgramsLost {
+        /// Which.
+        interface: String,
+        /// They are there again. If not, the interface counts as down.
+        back: bool,
+    },
+    /// The node's host was suspended, or its virtual machine stopped: its leases were dropped.
+    ClockJumped {
+        /// For how long, in milliseconds.
+        milliseconds: u64,
+    },
+}
+
+wire_enum!(Notice {
+    0 => Conflict { address, mac, interface },
+    1 => ProgramsLost { interface, back },
+    2 => ClockJumped { milliseconds },
+});
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict {
+                address,
+                mac: [a, b, c, d, e, g],
+                interface,
+            } => write!(
+                f,
+                "{address} is also claimed by {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}, heard on {interface}; \
+                 announced again. Next: find the host with that MAC and take the address off it"
+            ),
+            Self::ProgramsLost {
+                interface,
+                back: true,
+            } => write!(
+                f,
+                "somebody took vipd's programs off {interface}; they were put back"
+            ),
+            Self::ProgramsLost {
+                interface,
+                back: false,
+            } => write!(
+                f,
+                "vipd's programs are gone from {interface} and cannot be put back: it counts as down, and its addresses \
+                 move. Next: see the node's log"
+            ),
+            Self::ClockJumped { milliseconds } => write!(
+                f,
+                "the host stood still for {milliseconds} ms (suspended, or its virtual machine stopped): its right to answer \
+                 was dropped until a majority renewed it"
+            ),
+        }
+    }
+}
