@@ -2,14 +2,16 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 
 use crate::codec::{DecodeError, Reader, Wire, Writer};
 
 /// The name of a pool, VIP or node: 1 to 63 of `a-z 0-9 - .`, beginning and ending with a letter or digit
-/// (an RFC 1123 label, dots allowed, so that host names fit).
+/// (an RFC 1123 label, dots allowed, so that host names fit). Shared, not copied, by its clones: a state holds each
+/// many times.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 /// Why a text is no [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +75,8 @@ impl core::str::FromStr for Name {
 
 impl Wire for Name {
     fn encode(&self, out: &mut Writer) {
-        self.0.encode(out);
+        out.count(self.0.len());
+        out.raw(self.0.as_bytes());
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::new(&String::decode(input)?).map_err(|_| DecodeError::Invalid("name"))

@@ -182,16 +182,6 @@ impl Allocation {
         }
     }
 
-    /// The same address before anybody held it.
-    pub(crate) fn unheld(&self) -> Self {
-        Self {
-            holder: None,
-            vacating: None,
-            next: None,
-            ..self.clone()
-        }
-    }
-
     /// Leaves the address with its holder, which was asked to release it. A new token, since the holder may have
     /// shut the address under the old one already and said so: that word is not to give away what it now opens
     /// again.

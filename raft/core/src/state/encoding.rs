@@ -1,7 +1,7 @@
 //! The state as bytes: what a snapshot holds.
 
 use super::State;
-use super::index::Index;
+use super::index::{Index, Whereabouts};
 use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, since};
 
 impl Wire for State {
@@ -60,7 +60,11 @@ impl State {
         }
         for (address, allocation) in &self.allocations {
             index.allocated(*address, &allocation.pool);
-            index.changed(*address, &allocation.unheld(), allocation);
+            index.changed(
+                *address,
+                Whereabouts::default(),
+                Whereabouts::of(allocation),
+            );
             index.set_away(*address, None, self.away_from(allocation));
         }
         for pool in self.pools.values() {

@@ -13,6 +13,22 @@ use crate::pool::Pool;
 use crate::range_set::RangeSet;
 use crate::vip::{Allocation, Vip};
 
+/// Where an address is, and where it will be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Whereabouts {
+    holder: Option<NodeId>,
+    destination: Option<NodeId>,
+}
+
+impl Whereabouts {
+    pub(super) fn of(allocation: &Allocation) -> Self {
+        Self {
+            holder: allocation.holder,
+            destination: allocation.destination(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     /// Free numbers of each pool and family.
@@ -132,11 +148,11 @@ impl Index {
     }
 
     /// Follows a change of an allocation.
-    pub(super) fn changed(&mut self, address: IpAddr, before: &Allocation, after: &Allocation) {
+    pub(super) fn changed(&mut self, address: IpAddr, before: Whereabouts, after: Whereabouts) {
         if before.holder != after.holder {
             file(&mut self.held, address, before.holder, after.holder);
         }
-        let (from, to) = (before.destination(), after.destination());
+        let (from, to) = (before.destination, after.destination);
         if from == to {
             return;
         }

@@ -7,6 +7,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::index::Whereabouts;
 use super::places::{Places, most_frequent};
 use super::unit::{Unit, UnitKey};
 use super::{Entry, State};
@@ -88,9 +89,12 @@ impl State {
             let Some(allocation) = self.allocations.get(&address) else {
                 continue;
             };
+            if !self.index.groups.is_empty()
+                && let Some(key @ UnitKey::Group(_)) = self.unit_key(&allocation.vip)
+            {
+                groups.insert(key);
+            }
             let cause = cause(allocation, to);
-            let key = self.unit_key(&allocation.vip);
-            groups.extend(key.filter(|key| matches!(key, UnitKey::Group(_))));
             self.set_holder(entry, address, to, cause);
         }
         self.settle_units(entry, groups);
@@ -246,12 +250,16 @@ impl State {
         let Some(allocation) = self.allocations.get_mut(&address) else {
             return;
         };
-        let before = allocation.clone();
+        let (before, home) = (Whereabouts::of(allocation), allocation.home);
         change(allocation);
-        let after = allocation.clone();
-        self.index.changed(address, &before, &after);
-        self.index.set_away(address, before.home, None);
-        self.index.set_away(address, None, self.away_from(&after));
+        self.index
+            .changed(address, before, Whereabouts::of(allocation));
+        self.index.set_away(address, home, None);
+        let away = self
+            .allocations
+            .get(&address)
+            .and_then(|of| self.away_from(of));
+        self.index.set_away(address, None, away);
     }
 
     /// The home that an address is away from, if it is to return there some time.

@@ -9,7 +9,6 @@ use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry as Slot;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::net::IpAddr;
 
 use super::unit::{Unit, UnitKey};
@@ -35,6 +34,9 @@ struct Site {
     weight: i64,
     load: i64,
     zone: usize,
+    /// How far it is above its share; and what one address is in that measure.
+    above: i64,
+    one: i64,
     /// Its parts that may move, by where they may.
     stocks: BTreeMap<Vec<usize>, Stock>,
 }
@@ -42,6 +44,8 @@ struct Site {
 struct Sites<'a> {
     state: &'a State,
     sites: Vec<Site>,
+    /// Positions, from the emptiest to the fullest.
+    order: Vec<usize>,
     /// How many addresses of VIPs that want to be apart are where.
     apart: BTreeMap<(Name, usize), usize>,
 }
@@ -75,15 +79,20 @@ impl<'a> Sites<'a> {
             weight: i64::from(node.weight.get()),
             load: 0,
             zone: 0,
+            above: 0,
+            one: 0,
             stocks: BTreeMap::new(),
         });
         let mut new = Self {
             state,
             sites: sites.collect(),
+            order: Vec::new(),
             apart: BTreeMap::new(),
         };
+        new.order = (0..new.sites.len()).collect();
         new.take_stock();
         new.find_zones();
+        new.weigh();
         new
     }
 
@@ -174,56 +183,60 @@ impl<'a> Sites<'a> {
         }
     }
 
+    /// How far above its share each node is, times the weight of its zone: whole numbers.
+    fn weigh(&mut self) {
+        let mut sums = vec![(0, 0); self.sites.len()];
+        for site in &self.sites {
+            let (weight, load) = &mut sums[site.zone];
+            *weight += site.weight;
+            *load += site.load;
+        }
+        for site in &mut self.sites {
+            let (weight, load) = sums[site.zone];
+            site.one = weight;
+            site.above = site.load * weight - load * site.weight;
+        }
+    }
+
     /// The next move, carried out on the sites.
     fn step(&mut self) -> Option<(Vec<IpAddr>, NodeId)> {
-        let (weights, loads) = self.zone_sums();
-        // How far above its share a node is, times the weight of its zone: whole numbers.
-        let above: Vec<i64> = self
-            .sites
-            .iter()
-            .map(|site| site.load * weights[site.zone] - loads[site.zone] * site.weight)
-            .collect();
-        let mut givers: Vec<usize> = (0..above.len()).filter(|i| above[*i] > 0).collect();
-        givers.sort_by_key(|i| (Reverse(above[*i]), *i));
-        let mut takers: Vec<usize> = (0..above.len()).filter(|i| above[*i] < 0).collect();
-        takers.sort_by_key(|i| (above[*i], *i));
-        for giver in &givers {
-            for taker in &takers {
-                let one = weights[self.sites[*giver].zone];
-                let same = self.sites[*giver].zone == self.sites[*taker].zone;
-                let off = above[*giver] >= one || above[*taker] <= -one;
-                if !same || !off {
-                    continue;
-                }
-                let room = above[*giver] - above[*taker];
-                if let Some(addresses) = self.pass(*giver, *taker, room, one) {
-                    return Some((addresses, self.sites[*taker].id));
-                }
-            }
-        }
-        None
+        // Sorted before but for the last two.
+        let mut order = core::mem::take(&mut self.order);
+        order.sort_by_key(|i| (self.sites[*i].above, *i));
+        let givers = order.iter().rev();
+        let found = givers
+            .take_while(|i| self.sites[**i].above > 0)
+            .flat_map(|giver| order.iter().map(move |taker| (*giver, *taker)))
+            .filter(|(giver, taker)| self.may_pass(*giver, *taker))
+            .find_map(|(giver, taker)| {
+                let (able, n, at) = self.choose(giver, taker)?;
+                Some((giver, taker, able.clone(), n, at))
+            });
+        self.order = order;
+        let (giver, taker, able, n, at) = found?;
+        let part = self.take(giver, &able, n, at)?;
+        let addresses = part.addresses.clone();
+        self.pass(giver, taker, able, part);
+        Some((addresses, self.sites[taker].id))
     }
 
-    fn zone_sums(&self) -> (Vec<i64>, Vec<i64>) {
-        let mut weights = vec![0; self.sites.len()];
-        let mut loads = vec![0; self.sites.len()];
-        for site in &self.sites {
-            weights[site.zone] += site.weight;
-            loads[site.zone] += site.load;
-        }
-        (weights, loads)
+    fn may_pass(&self, giver: usize, taker: usize) -> bool {
+        let (giver, taker) = (&self.sites[giver], &self.sites[taker]);
+        let off = giver.above >= giver.one || taker.above <= -giver.one;
+        taker.above < 0 && giver.zone == taker.zone && off
     }
 
-    /// Moves the largest part that does not carry the two past each other; else the smallest that brings them nearer.
-    fn pass(&mut self, giver: usize, taker: usize, room: i64, one: i64) -> Option<Vec<IpAddr>> {
+    /// The largest part that does not carry the two past each other; else the smallest that brings them nearer.
+    fn choose(&self, giver: usize, taker: usize) -> Option<(&Vec<usize>, usize, usize)> {
+        let one = self.sites[giver].one;
+        let room = self.sites[giver].above - self.sites[taker].above;
         // The rank of a size; none for one that would not help.
         let rank = |n: usize| {
             let (size, n) = (n as i64 * one, n as i64);
             let fits = 2 * size <= room;
             (size < room).then_some((fits, if fits { n } else { -n }))
         };
-        let mut best = None;
-        let mut found: Option<(&Vec<usize>, usize, usize)> = None;
+        let (mut best, mut found) = (None, None);
         for (able, stock) in &self.sites[giver].stocks {
             if able.binary_search(&taker).is_err() {
                 continue;
@@ -239,19 +252,20 @@ impl<'a> Sites<'a> {
                 }
             }
         }
-        let (able, n, at) = found?;
-        let able = able.clone();
-        let part = self.take(giver, &able, n, at)?;
+        found
+    }
+
+    fn pass(&mut self, giver: usize, taker: usize, able: Vec<usize>, part: Part) {
+        let n = part.addresses.len();
         for key in &part.apart {
             let here = self.apart.entry((key.clone(), giver)).or_default();
             *here = here.saturating_sub(n);
             *self.apart.entry((key.clone(), taker)).or_default() += n;
         }
-        self.sites[giver].load -= n as i64;
-        self.sites[taker].load += n as i64;
-        let addresses = part.addresses.clone();
+        let size = n as i64 * self.sites[giver].one;
+        self.sites[giver].above -= size;
+        self.sites[taker].above += size;
         self.add(taker, able, part);
-        Some(addresses)
     }
 
     fn take(&mut self, site: usize, able: &Vec<usize>, n: usize, at: usize) -> Option<Part> {

@@ -22,7 +22,9 @@ fn laden(nodes: u64, spec: impl Fn(u32) -> VipSpec) -> State {
             spec: spec(i),
             expect: Expect::Any,
         };
-        apply(&mut c.state, put);
+        let (index, at) = (c.state.applied() + 1, Millis(1));
+        let entry = Proposal { at, command: put };
+        c.state.apply(index, &entry).unwrap();
     }
     assert_eq!(c.state.held_by(NodeId(1)).count(), MANY as usize);
     for i in 2..=nodes {
@@ -31,12 +33,23 @@ fn laden(nodes: u64, spec: impl Fn(u32) -> VipSpec) -> State {
     c.state
 }
 
+/// How long the entry takes: the best of a few, since others use the machine too.
 fn apply(state: &mut State, command: Command) -> Duration {
     let index = state.applied() + 1;
     let at = Millis(index * 10);
-    let began = Instant::now();
-    state.apply(index, &Proposal { at, command }).unwrap();
-    began.elapsed()
+    let entry = Proposal { at, command };
+    let before = state.clone();
+    best(|| {
+        *state = before.clone();
+        let began = Instant::now();
+        state.apply(index, &entry).unwrap();
+        began.elapsed()
+    })
+}
+
+fn best(mut run: impl FnMut() -> Duration) -> Duration {
+    let runs = if cfg!(debug_assertions) { 1 } else { 10 };
+    (0..runs).map(|_| run()).min().unwrap()
 }
 
 fn down(state: &mut State) -> Duration {
@@ -61,11 +74,14 @@ fn quick(what: &str, took: Duration) {
 fn the_loss_of_10_000_addresses_and_their_rebalance_take_milliseconds() {
     for nodes in [3, 100] {
         let mut state = laden(nodes, |_| v4());
-        let began = Instant::now();
-        assert_eq!(state.loss(NodeId(1)).len(), MANY as usize);
+        let took = best(|| {
+            let began = Instant::now();
+            assert_eq!(state.loss(NodeId(1)).len(), MANY as usize);
+            began.elapsed()
+        });
         quick(
             &format!("runners-up of 10,000 addresses, {nodes} nodes"),
-            began.elapsed(),
+            took,
         );
         let mut other = state.clone();
         let took = apply(&mut other, Command::Rebalance);
