@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod ebpf;
 mod fix;
+mod model;
 mod needs;
 mod package;
 mod repo;
@@ -54,6 +55,8 @@ enum Task {
     },
     /// Run every test (as root: they load eBPF programs and make network namespaces).
     Test(test::Options),
+    /// Explore the lease protocol exhaustively within bounds, and see that every planted fault is caught.
+    Model(model::Options),
     /// Check everything that can be judged without running vipd; changes nothing.
     Verify {
         /// Only these checks.
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Demo { keep } => demo::run(keep),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Test(options) => test::run(&options),
+        Task::Model(options) => model::run(&options),
         Task::Verify { checks } => verify::run(&checks),
         Task::Fix => fix::run(),
         Task::Ebpf(options) => ebpf::run(&options),

@@ -331,7 +331,7 @@ impl Node {
 
 /// The voter sets of one membership entry: one, or two while the change is joint. Support and takeovers need a
 /// majority of each.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VoterSets {
     /// The sets, none empty.
     pub sets: Vec<BTreeSet<NodeId>>,

@@ -8,7 +8,7 @@ use crate::id::{Epoch, NodeId};
 use crate::time::Span;
 
 /// "I am alive, under this epoch": from every node to every voter, each [`super::Timing::beat`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Beat {
     /// Counts the sender's beats. A voter takes only growing numbers, so a recorded beat is worth nothing.
     pub seq: u64,
@@ -34,7 +34,7 @@ wire_struct!(Beat {
 });
 
 /// What a voter answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It promises not to help anybody take over for [`super::Timing::promise`] from the receipt of the beat.
     Supported,
@@ -53,7 +53,7 @@ pub enum Verdict {
 wire_enum!(Verdict { 0 => Supported, 1 => Fenced, 2 => Behind { newest }, 3 => Unheard });
 
 /// The answer to a beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ack {
     /// The beat's number.
     pub seq: u64,
@@ -70,7 +70,7 @@ wire_struct!(Ack {
 });
 
 /// Either.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Datagram {
     /// To a voter.
     Beat {

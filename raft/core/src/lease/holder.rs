@@ -12,7 +12,7 @@ use crate::time::{Instant, Span};
 const REMEMBERED: usize = 128;
 
 /// Gathers support for one node's lease.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     timing: Timing,
     epoch: Option<Epoch>,

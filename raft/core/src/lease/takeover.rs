@@ -8,7 +8,7 @@ use crate::node::Lease;
 use crate::state::State;
 
 /// Gathers certificates. Kept by every voter, used by the one that leads: a new leader has them all already.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Takeover {
     /// By node: the newest epoch that each voter certifies.
     certificates: BTreeMap<NodeId, BTreeMap<NodeId, Epoch>>,

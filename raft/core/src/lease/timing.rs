@@ -64,7 +64,7 @@ impl core::str::FromStr for Profile {
 
 /// The lengths of the protocol. Best the same on all nodes; every beat carries its sender's lease, so that nodes that
 /// differ (a profile is being changed, one node after the other) are safe too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// Between beats (`h`).
     pub beat: Span,

@@ -8,7 +8,7 @@ use crate::id::{Epoch, NodeId};
 use crate::time::{Instant, Span};
 
 /// One voter's word to every node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Voter {
     timing: Timing,
     /// Nothing is withdrawn before: an earlier life's promises may still run.
@@ -25,7 +25,7 @@ pub struct Voter {
     senders: BTreeMap<NodeId, Sender>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sender {
     /// The highest beat number taken.
     newest: u64,
@@ -34,7 +34,7 @@ struct Sender {
     since: Instant,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Fence {
     epoch: Epoch,
     /// Safe to tell others: it is on this voter's disk.
