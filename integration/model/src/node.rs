@@ -182,6 +182,8 @@ impl Node {
                 epoch: self.holder.epoch(),
                 lease: self.timing.lease,
                 heard,
+                // Answers travel at once, each by itself: so each can be lost, late or repeated.
+                ack: None,
                 certificates: certificates.clone(),
             };
             (voter, Datagram::Beat { beat })

@@ -283,8 +283,10 @@ impl Steward {
 
     fn gates_to_tell(&mut self, facts: &Facts<'_>, state: &State) -> Option<Gates> {
         // What an earlier life of this node left open stays open until it is known to be wrong: a restart within the
-        // lease loses nothing.
-        let patient = facts.now.since(self.began) <= Span(4 * self.timing.lease.0);
+        // lease loses nothing. What this life itself has opened is shut without delay: the next lease would open what
+        // was lost with the last one (mutant `patient-for-long` of the model).
+        let young = facts.now.since(self.began) <= Span(4 * self.timing.lease.0);
+        let patient = young && self.told.is_none();
         if !self.caught_up || (!self.supported && patient) {
             return None;
         }

@@ -224,6 +224,22 @@ fn a_node_that_starts_leaves_the_datapath_alone_until_it_has_caught_up_and_is_su
 }
 
 #[test]
+fn a_node_that_has_just_started_shuts_what_it_has_opened_itself_as_soon_as_support_ends() {
+    let (state, holder, _) = two_nodes();
+    let scene = Scene::of(&state, holder);
+    let mut it = steward(holder);
+    it.caught_up();
+    scene.tell(&mut it, 1, None, Event::Support { held: true });
+    assert!(scene.look(&mut it, 1, None).gates.is_some());
+    scene.tell(&mut it, 200, None, Event::Support { held: false });
+    let gates = scene.look(&mut it, 200, None).gates.unwrap();
+    assert!(
+        gates.values().all(|stance| !stance.open),
+        "else its next lease would open what may be another's by then"
+    );
+}
+
+#[test]
 fn an_address_is_given_back_only_once_it_is_shut_and_never_opened_again_under_the_same_token() {
     let (mut state, holder, _) = two_nodes();
     let mut it = steward(holder);
