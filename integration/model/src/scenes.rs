@@ -290,8 +290,8 @@ fn moves(size: Size, mutant: Option<Mutant>) -> Result<Scene> {
         vec![Fault::Late(Kind::Released)],
     ]
     .concat();
-    scene.budget = size.pick(2, 2, 3);
-    scene.troubles = size.pick(4, 6, 7);
+    scene.budget = size.pick(2, 3, 3);
+    scene.troubles = size.pick(6, 6, 7);
     scene.calm = 6;
     Ok(scene)
 }
