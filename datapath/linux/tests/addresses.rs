@@ -107,3 +107,61 @@ fn a_thousand_addresses_come_and_go_with_one_lease() {
         assert!(!net.addresses().contains("10.9.4."));
     });
 }
+
+#[test]
+fn a_virtual_address_on_a_bridge_is_answered_through_its_port_which_has_no_programs() {
+    with_net(|net| async {
+        run(
+            "ip",
+            &["link", "add", "br0", "type", "bridge", "forward_delay", "0"],
+        );
+        run("ip", &["addr", "flush", "dev", "lan"]);
+        run("ip", &["link", "set", "lan", "master", "br0"]);
+        run("ip", &["link", "set", "br0", "up"]);
+        run("ip", &["addr", "add", "10.9.0.1/24", "dev", "br0"]);
+        let mut kernel = vipd_datapath::Kernel::open(&net.pins).await.unwrap();
+        let found = kernel.interfaces().await.unwrap();
+        let names: Vec<&str> = found.iter().map(|found| &*found.name).collect();
+        assert_eq!(names, ["br0"], "a port is no host's side");
+        let mut on_bridge = wanted(Gate::Open, 1);
+        on_bridge.interfaces = ["br0".to_owned()].into();
+        for address in on_bridge.addresses.values_mut() {
+            address.interface = "br0".to_owned();
+        }
+        kernel.apply(&on_bridge).await.unwrap();
+        let mut node = kernel.node_gate().unwrap();
+        node.set_deadline(boottime_ns() + 60 * SECOND);
+        assert!(net.answers(VIP4));
+        node.set_deadline(0);
+        assert!(net.silent(VIP4));
+    });
+}
+
+#[test]
+fn a_second_interface_on_the_same_wire_does_not_answer_for_the_address_of_the_first() {
+    with_net(|net| async {
+        let client = net.client();
+        let second = [
+            "link", "add", "lan2", "type", "veth", "peer", "name", "lan2", "netns", &client,
+        ];
+        run("ip", &second);
+        run("ip", &["link", "set", "lan2", "up"]);
+        run("ip", &["addr", "add", "10.9.0.4/24", "dev", "lan2"]);
+        run("ip", &["-n", &client, "link", "set", "lan2", "up"]);
+        run(
+            "ip",
+            &["-n", &client, "addr", "add", "10.9.0.3/24", "dev", "lan2"],
+        );
+        let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
+        let mut both = wanted(Gate::Open, 1);
+        both.interfaces.insert("lan2".to_owned());
+        kernel.apply(&both).await.unwrap();
+        assert!(net.answers(VIP4));
+        assert!(!net.client_does(&["ping", "-n", "-c", "1", "-W", "0.5", "-I", "lan2", VIP4]));
+        let counters = &kernel.observe().await.unwrap().addresses[&vips()[0]].counters;
+        assert!(
+            counters["unanswered"] > 0,
+            "it was asked there: {counters:?}"
+        );
+    });
+}

@@ -241,6 +241,8 @@ fn filters_that_went_with_their_queueing_discipline_are_put_back() {
         assert_eq!(programs(), 2);
         run("tc", &["qdisc", "del", "dev", "lan", "clsact"]);
         assert_eq!(programs(), 0);
+        // As the daemon does: what this look hears is not forgotten by the audit after it.
+        kernel.interfaces().await.unwrap();
         kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
         assert_eq!(programs(), 2);
         assert_eq!(kernel.observe().await.unwrap().lost.len(), 1);

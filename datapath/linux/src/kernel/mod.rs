@@ -83,6 +83,8 @@ pub struct Kernel {
     /// Interfaces that lack the programs although they were to get them.
     unfenced: BTreeSet<u32>,
     lost: Vec<Lost>,
+    /// Filters went since [`Kernel::mend_links`] last looked at them.
+    filters_changed: bool,
     counts: Counts,
     /// [`Datapath::apply`] got to its end once.
     applied: bool,
@@ -136,6 +138,7 @@ impl Kernel {
             carriers: BTreeMap::new(),
             unfenced: BTreeSet::new(),
             lost: Vec::new(),
+            filters_changed: false,
             counts: Counts::default(),
             applied: false,
         };
@@ -159,6 +162,7 @@ impl Kernel {
         if news.any() {
             self.take_over_news(&routed);
         }
+        self.filters_changed |= news.filters;
         Ok(news)
     }
 
@@ -219,9 +223,9 @@ impl Kernel {
 
     /// Puts back the programs that somebody took off. Where they cannot be put back, nothing would stop the kernel from
     /// answering by itself and for ever: such an interface counts as down, and the plan takes the addresses off it.
-    async fn mend_links(&mut self, news: News) -> Vec<DatapathError> {
+    async fn mend_links(&mut self) -> Vec<DatapathError> {
         let mut filters = BTreeMap::new();
-        if news.filters {
+        if std::mem::take(&mut self.filters_changed) {
             for ifindex in self.links.by_clsact() {
                 let there = self
                     .mirror
@@ -344,7 +348,7 @@ impl Kernel {
         let news = self.read_back().await?;
         let mut errors = failures;
         let before = self.lost.len();
-        errors.extend(self.mend_links(news).await);
+        errors.extend(self.mend_links().await);
         if !clean || news.any() || self.lost.len() != before || !errors.is_empty() {
             errors.extend(self.round(wanted).await);
         }
