@@ -12,6 +12,7 @@ mod package;
 mod repo;
 mod sh;
 mod shape;
+mod sim;
 mod stage;
 mod test;
 mod tools;
@@ -53,6 +54,13 @@ enum Task {
         )]
         arguments: Vec<String>,
     },
+    /// Run whole clusters on virtual time, each from a seed, while things break; `sim --help` lists the options.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// What to simulate, and for how long.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run every test (as root: they load eBPF programs and make network namespaces).
     Test(test::Options),
     /// Explore the lease protocol exhaustively within bounds, and see that every planted fault is caught.
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo { keep } => demo::run(keep),
         Task::Bench { arguments } => bench::run(&arguments),
+        Task::Sim { arguments } => sim::run(&arguments),
         Task::Test(options) => test::run(&options),
         Task::Model(options) => model::run(&options),
         Task::Verify { checks } => verify::run(&checks),

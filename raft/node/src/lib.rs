@@ -44,3 +44,15 @@ pub use node::{
 };
 pub use store::StoreError;
 pub use token::{Token, TokenError};
+
+/// What the simulator (`integration/sim`) runs unchanged on its own runtime, disk and network: the replica, the types
+/// and codecs of the log, the rules of membership. Not for others; nothing here is promised to stay.
+pub mod parts {
+    pub use crate::machine::Replica;
+    pub use crate::node::members::{CHANGE, Step, TICK, View, next_step};
+    pub use crate::store::{decode_record, encode_record};
+    pub use crate::types::{
+        Entry, EntryPayload, LogId, Member, Membership, Reply, Request, Snapshot, SnapshotMeta,
+        StoredMembership, Types, Vote, log_id, term_of, voter_sets,
+    };
+}

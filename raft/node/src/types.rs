@@ -10,7 +10,7 @@ use vipd_core::id::NodeId;
 
 openraft::declare_raft_types!(
     /// The openraft configuration of vipd: standard Raft leader ids, one leader a term.
-    pub(crate) Types:
+    pub Types:
         D = Request,
         R = Reply,
         NodeId = u64,
@@ -20,20 +20,29 @@ openraft::declare_raft_types!(
         AsyncRuntime = openraft::impls::TokioRuntime,
 );
 
-pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
-pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
-pub(crate) type Entry = openraft::type_config::alias::EntryOf<Types>;
-pub(crate) type EntryPayload = openraft::type_config::alias::PayloadOf<Types>;
-pub(crate) type Membership = openraft::Membership<u64, Member>;
-pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
-pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
-pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<Types, bytes::Bytes>;
+/// Where an entry is in the log.
+pub type LogId = openraft::type_config::alias::LogIdOf<Types>;
+/// What a voter has voted.
+pub type Vote = openraft::type_config::alias::VoteOf<Types>;
+/// An entry of the log.
+pub type Entry = openraft::type_config::alias::EntryOf<Types>;
+/// What an entry holds.
+pub type EntryPayload = openraft::type_config::alias::PayloadOf<Types>;
+/// Members and voter sets.
+pub type Membership = openraft::Membership<u64, Member>;
+/// The same with the entry that made it.
+pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+/// What a snapshot says of itself.
+pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
+/// A snapshot.
+pub type Snapshot = openraft::type_config::alias::SnapshotOf<Types, bytes::Bytes>;
 pub(crate) type Metrics = openraft::RaftMetrics<Types>;
 
 /// What a Raft member's record carries: where its peers reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
-    pub(crate) peer: SocketAddr,
+pub struct Member {
+    /// That address.
+    pub peer: SocketAddr,
 }
 
 impl Default for Member {
@@ -47,9 +56,11 @@ impl Default for Member {
 /// One proposal in the log, with the random number that lets a proposer ask again after a lost answer:
 /// the replicas remember the outcomes of the last requests and never apply one twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) id: u128,
-    pub(crate) proposal: Proposal,
+pub struct Request {
+    /// The random number.
+    pub id: u128,
+    /// What is proposed.
+    pub proposal: Proposal,
 }
 
 impl fmt::Display for Request {
@@ -73,20 +84,23 @@ impl Wire for Request {
 
 /// What applying an entry answered: nothing for blank and membership entries.
 #[derive(Clone, Debug)]
-pub(crate) struct Reply(pub(crate) Option<Outcome>);
+pub struct Reply(pub Option<Outcome>);
 
 /// A log id from its parts.
-pub(crate) fn log_id(term: u64, index: u64) -> LogId {
+#[must_use]
+pub fn log_id(term: u64, index: u64) -> LogId {
     LogId::new_term_index(term, index)
 }
 
 /// The term of a log id.
-pub(crate) fn term_of(id: &LogId) -> u64 {
+#[must_use]
+pub fn term_of(id: &LogId) -> u64 {
     **id.committed_leader_id()
 }
 
 /// The ids of a membership entry's voter sets: one set, or two while the change is under way.
-pub(crate) fn voter_sets(membership: &Membership) -> Vec<std::collections::BTreeSet<NodeId>> {
+#[must_use]
+pub fn voter_sets(membership: &Membership) -> Vec<std::collections::BTreeSet<NodeId>> {
     membership
         .get_joint_config()
         .iter()

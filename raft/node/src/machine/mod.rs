@@ -6,7 +6,7 @@ mod replica;
 mod snapshot_file;
 mod state_machine;
 
-pub use replica::SharedState;
-pub(crate) use replica::{Replica, Shared};
+pub(crate) use replica::Shared;
+pub use replica::{Replica, SharedState};
 pub(crate) use snapshot_file::SnapshotDir;
 pub(crate) use state_machine::StateMachine;

@@ -17,16 +17,19 @@ const VERSION: u8 = 1;
 
 /// The state as of one log entry, with what has to travel beside it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Replica {
-    pub(crate) state: State,
-    pub(crate) applied: Option<LogId>,
-    pub(crate) membership: StoredMembership,
+pub struct Replica {
+    /// The state.
+    pub state: State,
+    /// The last entry in it.
+    pub applied: Option<LogId>,
+    /// The last membership entry in it.
+    pub membership: StoredMembership,
     recent: Recent,
 }
 
 impl Replica {
     /// Applies the next entry. A request that was applied before is answered again and changes nothing.
-    pub(crate) fn apply(&mut self, entry: &Entry) -> Option<Outcome> {
+    pub fn apply(&mut self, entry: &Entry) -> Option<Outcome> {
         let index = entry.log_id.index;
         self.applied = Some(entry.log_id);
         match &entry.payload {
@@ -54,7 +57,8 @@ impl Replica {
     }
 
     /// What a snapshot says of itself.
-    pub(crate) fn meta(&self) -> SnapshotMeta {
+    #[must_use]
+    pub fn meta(&self) -> SnapshotMeta {
         SnapshotMeta {
             last_log_id: self.applied,
             last_membership: self.membership.clone(),
@@ -62,7 +66,8 @@ impl Replica {
     }
 
     /// What a snapshot holds.
-    pub(crate) fn body(&self) -> Bytes {
+    #[must_use]
+    pub fn body(&self) -> Bytes {
         let mut out = Writer::new();
         VERSION.encode(&mut out);
         self.state.encode(&mut out);
@@ -71,7 +76,10 @@ impl Replica {
     }
 
     /// The replica that a snapshot was made of.
-    pub(crate) fn restore(meta: &SnapshotMeta, body: &[u8]) -> Result<Self, DecodeError> {
+    ///
+    /// # Errors
+    /// If these bytes are no snapshot of this version.
+    pub fn restore(meta: &SnapshotMeta, body: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(body);
         match u8::decode(&mut input)? {
             VERSION => {}

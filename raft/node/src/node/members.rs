@@ -21,15 +21,15 @@ const MAX_VOTERS: usize = 7;
 /// A learner this many entries behind has caught up.
 const CAUGHT_UP: u64 = 50;
 /// How often the comparison is made without news.
-pub(super) const TICK: Duration = Duration::from_millis(200);
+pub const TICK: Duration = Duration::from_millis(200);
 /// After how long without a leader, and how often, the operator is told what to look at.
 const ALONE: Duration = Duration::from_secs(10);
 /// How long one membership change may take.
-pub(super) const CHANGE: Duration = Duration::from_secs(10);
+pub const CHANGE: Duration = Duration::from_secs(10);
 
 /// One step towards the wanted membership.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+pub enum Step {
     /// Begin replicating to a node.
     Learn(NodeId, Member),
     /// Give a node that has caught up its vote.
@@ -39,17 +39,23 @@ enum Step {
 }
 
 /// What the state wants and Raft has.
-struct View<'a> {
-    wanted: &'a BTreeMap<NodeId, Member>,
-    voters: BTreeSet<NodeId>,
-    learners: BTreeSet<NodeId>,
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The nodes that shall vote.
+    pub wanted: &'a BTreeMap<NodeId, Member>,
+    /// The voters.
+    pub voters: BTreeSet<NodeId>,
+    /// The members without a vote.
+    pub learners: BTreeSet<NodeId>,
     /// How far the log of each member is that answered lately.
-    matched: BTreeMap<NodeId, u64>,
+    pub matched: BTreeMap<NodeId, u64>,
     /// How far the leader's own is.
-    last: u64,
+    pub last: u64,
 }
 
-fn next_step(view: &View<'_>) -> Option<Step> {
+/// The step to take now, if any.
+#[must_use]
+pub fn next_step(view: &View<'_>) -> Option<Step> {
     let unknown = |id: &&NodeId| !view.voters.contains(id) && !view.learners.contains(id);
     if let Some(id) = view.wanted.keys().find(unknown) {
         return Some(Step::Learn(*id, view.wanted[id]));

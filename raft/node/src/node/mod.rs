@@ -6,7 +6,7 @@
 //! ```
 
 mod handle;
-mod members;
+pub(crate) mod members;
 mod open;
 mod propose;
 mod read;

@@ -50,7 +50,10 @@ impl Settings {
     }
 
     /// The same as openraft wants it.
-    pub(crate) fn config(&self, cluster: &[u8; 16]) -> Result<Arc<Config>, SettingsError> {
+    ///
+    /// # Errors
+    /// [`SettingsError`] if a follower would take its leader for dead between two heartbeats.
+    pub fn config(&self, cluster: &[u8; 16]) -> Result<Arc<Config>, SettingsError> {
         let (heartbeat, min, max) = (self.heartbeat, self.election_min, self.election_max);
         if heartbeat.is_zero() || heartbeat * 4 > min * 3 || min >= max {
             return Err(SettingsError(format!(

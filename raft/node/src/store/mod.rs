@@ -28,6 +28,7 @@ pub(crate) use log_store::LogStore;
 #[cfg(test)]
 pub(crate) use memory::MemoryDisk;
 pub(crate) use record::MAX_COMMAND;
+pub use record::{decode as decode_record, encode as encode_record};
 pub(crate) use sled_disk::SledDisk;
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ const VERSION: u8 = 1;
 pub(crate) const MAX_COMMAND: usize = 250 * 1024;
 
 /// `entry` as bytes.
-pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
+#[must_use]
+pub fn encode(entry: &Entry) -> Vec<u8> {
     let mut body = Writer::new();
     term_of(&entry.log_id).encode(&mut body);
     entry.log_id.index.encode(&mut body);
@@ -26,8 +27,11 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     value
 }
 
-/// The entry in `value`, or what is wrong with it.
-pub(crate) fn decode(value: &[u8]) -> Result<Entry, String> {
+/// The entry in `value`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn decode(value: &[u8]) -> Result<Entry, String> {
     let mut input = Reader::new(value);
     let text = |error: DecodeError| error.to_string();
     match u8::decode(&mut input).map_err(text)? {

@@ -1,0 +1,123 @@
+//! The beat thread: executes [`Pulse`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use vipd_core::id::NodeId;
+use vipd_core::lease::{Effect, Event, OnQuorumLoss, Pulse};
+use vipd_core::time::{Instant, Span};
+
+use super::{Process, Told};
+use crate::lock;
+use crate::mutant::Mutant;
+use crate::net::HostId;
+use crate::runtime::sleep;
+use crate::trace::hash_bytes;
+
+fn now(process: &Process) -> Instant {
+    Instant(process.host.clock.now())
+}
+
+/// Runs until the process ends.
+pub(super) async fn run(process: Arc<Process>) {
+    let p = &*process;
+    let on_disk = p
+        .voter
+        .get()
+        .map(|voter| voter.log.fences())
+        .unwrap_or_default();
+    let mut pulse = Pulse::new(p.me(), p.timing, OnQuorumLoss::Stop, now(p), on_disk);
+    let mut effects = Vec::new();
+    let mut written = Instant(0);
+    let mut peers = BTreeMap::new();
+    loop {
+        wait(p, &pulse).await;
+        while let Some(told) = { lock(&p.told).pop_front() } {
+            match told {
+                Told::View(view, known) => {
+                    peers = known;
+                    pulse.set_view(now(p), &view, &mut effects);
+                }
+                Told::FenceOnDisk(node, epoch) => {
+                    pulse.fence_on_disk(now(p), node, epoch, &mut effects)
+                }
+            }
+        }
+        while let Some((from, datagram)) = { lock(&p.socket).pop_front() } {
+            // Sealed with a key that only members have.
+            if peers.contains_key(&from) {
+                pulse.on_datagram(now(p), from, datagram, &mut effects);
+            }
+        }
+        let _lateness = pulse.tick(now(p), &mut effects);
+        let deadline = falsify(p, pulse.deadline(), written);
+        if deadline != written {
+            written = deadline;
+            p.host.kernel.set_deadline(deadline.0);
+        }
+        p.counted.store(pulse.membership(), Ordering::Relaxed);
+        for effect in effects.drain(..) {
+            carry_out(&process, &peers, effect);
+        }
+    }
+}
+
+/// What the planted faults make of a deadline.
+fn falsify(p: &Process, deadline: Instant, written: Instant) -> Instant {
+    match p.world.mutant {
+        Mutant::NoDeadline if deadline > now(p) => deadline.after(Span(u64::MAX / 4)),
+        Mutant::LeaseFromReceipt if deadline > written => now(p).after(p.timing.lease),
+        Mutant::LeaseFromReceipt if deadline > Instant(0) => written,
+        _ => deadline,
+    }
+}
+
+/// Until the next tick, a datagram or a word of the loop. A thread wakes a little late, at times more than a little.
+async fn wait(p: &Process, pulse: &Pulse) {
+    let span = pulse.next_tick().since(now(p)).0.min(p.timing.beat.0);
+    let late = p.world.lateness();
+    tokio::select! {
+        biased;
+        () = p.beat_wake.notified() => {}
+        () = sleep(Duration::from_nanos(span + late)) => {}
+    }
+}
+
+fn carry_out(process: &Arc<Process>, peers: &BTreeMap<NodeId, HostId>, effect: Effect) {
+    let world = &process.world;
+    match effect {
+        Effect::Send { to, datagram } => {
+            let Some(host) = peers.get(&to).copied() else {
+                return;
+            };
+            let (from, receiver) = (process.me(), world.host(host));
+            let arrive = move || {
+                if let Some(there) = receiver.process() {
+                    there.receive(from, to, datagram.clone());
+                }
+            };
+            world.net.datagram(process.host.id, host, arrive);
+        }
+        Effect::Tell(event) => {
+            world.trace.mix(hash_bytes(format!("{event:?}").as_bytes()));
+            if let Event::Support { held } = event {
+                let word = if held { "supported" } else { "support lost" };
+                world.trace.line(format_args!(
+                    "{} n{}: {word}",
+                    process.host.id,
+                    process.me()
+                ));
+            }
+            if let (Event::Fencing { node, epoch }, true) =
+                (event, world.mutant == Mutant::FenceNotDurable)
+            {
+                lock(&process.told).push_back(Told::FenceOnDisk(node, epoch));
+                process.beat_wake.notify_one();
+            }
+            lock(&process.inbox).events.push_back(event);
+            process.wake.notify_one();
+        }
+    }
+}

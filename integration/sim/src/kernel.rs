@@ -1,0 +1,110 @@
+//! What a host's kernel holds for vipd: a gate per address, one deadline. It outlives the daemon, not the power.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vipd_core::id::Epoch;
+use vipd_core::steward::Gates;
+
+use crate::dice::Dice;
+use crate::judge::Judge;
+use crate::lock;
+use crate::net::HostId;
+use crate::runtime::sleep;
+
+/// Steps between two pauses of whoever writes them.
+const BATCH: usize = 16;
+
+/// The twin of the pinned maps.
+pub(crate) struct Kernel {
+    host: HostId,
+    judge: Arc<Judge>,
+    gates: Mutex<BTreeMap<IpAddr, (bool, Epoch)>>,
+    /// Whether the present daemon has said what is to be: until then its deadlines have no effect, so that what an earlier
+    /// one left open does not come alive by the lease of a later one.
+    armed: AtomicBool,
+    dice: Mutex<Dice>,
+}
+
+impl Kernel {
+    /// Without any address.
+    #[must_use]
+    pub(crate) fn new(host: HostId, judge: Arc<Judge>, dice: Dice) -> Self {
+        Self {
+            host,
+            judge,
+            gates: Mutex::default(),
+            armed: AtomicBool::new(false),
+            dice: Mutex::new(dice),
+        }
+    }
+
+    /// A daemon starts; what an earlier one has left stays.
+    pub(crate) fn opened(&self, armed: bool) {
+        self.armed.store(armed, Ordering::Relaxed);
+    }
+
+    /// Writes the deadline, in nanoseconds of the host's clock.
+    pub(crate) fn set_deadline(&self, boottime: u64) {
+        if self.armed.load(Ordering::Relaxed) {
+            self.judge.deadline(self.host, boottime);
+        }
+    }
+
+    fn silence(&self) {
+        self.judge.deadline(self.host, 0);
+    }
+
+    /// Makes the gates so: first what is to be shut, then what is to be opened, and not all in one instant.
+    pub(crate) async fn apply(&self, wanted: &Gates) {
+        let steps = self.plan(wanted);
+        // As in the real one, a failed step would not arm; here none fails.
+        for batch in steps.chunks(BATCH) {
+            for (address, open, epoch) in batch {
+                self.set(*address, *open, *epoch);
+            }
+            let pause = lock(&self.dice).between(5_000, 60_000);
+            sleep(Duration::from_nanos(pause)).await;
+        }
+        self.armed.store(true, Ordering::Relaxed);
+    }
+
+    /// The power is gone, and all of it with it.
+    pub(crate) fn lose(&self) {
+        let open = std::mem::take(&mut *lock(&self.gates));
+        for (address, (_, epoch)) in open {
+            self.judge.gate(self.host, address, false, epoch);
+        }
+        self.silence();
+    }
+
+    fn plan(&self, wanted: &Gates) -> Vec<(IpAddr, bool, Epoch)> {
+        let gates = lock(&self.gates);
+        let gone = gates
+            .iter()
+            .filter(|(address, (open, _))| *open && !wanted.contains_key(address));
+        let mut steps: Vec<_> = gone
+            .map(|(address, (_, epoch))| (*address, false, *epoch))
+            .collect();
+        let stances = |open| {
+            let gates = &gates;
+            wanted.iter().filter_map(move |(address, stance)| {
+                let news = stance.open == open && gates.get(address) != Some(&(open, stance.epoch));
+                news.then_some((*address, open, stance.epoch))
+            })
+        };
+        steps.extend(stances(false));
+        steps.extend(stances(true));
+        steps
+    }
+
+    fn set(&self, address: IpAddr, open: bool, epoch: Epoch) {
+        let before = lock(&self.gates).insert(address, (open, epoch));
+        if before.is_some_and(|(was, _)| was) || open {
+            self.judge.gate(self.host, address, open, epoch);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a seed stands for: the size of the cluster and what it is put through.
+
+use vipd_core::lease::{Profile, Timing};
+
+use crate::dice::Dice;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// How long it runs, in virtual seconds.
+    pub seconds: u64,
+    /// Hosts that are voters from the beginning.
+    pub voters: usize,
+    /// Hosts that are agents from the beginning.
+    pub agents: usize,
+    /// Hosts that join later, if the nemesis wants them.
+    pub spares: usize,
+    /// VIPs to begin with.
+    pub vips: usize,
+    /// Concurrent writers.
+    pub clients: usize,
+    /// The lengths; one host in ten of a mixed cluster has others.
+    pub timing: Timing,
+    /// Whether somebody is changing the profile, one host after the other.
+    pub mixed: bool,
+    /// Entries between two snapshots.
+    pub snapshot_every: u64,
+    /// How long everything may be dark after everything was healed, in virtual milliseconds.
+    pub bound: u64,
+    /// Compare the state's bytes each so many entries.
+    pub compare_every: u64,
+}
+
+impl Plan {
+    /// The plan of `seed`.
+    #[must_use]
+    pub fn of(seed: u64, seconds: u64) -> Self {
+        let mut dice = Dice::new(seed, 1);
+        let voters = [3, 3, 3, 5, 5, 7][usize::try_from(dice.below(6)).unwrap_or(0)];
+        let profile = [Profile::Fast, Profile::Lan, Profile::Lan, Profile::Safe];
+        let profile = profile[usize::try_from(dice.below(4)).unwrap_or(1)];
+        Self {
+            seed,
+            seconds,
+            voters,
+            agents: usize::try_from(dice.below(4)).unwrap_or(0),
+            spares: 2,
+            vips: usize::try_from(dice.between(20, 300)).unwrap_or(20),
+            clients: usize::try_from(dice.between(1, 4)).unwrap_or(1),
+            timing: profile.timing(),
+            mixed: dice.one_in(4),
+            snapshot_every: dice.between(40, 400),
+            bound: 12_000,
+            compare_every: 8,
+        }
+    }
+}
