@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use vipd_integration::cluster::Binaries;
-use vipd_integration::measure::{self, Contender, Failover, Fault, Trial};
+use vipd_integration::lab::Lab;
+use vipd_integration::measure::{self, Contender, Failover, Fault, Relay, Trial, Weather};
 
 /// The file of a report, as text.
 fn read(folder: &tempfile::TempDir, name: &str) -> String {
@@ -81,4 +83,40 @@ fn many_vips_are_all_served_again() {
     assert_eq!((trial.vips, trial.seen.lost), (50, 0), "{trial:?}");
     assert!(trial.seen.median_vip <= trial.seen.outage, "{trial:?}");
     assert!(trial.seen.announced.is_some(), "{trial:?}");
+}
+
+#[test]
+fn a_relay_loses_some_frames_and_delays_the_others() {
+    let lab = Lab::new(&["n1", "n2"]).unwrap();
+    let (host, other) = (lab.host("n1"), lab.host("n2"));
+    let ping = || -> (u32, f64) {
+        let address = host.v4().to_string();
+        let mut ping = Command::new("ping");
+        ping.args(["-q", "-c", "100", "-i", "0.01", "-W", "1", &address]);
+        let said = String::from_utf8(other.run(&mut ping).unwrap().stdout).unwrap();
+        let part = |end: &str| said.split(end).next().unwrap().rsplit(' ').next().unwrap();
+        let received = part(" received").parse().unwrap();
+        // rtt min/avg/max/mdev = 0.021/0.034/0.059/0.010 ms
+        let average = said
+            .rsplit(" = ")
+            .next()
+            .unwrap()
+            .split('/')
+            .nth(1)
+            .unwrap();
+        (received, average.parse().unwrap())
+    };
+    let (received, average) = ping();
+    assert_eq!(received, 100);
+    assert!(average < 5.0, "{average} ms without any relay");
+
+    let weather = Weather {
+        loss: 20.0,
+        jitter: Duration::from_millis(20),
+    };
+    let _relay = Relay::install(&lab, host, weather).unwrap();
+    let (received, average) = ping();
+    // Lost are a fifth of the requests and of the answers: 64 of 100 return, within five deviations of that.
+    assert!((40..=88).contains(&received), "{received} of 100 returned");
+    assert!((10.0..40.0).contains(&average), "{average} ms on average");
 }

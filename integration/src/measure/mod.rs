@@ -23,6 +23,7 @@ pub use failover::{Options as Failover, run as failover};
 pub use fault::Fault;
 pub use idle::{Options as Idle, run as idle};
 pub use quiet::{Options as Quiet, Trouble, run as quiet};
+pub use relay::{Relay, Weather};
 pub use system::{Contender, Profile};
 pub use trial::Trial;
 pub use watch::Seen;

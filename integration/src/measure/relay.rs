@@ -25,23 +25,23 @@ use crate::wire::incoming_only;
 
 /// What happens to frames, in each direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Weather {
+pub struct Weather {
     /// Per cent of the frames that are lost.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// The longest delay; each frame has one between nothing and this.
-    pub(crate) jitter: Duration,
+    pub jitter: Duration,
 }
 
 /// Bad weather on one cable, until the end of its lab.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub struct Relay {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Relay {
     /// Takes the cable of `host` out of the switch and puts the relay between them.
-    pub(crate) fn install(lab: &Lab, host: &Host, weather: Weather) -> Result<Self> {
+    pub fn install(lab: &Lab, host: &Host, weather: Weather) -> Result<Self> {
         // A packet socket sees frames before the offload that would have cut and summed them: so no offload.
         let offload = [
             "-K",

@@ -22,6 +22,7 @@ pub(crate) const TEST: &[Need] = &[
     program("nft", "nftables"),
     program("ping", "iputils-ping"),
     program("keepalived", "keepalived"),
+    program("ethtool", "ethtool"),
     program("setpriv", "util-linux"),
     program("unshare", "util-linux"),
 ];
