@@ -36,6 +36,7 @@ pub(crate) fn save(out: &Path, name: &str, text: &str) -> Result<()> {
 
 /// Copies the daemons' logs of one system into `out`.
 pub(super) fn keep_logs(system: &dyn System, out: &Path) -> Result<()> {
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     for host in system.lab().servers() {
         for log in host.logs() {
             let name = format!("{}-{}.log", system.name().replace(' ', "-"), host.name());

@@ -277,7 +277,12 @@ impl System for Vipd {
                 let order = ["vip", "move", VIP, "--to", to];
                 self.cluster.vipctl(&order).map(drop)
             }
-            Fault::Restart => self.cluster.node(holder).reload(),
+            Fault::Restart => {
+                self.cluster.node(holder).reload()?;
+                // A lease stretched for the reload, and a new life, are over after the same time.
+                self.young_until = Instant::now() + YOUNG;
+                Ok(())
+            }
             Fault::Failback => {
                 let home = self.home.clone().context("no home was prepared")?;
                 self.cluster.lab().host(&home).power_on()?;
