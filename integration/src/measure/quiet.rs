@@ -85,7 +85,7 @@ pub fn run(options: &Options) -> Result<()> {
         ""
     };
     let mut text = format!(
-        "{conditions}; {} VIPs, {} s, trouble: {:?}{class}\n{:<17}  {:>15}  {:>13}  {:>13}  {:>16}  {:>12}\n",
+        "{conditions}\n{} VIPs, {} s, trouble: {:?}{class}\n{:<17}  {:>15}  {:>13}  {:>13}  {:>16}  {:>12}\n",
         options.vips,
         options.span.as_secs(),
         options.trouble,
@@ -106,7 +106,22 @@ pub fn run(options: &Options) -> Result<()> {
         eprint!("{line}");
     }
     println!("{text}");
-    report::save(&options.out, "quiet.txt", &text)
+    report::save(&options.out, &file(options), &text)
+}
+
+/// Each kind of trouble has a file of its own.
+fn file(options: &Options) -> String {
+    let trouble = match options.trouble {
+        Trouble::None => "",
+        Trouble::Hogs(_) => "-hogs",
+        Trouble::Wire { .. } => "-wire",
+    };
+    let class = if options.no_realtime {
+        "-without-realtime"
+    } else {
+        ""
+    };
+    format!("quiet{trouble}{class}.txt")
 }
 
 fn watch(system: &dyn System, options: &Options) -> Result<String> {

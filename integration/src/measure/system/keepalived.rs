@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use super::{Program, many_addresses};
 use crate::lab::Host;
 
+/// As many addresses an advertisement has room for (RFC 9568).
+const ADVERTISED: usize = 255;
 /// Priorities of the servers, by rank.
 const PRIORITIES: [u8; 3] = [150, 100, 50];
 
@@ -26,13 +28,16 @@ impl Keepalived {
     fn config(&self, host: &Host, priority: u8) -> String {
         let (name, interface) = (host.name(), host.interface());
         let advert = self.advert.as_secs_f64();
-        // An instance has one family; the others go along, "excluded" from the advertisements.
-        let line = |address: IpAddr| {
+        let line = |address: &IpAddr| {
             let length = if address.is_ipv4() { 32 } else { 128 };
             format!("    {address}/{length} dev {interface}\n")
         };
-        let addresses: Vec<String> = self.addresses().into_iter().map(line).collect();
-        let (first, others) = addresses.split_at(1);
+        // An instance has one family, and an advertisement no more than 255 addresses; the others go along, "excluded".
+        let (first, others): (Vec<IpAddr>, Vec<IpAddr>) =
+            self.addresses().into_iter().partition(IpAddr::is_ipv4);
+        let (first, rest) = first.split_at(first.len().min(ADVERTISED));
+        let first: Vec<String> = first.iter().map(line).collect();
+        let others: Vec<String> = rest.iter().chain(&others).map(line).collect();
         format!(
             "global_defs {{\n  router_id {name}\n  vrrp_version 3\n}}\n\
              vrrp_instance vip {{\n  state BACKUP\n  interface {interface}\n  virtual_router_id 51\n  \
