@@ -14,7 +14,7 @@ pub enum Failback {
     /// It stays where it failed over to.
     #[default]
     Never,
-    /// As soon as its home can hold it again.
+    /// As soon as its home can hold it again and had a second to be supported by a majority.
     Always,
     /// Once its home could hold it for so many milliseconds without a break; more than 0.
     After {

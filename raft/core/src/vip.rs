@@ -57,7 +57,7 @@ wire_enum!(Mode { 0 => Local });
 pub enum Failback {
     /// As soon as its home has been able to hold it for this long without a break.
     After {
-        /// How long; zero is at once.
+        /// How long; zero is as soon as it is known to be supported, after a second.
         delay: Millis,
     },
     /// Not by itself. (The last one, so that the most reluctant of several is their maximum.)

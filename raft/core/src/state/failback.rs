@@ -14,6 +14,10 @@ use crate::event::Cause;
 use crate::id::NodeId;
 use crate::time::Millis;
 
+/// Whatever its VIPs say, a node is given back nothing in its first second: it has a lease by then, but not yet the
+/// support of a majority for it, and until it has, nobody would answer.
+pub(super) const SUPPORTED: Millis = Millis(1000);
+
 /// Addresses that return together, where to, and when.
 struct Return {
     addresses: Vec<IpAddr>,
@@ -71,7 +75,7 @@ impl State {
                     returns.push(Return {
                         addresses: part,
                         home: *home,
-                        due: Millis(node.steady_since.0.saturating_add(delay.0)),
+                        due: Millis(node.steady_since.0.saturating_add(delay.max(SUPPORTED).0)),
                     });
                 }
             }

@@ -359,7 +359,7 @@ fn only_the_leader_withdraws_a_lease_that_a_majority_certifies_to_be_over() {
 #[test]
 fn the_leader_returns_a_vip_to_its_home_when_its_delay_is_over_and_looks_again_just_then() {
     let (mut state, home, me) = two_nodes();
-    let delay = Millis(500);
+    let delay = Millis(2000);
     let spec = VipSpec {
         failback: Failback::After { delay },
         ..state.vips().values().next().unwrap().spec.clone()
@@ -390,14 +390,14 @@ fn the_leader_returns_a_vip_to_its_home_when_its_delay_is_over_and_looks_again_j
     apply(&mut state, up);
     let scene = Scene::of(&state, me);
     assert_eq!(purposes(&scene.look(&mut it, 100, Some(me))), []);
-    assert_eq!(it.next_look(), Some(scene.facts(500, None).now));
+    assert_eq!(it.next_look(), Some(scene.facts(2000, None).now));
     assert_eq!(
-        purposes(&scene.look(&mut it, 500, Some(home))),
+        purposes(&scene.look(&mut it, 2000, Some(home))),
         [],
         "another leads"
     );
     assert_eq!(it.next_look(), None);
-    let due = scene.look(&mut it, 500, Some(me));
+    let due = scene.look(&mut it, 2000, Some(me));
     assert_eq!(purposes(&due), [Purpose::FailBack]);
 }
 

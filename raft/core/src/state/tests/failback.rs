@@ -1,8 +1,9 @@
 //! Failback: who returns, when, and who does not.
 
+use super::super::failback::SUPPORTED;
 use super::*;
 
-const DELAY: u64 = 1000;
+const DELAY: u64 = 5000;
 
 fn cluster(failback: Failback) -> Cluster {
     let mut c = Cluster::of(3);
@@ -25,6 +26,13 @@ fn pass(c: &mut Cluster, ms: u64) {
     }
 }
 
+/// Lets what is due return.
+fn fail_back(c: &mut Cluster) {
+    pass(c, SUPPORTED.0);
+    c.apply(Command::FailBack).unwrap();
+    c.release_all();
+}
+
 fn now(c: &Cluster) -> Millis {
     Millis((c.state.applied() + 1) * 10)
 }
@@ -42,12 +50,17 @@ fn never_stays_where_it_failed_over_to() {
 }
 
 #[test]
-fn always_returns_with_the_entry_that_makes_its_home_fit() {
+fn always_returns_as_soon_as_its_home_had_time_to_be_supported() {
     let mut c = cluster(after(0));
     c.down(c.id("n2")).unwrap();
     assert_ne!(c.at("www").unwrap(), "n2");
     c.up(c.id("n2"));
     c.release_all();
+    assert_ne!(c.at("www").unwrap(), "n2", "nobody would answer yet");
+    let due = c.state.failback_due().unwrap();
+    let up = c.state.node(c.id("n2")).unwrap().steady_since;
+    assert_eq!(due.0, up.0 + SUPPORTED.0);
+    fail_back(&mut c);
     assert_eq!(c.at("www").unwrap(), "n2");
 }
 
@@ -107,7 +120,7 @@ fn a_drain_is_no_change_of_home() {
     c.release_all();
     assert_ne!(c.at("www").unwrap(), "n2");
     c.drain("n2", false);
-    c.release_all();
+    fail_back(&mut c);
     assert_eq!(c.at("www").unwrap(), "n2");
 }
 
@@ -119,7 +132,7 @@ fn a_move_is_a_change_of_home() {
     assert_eq!(c.state.failback_due(), None);
     c.down(c.id("n3")).unwrap();
     c.up(c.id("n3"));
-    c.release_all();
+    fail_back(&mut c);
     assert_eq!(c.at("www").unwrap(), "n3");
 }
 
@@ -133,9 +146,8 @@ fn a_policy_decided_later_counts_for_what_failed_over_before() {
         ..v4()
     };
     c.vip("www", spec).unwrap();
-    assert!(c.state.failback_due().unwrap() <= now(&c));
-    c.apply(Command::FailBack).unwrap();
-    c.release_all();
+    assert!(c.state.failback_due().is_some());
+    fail_back(&mut c);
     assert_eq!(c.at("www").unwrap(), "n2");
 }
 
@@ -156,7 +168,7 @@ fn a_group_returns_together_and_when_its_most_reluctant_vip_does() {
     // One that joins while the group is away has the group's home.
     c.vip("d", of(after(0))).unwrap();
     c.up(c.id(&home));
-    c.release_all();
+    fail_back(&mut c);
     assert_ne!(c.at("a").unwrap(), home, "one of them waits, so all wait");
     pass(&mut c, DELAY);
     c.apply(Command::FailBack).unwrap();
@@ -180,7 +192,7 @@ fn a_home_that_was_removed_is_forgotten() {
     c.drain(&here, true);
     c.release_all();
     c.drain(&here, false);
-    c.release_all();
+    fail_back(&mut c);
     assert_eq!(c.at("www"), Some(here), "at home where it was");
 }
 
@@ -192,6 +204,6 @@ fn a_home_of_weight_0_takes_nobody_back() {
     c.up(c.id("n2"));
     assert_eq!(c.state.failback_due(), None);
     c.weigh("n2", 100);
-    c.release_all();
+    fail_back(&mut c);
     assert_eq!(c.at("www").unwrap(), "n2");
 }
