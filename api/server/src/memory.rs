@@ -141,6 +141,7 @@ impl Memory {
             name: "eth0".into(),
             up: true,
             prefixes,
+            mac: vipd_core::node::Mac::default(),
         }];
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let _up = self.apply(Command::NodeUp {

@@ -20,6 +20,14 @@ impl AddressKey {
         }
     }
 
+    /// Whether it is that of an IPv4 address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = self.octets;
+        a | b | c | d | e | f | g | h | i | j == 0 && k & l == 0xff
+    }
+
     /// The key of an IPv6 address.
     #[inline(always)]
     #[must_use]
@@ -56,7 +64,30 @@ pub mod flags {
     pub const ADDED: u32 = 1 << 2;
     /// The interface forwards IPv6: advertisements carry the R flag.
     pub const ROUTER: u32 = 1 << 3;
+    /// This node still holds the address, or has just given it up, and serves it no more: packets
+    /// to it go on to the interface with the MAC `peer`. See [`super::handing`].
+    pub const HAND: u32 = 1 << 4;
+    /// The holder, whose MAC is `peer`, is handing the address to this node.
+    pub const TAKE: u32 = 1 << 5;
 }
+
+/// A planned move: the holder falls silent and hands packets on to the next holder, which serves
+/// them before it is the holder.
+///
+/// A packet that arrives so proves that the holder was silent when it handed it on. It carries a
+/// part of the holder's right to speak, and that part ends before the holder's lease does: the
+/// holder hands on only while its deadline is more than [`MARGIN_NS`] away, and the receiver may
+/// speak for [`SERVES_NS`] after a packet arrived; the rest is for the packet's way.
+pub mod handing {
+    /// How long a node may speak for an address after a packet for it was handed to it. Programs
+    /// that need longer to answer have their answers dropped, unless more packets come.
+    pub const SERVES_NS: u64 = 20_000_000;
+    /// How long before the end of its lease a holder stops to hand packets on; also how long it
+    /// stays silent if it is to serve the address again, or hand it to somebody else.
+    pub const MARGIN_NS: u64 = 30_000_000;
+}
+
+const _: () = assert!(handing::SERVES_NS < handing::MARGIN_NS);
 
 /// Everything the programs must know of one managed address. An address without an entry is none
 /// of their business.
@@ -66,14 +97,19 @@ pub struct Address {
     /// Fencing token: log index of the entry that made this node the holder. For people and
     /// audits; the programs do not compare it.
     pub epoch: u64,
+    /// With [`flags::HAND`]: hand packets on until this instant (CLOCK_BOOTTIME ns), whatever the
+    /// node's deadline; 0: while that runs, less [`handing::MARGIN_NS`].
+    pub until: u64,
     /// The interface on which the address is answered for, and no other.
     pub ifindex: u32,
     /// See [`flags`].
     pub flags: u32,
     /// MAC of that interface, given as the answer.
     pub mac: [u8; 6],
+    /// With [`flags::HAND`]: where packets go. With [`flags::TAKE`]: where they come from. Else 0.
+    pub peer: [u8; 6],
     /// Explicitly zero.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 4],
 }
 
 impl Address {
@@ -86,7 +122,8 @@ impl Address {
 }
 
 const _: () = assert!(size_of::<AddressKey>() == 16 && align_of::<AddressKey>() == 1);
-const _: () = assert!(size_of::<Address>() == 8 + 4 + 4 + 6 + 2 && align_of::<Address>() == 8);
+const _: () =
+    assert!(size_of::<Address>() == 8 + 8 + 4 + 4 + 6 + 6 + 4 && align_of::<Address>() == 8);
 
 // SAFETY: `repr(C)`, integers and byte arrays only, and the size asserted above leaves no padding.
 #[cfg(feature = "user")]

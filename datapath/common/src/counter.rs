@@ -20,11 +20,15 @@ pub enum Counter {
     AnnouncementStopped = 6,
     /// Frames in which somebody else claims the address while it is open here.
     Conflict = 7,
+    /// Packets handed on to the next holder.
+    HandedOn = 8,
+    /// Packets that the holder handed on to this node.
+    Taken = 9,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 10;
 
     /// All of them, in order of their index.
     pub const ALL: [Self; Self::COUNT] = [
@@ -36,6 +40,8 @@ impl Counter {
         Self::AnnouncementPassed,
         Self::AnnouncementStopped,
         Self::Conflict,
+        Self::HandedOn,
+        Self::Taken,
     ];
 
     /// A stable name, as metrics use it.
@@ -50,6 +56,8 @@ impl Counter {
             Self::AnnouncementPassed => "announcement_passed",
             Self::AnnouncementStopped => "announcement_stopped",
             Self::Conflict => "conflict",
+            Self::HandedOn => "handed_on",
+            Self::Taken => "taken",
         }
     }
 }

@@ -5,12 +5,15 @@
 //! ```text
 //!   daemon ──writes──▶ GATE       one deadline for the whole node (CLOCK_BOOTTIME)
 //!          ──writes──▶ ADDRESSES  one entry per managed address: open or shut, where, which MAC
+//!                      HANDED     when a packet was last handed to this node, per address
 //!          ◀──reads─── COUNTERS   per address and CPU
 //!          ◀──reads─── CONFLICTS  somebody else uses an address that is open here
 //! ```
 //!
 //! An address is answered for, and may be spoken from, exactly while its entry is
-//! [`flags::OPEN`] **and** the clock is before the deadline. Everything else is silence.
+//! [`flags::OPEN`] **and** the clock is before the deadline. Everything else is silence, but for
+//! the milliseconds of a planned move, in which one node speaks in the right of the other: see
+//! [`handing`].
 //!
 //! **Invariant:** a change of any size, offset or meaning in this crate raises [`SCHEMA`]. The
 //! pinned maps of different schemas never meet, because the schema is part of their path.
@@ -25,13 +28,13 @@ mod counter;
 pub mod frame;
 mod map;
 
-pub use address::{Address, AddressKey, flags};
+pub use address::{Address, AddressKey, flags, handing};
 pub use conflict::Conflict;
 pub use counter::{Counter, Counters};
 pub use map::{MAPS, MapKind, MapSpec, map_flags, max_entries, name};
 
-/// Version of everything in this crate, part of the path of the pins (`…/v1/`).
-pub const SCHEMA: u32 = 1;
+/// Version of everything in this crate, part of the path of the pins (`…/v2/`).
+pub const SCHEMA: u32 = 2;
 
 /// Names of the two programs in the object, one for each direction of an interface.
 pub mod program {

@@ -9,6 +9,9 @@ pub mod name {
     pub const GATE: &str = "GATE";
     /// The managed addresses.
     pub const ADDRESSES: &str = "ADDRESSES";
+    /// When (CLOCK_BOOTTIME ns) the holder last handed a packet to this node. By address, not in
+    /// its entry: the kernel may recycle an entry under the hands of a program.
+    pub const HANDED: &str = "HANDED";
     /// Counters of the managed addresses.
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of conflicts.
@@ -68,7 +71,7 @@ pub struct MapSpec {
 }
 
 /// All maps.
-pub const MAPS: [MapSpec; 4] = [
+pub const MAPS: [MapSpec; 5] = [
     MapSpec {
         name: name::GATE,
         pin: "gate",
@@ -84,6 +87,15 @@ pub const MAPS: [MapSpec; 4] = [
         kind: MapKind::Hash,
         key_size: size_of::<AddressKey>() as u32,
         value_size: size_of::<Address>() as u32,
+        max_entries: max_entries::ADDRESSES as u32,
+        flags: map_flags::NO_PREALLOC as u32,
+    },
+    MapSpec {
+        name: name::HANDED,
+        pin: "handed",
+        kind: MapKind::Hash,
+        key_size: size_of::<AddressKey>() as u32,
+        value_size: size_of::<u64>() as u32,
         max_entries: max_entries::ADDRESSES as u32,
         flags: map_flags::NO_PREALLOC as u32,
     },

@@ -9,7 +9,7 @@ use vipd_datapath_common::{
 };
 
 use crate::{
-    conflict, fence, maps,
+    conflict, fence, hand, maps,
     parse::{self, Header},
     verdict::{Verdict, ifindex},
 };
@@ -103,7 +103,10 @@ pub fn egress(ctx: &TcContext) -> Verdict {
         return Verdict::Pass;
     };
     let gratuitous = packet.sender == packet.target;
-    let (verdict, counter) = match (fence::is_open(&key, address), gratuitous) {
+    // Who is handed packets may ask where their answers go, but does not announce itself.
+    let speaks = fence::is_open(&key, address)
+        || (!gratuitous && packet.operation == Arp::REQUEST && hand::serves(&key, address));
+    let (verdict, counter) = match (speaks, gratuitous) {
         (true, true) => (Verdict::Pass, Some(Counter::AnnouncementPassed)),
         (true, false) => (Verdict::Pass, None),
         (false, true) => (Verdict::Drop, Some(Counter::AnnouncementStopped)),

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, programs::TcContext};
 use vipd_datapath_common::{Address, AddressKey, Counter, flags, frame::ETHERNET};
 
-use crate::{maps, parse, verdict::Verdict};
+use crate::{hand, maps, parse, verdict::Verdict};
 
 /// Whether this node may speak for the address at this instant.
 ///
@@ -16,7 +16,13 @@ use crate::{maps, parse, verdict::Verdict};
 pub fn is_open(key: &AddressKey, address: &Address) -> bool {
     address.has(flags::OPEN)
         && now() < maps::deadline()
-        && maps::address(key).is_some_and(|again| core::ptr::eq(again, address))
+        && still(key, address)
+}
+
+/// Whether the element is still that of the address.
+#[inline(always)]
+pub fn still(key: &AddressKey, address: &Address) -> bool {
+    maps::address(key).is_some_and(|again| core::ptr::eq(again, address))
 }
 
 /// CLOCK_BOOTTIME in nanoseconds: it counts on while the host is suspended.
@@ -52,21 +58,29 @@ fn key_v4(ctx: &TcContext, offset: usize) -> Option<AddressKey> {
     parse::read(ctx, ETHERNET + offset, &mut address).map(|address| AddressKey::v4(*address))
 }
 
-/// A packet to `destination`: while that is shut it must not reach the programs of this host.
+/// A packet to `destination`: while that is shut, and not handed to this node, it must not reach the programs of this host.
 /// What is sent to the MAC of another host does not, and may be for a guest behind a bridge.
 #[inline(always)]
 pub fn ingress(ctx: &TcContext, destination: &AddressKey) -> Verdict {
-    match maps::address(destination) {
-        Some(address)
-            if address.has(flags::LOCAL)
-                && !parse::for_another_host(ctx)
-                && !is_open(destination, address) =>
-        {
-            maps::count(destination, Counter::DroppedIngress);
-            Verdict::Drop
-        }
-        Some(_) | None => Verdict::Pass,
+    let Some(address) = maps::address(destination) else {
+        return Verdict::Pass;
+    };
+    if parse::for_another_host(ctx) {
+        return Verdict::Pass;
     }
+    if address.has(flags::HAND)
+        && let Some(verdict) = hand::on(ctx, destination, address)
+    {
+        return verdict;
+    }
+    if !address.has(flags::LOCAL)
+        || is_open(destination, address)
+        || hand::takes(ctx, destination, address)
+    {
+        return Verdict::Pass;
+    }
+    maps::count(destination, Counter::DroppedIngress);
+    Verdict::Drop
 }
 
 /// A packet from `source`. While that is shut nothing made on this host may carry it: not even
@@ -75,7 +89,11 @@ pub fn ingress(ctx: &TcContext, destination: &AddressKey) -> Verdict {
 #[inline(always)]
 pub fn egress(ctx: &TcContext, source: &AddressKey) -> Verdict {
     match maps::address(source) {
-        Some(address) if parse::made_here(ctx) && !is_open(source, address) => {
+        Some(address)
+            if parse::made_here(ctx)
+                && !is_open(source, address)
+                && !hand::serves(source, address) =>
+        {
             maps::count(source, Counter::DroppedEgress);
             Verdict::Drop
         }

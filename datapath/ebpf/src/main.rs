@@ -8,10 +8,11 @@
 //! ```
 //!
 //! One file a subject: [`parse`] which protocol, [`fence`] the gate and the rule for IP packets,
-//! [`arp`] and [`ndp`] the neighbour protocols, [`verdict`] the return codes.
+//! [`hand`] the exception to it in a planned move, [`arp`] and [`ndp`] the neighbour protocols, [`verdict`] the return codes.
 //!
 //! **Invariant:** an address is answered for and spoken from only while its entry is open and
-//! CLOCK_BOOTTIME is before the deadline in `GATE`. No program extends a deadline or opens an
+//! CLOCK_BOOTTIME is before the deadline in `GATE`; or spoken from, not answered for, right after
+//! the silent holder handed a packet on. No program extends a deadline or opens an
 //! entry; if the daemon dies, silence follows by itself.
 //!
 //! Deliberately absent: tagged frames (they belong to the VLAN device above, which has programs
@@ -23,6 +24,7 @@
 mod arp;
 mod conflict;
 mod fence;
+mod hand;
 mod maps;
 mod ndp;
 mod parse;

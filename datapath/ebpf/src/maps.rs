@@ -20,6 +20,10 @@ static ADDRESSES: HashMap<
 > = HashMap::new();
 
 #[btf_map]
+static HANDED: HashMap<AddressKey, u64, { max_entries::ADDRESSES }, { map_flags::NO_PREALLOC }> =
+    HashMap::new();
+
+#[btf_map]
 static COUNTERS: PerCpuHashMap<
     AddressKey,
     Counters,
@@ -47,6 +51,21 @@ pub fn address(key: &AddressKey) -> Option<&'static Address> {
     // SAFETY: programs run inside an RCU read section, until whose end the memory stays that of
     // an element of this map; perhaps of another address by then, see `fence::is_open`.
     unsafe { ADDRESSES.get(key) }
+}
+
+/// When a packet for the address was last handed to this node (CLOCK_BOOTTIME ns); 0: never.
+#[inline(always)]
+pub fn handed(key: &AddressKey) -> u64 {
+    // SAFETY: as above; a stale or recycled element can but shorten the time to speak, or lengthen
+    // it by that of an address that is taken as well.
+    unsafe { HANDED.get(key) }.map_or(0, |handed| *handed)
+}
+
+/// A packet for the address was handed to this node now. A full map loses it: then the node stays
+/// silent until it is the holder.
+#[inline(always)]
+pub fn set_handed(key: &AddressKey, now: u64) {
+    let _ = HANDED.insert(key, &now, 0);
 }
 
 /// This CPU's counters of an address; `None` until the daemon has made them.

@@ -14,6 +14,7 @@ pub enum Network {
     Other,
 }
 
+const PACKET_HOST: u32 = 0;
 const PACKET_OTHERHOST: u32 = 3;
 const VLAN_ID: u32 = 0x0fff;
 
@@ -45,6 +46,13 @@ pub fn network(ctx: &TcContext) -> Network {
 pub fn for_another_host(ctx: &TcContext) -> bool {
     // SAFETY: as above.
     unsafe { (*ctx.skb.skb).pkt_type == PACKET_OTHERHOST }
+}
+
+/// Sent to the MAC of this interface, and to nobody else.
+#[inline(always)]
+pub fn for_this_host(ctx: &TcContext) -> bool {
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).pkt_type == PACKET_HOST }
 }
 
 /// Made on this host, not forwarded through it.

@@ -44,6 +44,7 @@ pub use model::{
     Wanted, WantedAddress,
 };
 pub use twin::{Twin, TwinHandle};
+pub use vipd_datapath_common::handing;
 pub use watch::watch_interfaces;
 
 /// The parent folder of the pins when the configuration names no other.

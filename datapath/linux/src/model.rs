@@ -33,6 +33,21 @@ pub enum Gate {
     Open,
     /// It does not: a standby that is prepared, or a former holder.
     Shut,
+    /// It does not, and hands packets on: a holder that is asked to give the address up, or has
+    /// just done so. What [`vipd_datapath_common::handing`] says makes that safe.
+    Hand {
+        /// MAC of the next holder's interface.
+        to: [u8; 6],
+        /// CLOCK_BOOTTIME ns until which to hand on; `None`: while this node is the holder, within
+        /// its lease.
+        until_ns: Option<u64>,
+    },
+    /// It answers no question, but the address is on the interface, and packets that the silent
+    /// holder hands to this node are served: the next holder.
+    Take {
+        /// MAC of the holder's interface.
+        from: [u8; 6],
+    },
 }
 
 /// What is wanted of one address.
@@ -59,6 +74,8 @@ pub struct Wanted {
     /// on which clients could ask for a virtual IP: Linux answers ARP for an address on any
     /// interface, and where no program sits nothing suppresses that.
     pub interfaces: BTreeSet<String>,
+    /// The daemon ends after this: nothing is left for later.
+    pub leaving: bool,
 }
 
 /// The lease of this node in the kernel. Held by the beat thread.

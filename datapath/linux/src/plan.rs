@@ -54,6 +54,9 @@ pub(crate) enum Step {
 pub(crate) struct Plan {
     /// Shut what must not be open: before anything else.
     pub(crate) shut: Vec<(IpAddr, Vec<Step>)>,
+    /// Of these, some were handed to another node as by their holder, which may speak for them a
+    /// moment longer: wait for `handing::MARGIN_NS` before anything else.
+    pub(crate) hush: bool,
     /// Prepare, open and announce.
     pub(crate) open: Vec<(IpAddr, Vec<Step>)>,
     /// Tidy up what is shut.
@@ -80,33 +83,38 @@ impl Actual {
 /// The steps from `actual` to `wanted`.
 pub(crate) fn plan(wanted: &Wanted, actual: &Actual) -> Plan {
     let mut plan = Plan::default();
+    // The entries as they are once the first steps are done.
+    let mut actual_then = None;
     for (address, entry) in &actual.entries {
-        let stays = wanted.addresses.get(address).is_some_and(|wanted| {
-            wanted.gate == Gate::Open
-                && actual
-                    .links
-                    .get(&wanted.interface)
-                    .is_some_and(|link| link.index == entry.ifindex)
+        let wanted = wanted.addresses.get(address).filter(|wanted| {
+            let link = actual.links.get(&wanted.interface);
+            link.is_some_and(|link| link.index == entry.ifindex)
         });
-        if entry.has(flags::OPEN) && !stays {
-            plan.shut
-                .push((*address, vec![Step::Silence, Step::Write(shut(*entry))]));
+        let Some(less) = less(entry, wanted) else {
+            continue;
+        };
+        plan.hush |= hands_as_holder(entry);
+        let mut steps = vec![Step::Write(less)];
+        if entry.has(flags::OPEN) {
+            steps.insert(0, Step::Silence);
         }
+        plan.shut.push((*address, steps));
+        let then: &mut Actual = actual_then.get_or_insert_with(|| actual.clone());
+        then.entries.insert(*address, less);
     }
+    let actual = actual_then.as_ref().unwrap_or(actual);
     for (address, wanted) in &wanted.addresses {
         let Some(link) = actual.links.get(&wanted.interface) else {
             plan.homeless.push((*address, wanted.interface.clone()));
             push(&mut plan.tidy, *address, tidy(address, None, actual));
             continue;
         };
+        let goal = goal(address, wanted, link);
         match wanted.gate {
-            Gate::Open => push(
-                &mut plan.open,
-                *address,
-                open(address, wanted, link, actual),
-            ),
-            Gate::Shut => {
-                let goal = goal(address, wanted, link);
+            Gate::Open | Gate::Take { .. } => {
+                push(&mut plan.open, *address, claim(address, goal, actual));
+            }
+            Gate::Shut | Gate::Hand { .. } => {
                 push(&mut plan.tidy, *address, tidy(address, Some(goal), actual));
             }
         }
@@ -120,51 +128,97 @@ pub(crate) fn plan(wanted: &Wanted, actual: &Actual) -> Plan {
     plan
 }
 
+/// Flags by which a node speaks for an address, or has another one speak for it.
+const SPEAKS: u32 = flags::OPEN | flags::TAKE | flags::HAND;
+
+/// The entry without what it may no longer do; `None` if it may do all that it does. `wanted` is what is wanted of it on
+/// its interface. A holder that is to hand on does so with this same write.
+fn less(entry: &Address, wanted: Option<&WantedAddress>) -> Option<Address> {
+    let mut shut = Address {
+        flags: entry.flags & !SPEAKS,
+        peer: [0; 6],
+        until: 0,
+        ..*entry
+    };
+    let stays = match wanted.map(|wanted| wanted.gate) {
+        Some(Gate::Open) => !hands_as_holder(entry),
+        Some(Gate::Take { from }) => entry.has(flags::TAKE) && entry.peer == from,
+        Some(Gate::Hand { to, until_ns }) if entry.has(flags::OPEN) => {
+            shut.flags |= flags::HAND;
+            (shut.peer, shut.until) = (to, until_ns.unwrap_or(0));
+            false
+        }
+        Some(Gate::Hand { to, .. }) => entry.has(flags::HAND) && entry.peer == to,
+        Some(Gate::Shut) | None => false,
+    };
+    (entry.flags & SPEAKS != 0 && !stays).then_some(shut)
+}
+
+/// Whether an entry does what is not wanted, so that two nodes could speak for its address.
+pub(crate) fn oversteps(entry: &Address, gate: Option<Gate>) -> bool {
+    let (opens, takes, hands) = match gate {
+        Some(Gate::Open) => (true, true, false),
+        Some(Gate::Take { .. }) => (false, true, false),
+        Some(Gate::Hand { .. }) => (false, false, true),
+        Some(Gate::Shut) | None => (false, false, false),
+    };
+    (entry.has(flags::OPEN) && !opens)
+        || (entry.has(flags::TAKE) && !takes)
+        || (hands_as_holder(entry) && !hands)
+}
+
+/// It hands on in the right of this node, which is the holder: whom it hands to may speak for a moment after it stops.
+fn hands_as_holder(entry: &Address) -> bool {
+    entry.has(flags::HAND) && entry.until == 0
+}
+
 fn push(list: &mut Vec<(IpAddr, Vec<Step>)>, address: IpAddr, steps: Vec<Step>) {
     if !steps.is_empty() {
         list.push((address, steps));
     }
 }
 
-fn shut(entry: Address) -> Address {
-    Address {
-        flags: entry.flags & !flags::OPEN,
-        ..entry
-    }
-}
-
-/// The entry as wanted, without OPEN, LOCAL and ADDED: those follow from what is.
+/// The entry as wanted, without LOCAL and ADDED: those follow from what is.
 fn goal(address: &IpAddr, wanted: &WantedAddress, link: &Link) -> Address {
     let router = address.is_ipv6() && link.router;
+    let (duty, peer, until) = match wanted.gate {
+        Gate::Open => (flags::OPEN, [0; 6], 0),
+        Gate::Shut => (0, [0; 6], 0),
+        Gate::Hand { to, until_ns } => (flags::HAND, to, until_ns.unwrap_or(0)),
+        Gate::Take { from } => (flags::TAKE, from, 0),
+    };
     Address {
         epoch: wanted.epoch,
+        until,
         ifindex: link.index,
-        flags: if router { flags::ROUTER } else { 0 },
+        flags: duty | if router { flags::ROUTER } else { 0 },
         mac: link.mac,
-        reserved: [0; 2],
+        peer,
+        reserved: [0; 4],
     }
 }
 
 /// The address comes onto the interface while its entry is there but shut, so neither the kernel
-/// nor anybody else answers for it in between; then the gate opens, then it is announced.
-fn open(address: &IpAddr, wanted: &WantedAddress, link: &Link, actual: &Actual) -> Vec<Step> {
+/// nor anybody else answers for it in between; then the gate opens, then it is announced. The same
+/// for one that is taken, but for the announcement.
+fn claim(address: &IpAddr, mut goal: Address, actual: &Actual) -> Vec<Step> {
     let before = actual.entries.get(address).copied();
-    let was_open =
-        before.is_some_and(|entry| entry.has(flags::OPEN) && entry.ifindex == link.index);
-    let here = |at: &&Presence| at.ifindex == link.index;
+    let speaks = |flag| before.is_some_and(|it| it.has(flag) && it.ifindex == goal.ifindex);
+    let was_open = speaks(flags::OPEN);
+    let speaks = was_open || speaks(flags::TAKE);
+    let here = |at: &&Presence| at.ifindex == goal.ifindex;
     let present = actual.presences(address).iter().find(here).copied();
     let added = present.is_none_or(|at| actual.added(address, at));
-
-    let mut goal = goal(address, wanted, link);
     goal.flags |= flags::LOCAL | if added { flags::ADDED } else { 0 };
-    let opened = Address {
-        flags: goal.flags | flags::OPEN,
+    let shut = Address {
+        flags: goal.flags & !SPEAKS,
+        peer: [0; 6],
         ..goal
     };
 
     let mut steps = Vec::new();
     for at in actual.presences(address) {
-        if at.ifindex != link.index && actual.added(address, *at) {
+        if at.ifindex != goal.ifindex && actual.added(address, *at) {
             steps.push(Step::Delete {
                 ifindex: at.ifindex,
             });
@@ -172,21 +226,22 @@ fn open(address: &IpAddr, wanted: &WantedAddress, link: &Link, actual: &Actual) 
     }
     if present.is_none() {
         // Somebody deleted an address that is open: it goes back without a pause of silence.
-        let entry = if was_open { opened } else { goal };
+        let entry = if speaks { goal } else { shut };
         if before != Some(entry) {
             steps.push(Step::Write(entry));
         }
         steps.push(Step::Add {
-            ifindex: link.index,
+            ifindex: goal.ifindex,
         });
-        if !was_open {
-            steps.push(Step::Write(opened));
+        if !speaks {
+            steps.push(Step::Write(goal));
         }
-    } else if before != Some(opened) {
-        steps.push(Step::Write(opened));
+    } else if before != Some(goal) {
+        steps.push(Step::Write(goal));
     }
     let announced = before.filter(|_| was_open);
-    if announced.is_none_or(|entry| entry.epoch != goal.epoch || entry.mac != goal.mac) {
+    let news = announced.is_none_or(|entry| entry.epoch != goal.epoch || entry.mac != goal.mac);
+    if goal.has(flags::OPEN) && news {
         steps.push(Step::Announce(Target::of(&goal)));
     }
     steps
@@ -206,7 +261,7 @@ fn tidy(address: &IpAddr, goal: Option<Address>, actual: &Actual) -> Vec<Step> {
             foreign = flags::LOCAL;
         }
     }
-    let before = actual.entries.get(address).copied().map(shut);
+    let before = actual.entries.get(address).copied();
     match goal {
         Some(mut goal) => {
             goal.flags |= foreign;

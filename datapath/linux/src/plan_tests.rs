@@ -28,6 +28,7 @@ fn wanted(interface: &str, gate: Gate, epoch: u64) -> Wanted {
     Wanted {
         addresses: [(vip(), address)].into(),
         interfaces: Default::default(),
+        leaving: false,
     }
 }
 
@@ -37,7 +38,9 @@ fn entry(epoch: u64, link: &Link, flags: u32) -> Address {
         ifindex: link.index,
         flags,
         mac: link.mac,
-        reserved: [0; 2],
+        peer: [0; 6],
+        until: 0,
+        reserved: [0; 4],
     }
 }
 
@@ -210,4 +213,123 @@ fn what_a_lost_map_no_longer_records_is_still_taken_away() {
     actual.present.insert(vip(), vec![ours]);
     let done = settle(&mut actual, &Wanted::default());
     assert_eq!(done, [Step::Delete { ifindex: 2 }]);
+}
+
+const PEER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+fn hand(until_ns: Option<u64>) -> Gate {
+    Gate::Hand { to: PEER, until_ns }
+}
+
+fn moving(flags: u32, until: u64) -> Address {
+    Address {
+        peer: PEER,
+        until,
+        ..entry(5, &LAN, flags)
+    }
+}
+
+#[test]
+fn a_holder_that_leaves_falls_silent_and_hands_on_with_one_write() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    let plan = plan(&wanted("lan", hand(None), 5), &actual);
+    assert!(!plan.hush);
+    let all = flags::LOCAL | flags::ADDED | flags::HAND;
+    assert_eq!(
+        run(&mut actual, &plan),
+        [
+            Step::Silence,
+            Step::Write(moving(all, 0)),
+            Step::Delete { ifindex: 2 },
+            Step::Write(moving(flags::HAND, 0)),
+        ]
+    );
+}
+
+#[test]
+fn a_former_holder_goes_on_handing_without_a_gap_and_then_is_shut() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", hand(None), 5));
+    let done = settle(&mut actual, &wanted("lan", hand(Some(7)), 5));
+    assert_eq!(done, [Step::Write(moving(flags::HAND, 7))]);
+    let wanted = wanted("lan", Gate::Shut, 5);
+    assert!(
+        !plan(&wanted, &actual).hush,
+        "the next one is the holder by now"
+    );
+    settle(&mut actual, &wanted);
+    assert_eq!(actual.entries[&vip()], entry(5, &LAN, 0));
+}
+
+#[test]
+fn whatever_a_holder_does_after_it_handed_on_is_done_after_a_moment_of_silence() {
+    let to_another = Gate::Hand {
+        to: [7; 6],
+        until_ns: None,
+    };
+    let take = Gate::Take { from: PEER };
+    for gate in [Gate::Open, Gate::Shut, to_another, take] {
+        let mut actual = empty();
+        settle(&mut actual, &wanted("lan", hand(None), 5));
+        let plan = plan(&wanted("lan", gate, 6), &actual);
+        assert!(plan.hush, "{gate:?}");
+        let silent = [Step::Write(entry(5, &LAN, 0))];
+        assert_eq!(plan.shut, [(vip(), silent.into())], "{gate:?}");
+    }
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", hand(None), 5));
+    assert!(plan(&Wanted::default(), &actual).hush);
+}
+
+#[test]
+fn the_next_holder_has_the_address_before_it_takes_and_opens_with_one_write() {
+    let mut actual = empty();
+    let take = Gate::Take { from: PEER };
+    let all = flags::LOCAL | flags::ADDED;
+    assert_eq!(
+        settle(&mut actual, &wanted("lan", take, 5)),
+        [
+            Step::Write(entry(5, &LAN, all)),
+            Step::Add { ifindex: 2 },
+            Step::Write(moving(all | flags::TAKE, 0)),
+        ]
+    );
+    let done = settle(&mut actual, &wanted("lan", Gate::Open, 6));
+    let opened = Step::Write(entry(6, &LAN, all | flags::OPEN));
+    assert!(matches!(&done[..], [write, Step::Announce(_)] if *write == opened));
+}
+
+#[test]
+fn a_next_holder_that_is_it_no_more_is_shut_before_anything_else() {
+    let mut actual = empty();
+    settle(&mut actual, &wanted("lan", Gate::Take { from: PEER }, 5));
+    let done = settle(&mut actual, &wanted("lan", Gate::Shut, 6));
+    let all = flags::LOCAL | flags::ADDED;
+    assert_eq!(
+        done,
+        [
+            Step::Write(entry(5, &LAN, all)),
+            Step::Delete { ifindex: 2 },
+            Step::Write(entry(6, &LAN, 0)),
+        ]
+    );
+}
+
+#[test]
+fn an_entry_that_does_more_than_is_wanted_is_noticed() {
+    let take = Gate::Take { from: PEER };
+    let cases = [
+        (flags::OPEN, 0, [false, true, true, true]),
+        (flags::TAKE, 0, [false, false, true, true]),
+        (flags::HAND, 0, [true, true, false, true]),
+        (flags::HAND, 7, [false, false, false, false]),
+        (0, 0, [false, false, false, false]),
+    ];
+    for (flags, until, expected) in cases {
+        let gates = [Gate::Open, take, hand(None), Gate::Shut];
+        let found = gates.map(|gate| oversteps(&moving(flags, until), Some(gate)));
+        assert_eq!(found, expected, "{flags} {until}");
+    }
+    assert!(oversteps(&moving(flags::OPEN, 0), None));
 }

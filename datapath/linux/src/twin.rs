@@ -142,7 +142,8 @@ impl Inside {
                 interface: wanted.interface.clone(),
                 gate: wanted.gate,
                 epoch: wanted.epoch,
-                present: wanted.gate == Gate::Open && self.interface(&wanted.interface).is_ok(),
+                present: matches!(wanted.gate, Gate::Open | Gate::Take { .. })
+                    && self.interface(&wanted.interface).is_ok(),
                 foreign: false,
                 answering: self.answers(*address, now_ns),
                 counters: BTreeMap::new(),

@@ -23,6 +23,7 @@ fn wanted(gate: Gate) -> Wanted {
     Wanted {
         addresses: [(vip(), address)].into(),
         interfaces: ["lan".to_owned()].into(),
+        leaving: false,
     }
 }
 
@@ -92,5 +93,25 @@ fn a_failure_happens_once_and_removal_leaves_nothing() {
         assert_eq!(handle.history(), [wanted(Gate::Open)]);
         twin.remove().await.unwrap();
         assert!(handle.is_removed() && handle.wanted() == Wanted::default());
+    });
+}
+
+#[test]
+fn an_address_that_is_handed_on_or_taken_is_not_answered_for() {
+    run(async {
+        let (mut twin, handle) = host();
+        twin.apply(&wanted(Gate::Open)).await.unwrap();
+        let mut node = twin.node_gate().unwrap();
+        node.set_deadline(boottime_ns() + 60 * SECOND);
+        assert!(handle.answers(vip()));
+        let (to, from, until_ns) = ([9; 6], [9; 6], None);
+        for (gate, present) in [
+            (Gate::Hand { to, until_ns }, false),
+            (Gate::Take { from }, true),
+        ] {
+            twin.apply(&wanted(gate)).await.unwrap();
+            let seen = &twin.observe().await.unwrap().addresses[&vip()];
+            assert_eq!((seen.answering, seen.present), (false, present), "{gate:?}");
+        }
     });
 }

@@ -8,7 +8,7 @@ use vipd_core::block::Block;
 use vipd_core::command::{Command, Expect};
 use vipd_core::id::NodeId;
 use vipd_core::name::{Labels, Name};
-use vipd_core::node::{Interface, Prefix, Role};
+use vipd_core::node::{Interface, Mac, Prefix, Role};
 use vipd_core::pool::PoolSpec;
 use vipd_core::time::Millis;
 use vipd_core::vip::VipSpec;
@@ -207,5 +207,6 @@ fn interfaces(place: usize) -> Vec<Interface> {
             address: host(place),
             len: 16,
         }],
+        mac: Mac([2, 0, 0, 0, 0, place as u8]),
     }]
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
-use vipd_core::node::{Interface, Prefix, Role};
+use vipd_core::node::{Interface, Mac, Prefix, Role};
 
 use crate::daemon::Process;
 use crate::disk::Disk;
@@ -98,6 +98,7 @@ impl Host {
                 address: address_of(self.id, net),
                 len: 16,
             }],
+            mac: Mac([2, net, 0, 0, 0, u8::try_from(self.id.0).unwrap_or(u8::MAX)]),
         };
         let mut found = vec![on("eth0", 77, up)];
         if self.second_subnet {

@@ -92,7 +92,8 @@ impl Kernel {
         let stances = |open| {
             let gates = &gates;
             wanted.iter().filter_map(move |(address, stance)| {
-                let news = stance.open == open && gates.get(address) != Some(&(open, stance.epoch));
+                let news =
+                    stance.is_open() == open && gates.get(address) != Some(&(open, stance.epoch));
                 news.then_some((*address, open, stance.epoch))
             })
         };

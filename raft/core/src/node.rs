@@ -121,9 +121,24 @@ pub struct Interface {
     pub up: bool,
     /// Its subnets.
     pub prefixes: Vec<Prefix>,
+    /// Its MAC; zeros when a vipd that reported it did not tell.
+    pub mac: Mac,
 }
 
-wire_struct!(Interface { name, up, prefixes });
+wire_struct!(Interface { name, up, prefixes } since 2 { mac });
+
+/// The MAC of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl Wire for Mac {
+    fn encode(&self, out: &mut Writer) {
+        self.0.encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(Wire::decode(input)?))
+    }
+}
 
 /// Whether a node's lease can still be running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -292,6 +307,14 @@ impl Node {
         let mut labels = self.config_labels.clone();
         labels.extend(self.set_labels.clone());
         labels
+    }
+
+    /// The MAC of its interface of this name, if it is known.
+    #[must_use]
+    pub fn mac_of(&self, interface: &str) -> Option<Mac> {
+        let mut interfaces = self.interfaces.iter();
+        let found = interfaces.find(|found| found.name == interface)?;
+        Some(found.mac).filter(|mac| *mac != Mac::default())
     }
 
     /// Whether `address` is the node's own: where peers reach it, or on one of its interfaces.

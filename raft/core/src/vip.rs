@@ -182,6 +182,15 @@ impl Allocation {
         }
     }
 
+    /// Where it goes once its holder has let go. A changed destination makes a new token: the holder may be handing
+    /// packets to the old one, and its word that it has let go must tell of the new one.
+    pub(crate) fn retarget(&mut self, to: Option<NodeId>, revision: Revision) {
+        if self.next.is_some() && self.next != to {
+            self.epoch = Epoch(revision.0);
+        }
+        self.next = to;
+    }
+
     /// Leaves the address with its holder, which was asked to release it. A new token, since the holder may have
     /// shut the address under the old one already and said so: that word is not to give away what it now opens
     /// again.

@@ -365,11 +365,8 @@ impl<D: Datapath> Driver<D> {
     }
 
     async fn leave(mut self) -> anyhow::Result<Ended> {
-        let nothing = Wanted {
-            interfaces: self.names.clone(),
-            ..Wanted::default()
-        };
-        if let Err(error) = self.datapath.apply(&nothing).await {
+        let last = wanted::left_behind(self.wanted.as_ref(), &self.names);
+        if let Err(error) = self.datapath.apply(&last).await {
             warn!("datapath: {error}; what is left is fenced by the deadline");
         }
         self.pass_on_the_lead().await;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use vipd_core::id::NodeId;
-use vipd_core::node::{Interface, Prefix};
+use vipd_core::node::{Interface, Mac, Prefix};
 use vipd_core::state::State;
-use vipd_core::steward::Gates;
+use vipd_core::steward::{Duty, Gates};
 use vipd_datapath::{Gate, Wanted, WantedAddress};
 use vipd_raft::beat::Peer;
 
@@ -32,7 +32,15 @@ pub(super) fn peers(state: &State, heard: &mut Heard) -> BTreeMap<NodeId, Peer> 
 /// What the datapath shall have, with its programs on `interfaces`.
 pub(super) fn wanted(gates: Gates, interfaces: &BTreeSet<String>) -> Wanted {
     let addresses = gates.into_iter().map(|(address, stance)| {
-        let gate = if stance.open { Gate::Open } else { Gate::Shut };
+        let gate = match stance.duty {
+            Duty::Open => Gate::Open,
+            Duty::Shut => Gate::Shut,
+            Duty::Hand { to, until } => Gate::Hand {
+                to: to.0,
+                until_ns: until.map(|until| until.0),
+            },
+            Duty::Take { from } => Gate::Take { from: from.0 },
+        };
         let wanted = WantedAddress {
             interface: stance.interface,
             gate,
@@ -43,6 +51,22 @@ pub(super) fn wanted(gates: Gates, interfaces: &BTreeSet<String>) -> Wanted {
     Wanted {
         addresses: addresses.collect(),
         interfaces: interfaces.clone(),
+        leaving: false,
+    }
+}
+
+/// What stays of it when the daemon ends: packets for what it just gave up still go to the new holders, until the time
+/// that is in the kernel with each of these addresses.
+pub(super) fn left_behind(last: Option<&Wanted>, interfaces: &BTreeSet<String>) -> Wanted {
+    let addresses = last.into_iter().flat_map(|wanted| &wanted.addresses);
+    let handed = addresses.filter(|(_, wanted)| match wanted.gate {
+        Gate::Hand { until_ns, .. } => until_ns.is_some(),
+        Gate::Open | Gate::Shut | Gate::Take { .. } => false,
+    });
+    Wanted {
+        addresses: handed.map(|(a, wanted)| (*a, wanted.clone())).collect(),
+        interfaces: interfaces.clone(),
+        leaving: true,
     }
 }
 
@@ -72,6 +96,7 @@ pub(super) fn reported(
                 name: interface.name.clone(),
                 up: interface.up,
                 prefixes,
+                mac: Mac(interface.mac),
             }
         })
         .collect();

@@ -19,6 +19,7 @@ use crate::DatapathError;
 pub(crate) struct Maps {
     addresses: HashMap<MapData, AddressKey, Address>,
     counters: PerCpuHashMap<MapData, AddressKey, Counters>,
+    handed: HashMap<MapData, AddressKey, u64>,
     cpus: usize,
     uncounted: BTreeSet<IpAddr>,
 }
@@ -51,6 +52,11 @@ impl Maps {
             ))?,
             counters: take(ebpf, name::COUNTERS)?.try_into().map_err(failed(
                 name::COUNTERS,
+                "use it",
+                None,
+            ))?,
+            handed: take(ebpf, name::HANDED)?.try_into().map_err(failed(
+                name::HANDED,
                 "use it",
                 None,
             ))?,
@@ -118,6 +124,11 @@ impl Maps {
         let key = AddressKey::from(address);
         missing_is_fine(self.addresses.remove(&key)).map_err(failed(
             name::ADDRESSES,
+            "remove",
+            Some(address),
+        ))?;
+        missing_is_fine(self.handed.remove(&key)).map_err(failed(
+            name::HANDED,
             "remove",
             Some(address),
         ))?;

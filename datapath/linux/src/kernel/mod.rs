@@ -19,7 +19,7 @@ use std::{
 };
 
 use aya::Ebpf;
-use vipd_datapath_common::{flags, name};
+use vipd_datapath_common::{handing, name};
 
 pub use gate::boottime_ns;
 pub use links::Attach;
@@ -37,7 +37,7 @@ use crate::{
     Datapath, DatapathError, Gate, Interface, Lost, NodeGate, Observed, Wanted,
     announce::Announcer,
     netlink::{self, Batch, Mirror, News},
-    plan::{Actual, Presence, plan},
+    plan::{Actual, Presence, oversteps, plan},
 };
 
 /// How to open the datapath.
@@ -289,10 +289,13 @@ impl Kernel {
     async fn round(&mut self, wanted: &Wanted) -> Vec<DatapathError> {
         let plan = plan(wanted, &self.actual);
         let mut errors = self.run(plan.shut, Later::Nothing).await;
+        if plan.hush {
+            tokio::time::sleep(Duration::from_nanos(handing::MARGIN_NS)).await;
+        }
         errors.extend(self.attach(wanted));
         errors.extend(self.run(plan.open, Later::Puts).await);
-        // Whoever wants nothing any more is leaving, and does not come back to tidy up.
-        let later = if wanted.addresses.is_empty() {
+        // Whoever is leaving does not come back to tidy up.
+        let later = if wanted.leaving || wanted.addresses.is_empty() {
             Later::Nothing
         } else {
             Later::Takes
@@ -315,7 +318,7 @@ impl Kernel {
     fn nothing_stays_open_by_mistake(&self, wanted: &Wanted) -> bool {
         self.actual.entries.iter().all(|(address, entry)| {
             let wanted = wanted.addresses.get(address);
-            !entry.has(flags::OPEN) || wanted.is_some_and(|wanted| wanted.gate == Gate::Open)
+            !oversteps(entry, wanted.map(|wanted| wanted.gate))
         })
     }
 
@@ -323,7 +326,7 @@ impl Kernel {
     fn look_at_the_settler(&mut self, wanted: &Wanted) -> Vec<DatapathError> {
         let open = |address: &IpAddr| {
             let wanted = wanted.addresses.get(address);
-            wanted.is_some_and(|wanted| wanted.gate == Gate::Open)
+            wanted.is_some_and(|wanted| matches!(wanted.gate, Gate::Open | Gate::Take { .. }))
         };
         self.settler.keep(open);
         let (taken, failures) = self.settler.done();

@@ -66,7 +66,7 @@ impl Kernel {
         let attached = self.links.has(entry.ifindex);
         ObservedAddress {
             interface: self.name_of(entry.ifindex),
-            gate: if open { Gate::Open } else { Gate::Shut },
+            gate: gate(entry),
             epoch: entry.epoch,
             present,
             foreign: present && !entry.has(flags::ADDED),
@@ -78,5 +78,20 @@ impl Kernel {
                 .cloned()
                 .unwrap_or_default(),
         }
+    }
+}
+
+fn gate(entry: &Address) -> Gate {
+    if entry.has(flags::OPEN) {
+        Gate::Open
+    } else if entry.has(flags::TAKE) {
+        Gate::Take { from: entry.peer }
+    } else if entry.has(flags::HAND) {
+        Gate::Hand {
+            to: entry.peer,
+            until_ns: Some(entry.until).filter(|until| *until != 0),
+        }
+    } else {
+        Gate::Shut
     }
 }

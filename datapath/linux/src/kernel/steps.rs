@@ -182,7 +182,8 @@ impl Kernel {
     fn write(&mut self, address: IpAddr, entry: Address) -> Result<(), DatapathError> {
         // A gate opens only where the programs are: without them the kernel itself would answer,
         // and would not stop at the deadline.
-        if entry.has(flags::OPEN) && !self.links.has(entry.ifindex) {
+        let speaks = entry.has(flags::OPEN) || entry.has(flags::TAKE);
+        if speaks && !self.links.has(entry.ifindex) {
             return Err(DatapathError::Interface {
                 interface: self.name_of(entry.ifindex),
                 reason: "has no programs attached, so the address stays shut",

@@ -75,13 +75,24 @@ impl Bench {
     }
 
     pub fn manage_on(&mut self, address: &str, flags: u32, ifindex: u32) {
+        self.insert(address, flags, ifindex, [0; 6], 0);
+    }
+
+    /// Manages an address that moves from or to `peer`, on `lan`.
+    pub fn manage_with(&mut self, address: &str, flags: u32, peer: [u8; 6], until: u64) {
+        self.insert(address, flags, self.ifindex, peer, until);
+    }
+
+    fn insert(&mut self, address: &str, flags: u32, ifindex: u32, peer: [u8; 6], until: u64) {
         let key = AddressKey::from(address.parse::<IpAddr>().unwrap());
         let entry = Address {
             epoch: 1,
+            until,
             ifindex,
             flags,
             mac: MAC_HOST,
-            reserved: [0; 2],
+            peer,
+            reserved: [0; 4],
         };
         self.addresses.insert(key, entry, 0).unwrap();
         let cpus = aya::util::nr_cpus().unwrap();

@@ -193,7 +193,7 @@ impl State {
             None => self.set_holder(entry, address, Some(to), cause),
             Some(holder) if holder != to => self.change(address, |allocation| {
                 allocation.vacating = Some(cause);
-                allocation.next = Some(to);
+                allocation.retarget(Some(to), entry.revision);
             }),
             Some(_) if allocation.vacating.is_some() => {
                 self.change(address, |allocation| {

@@ -347,7 +347,7 @@ impl State {
         self.change(address, |allocation| {
             held = allocation.holder.is_some();
             allocation.freeing = true;
-            allocation.next = None;
+            allocation.retarget(None, entry.revision);
             allocation.vacating = Some(Cause::Freed).filter(|_| held);
         });
         if !held {

@@ -7,18 +7,50 @@ use core::net::IpAddr;
 
 use crate::id::{Epoch, NodeId};
 use crate::lease::View;
-use crate::node::Lease;
+use crate::node::{Lease, Mac, Node};
 use crate::state::State;
+use crate::time::Instant;
+
+use super::handing::Moves;
 
 /// What a node does about one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stance {
     /// The interface that would carry it.
     pub interface: String,
-    /// Whether the node answers for it, as long as its lease holds.
-    pub open: bool,
+    /// What it does about packets and questions.
+    pub duty: Duty,
     /// The fencing token.
     pub epoch: Epoch,
+}
+
+impl Stance {
+    /// Whether the node answers for the address, as long as its lease holds.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.duty == Duty::Open
+    }
+}
+
+/// What a node does about packets to an address, and questions for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// It answers and serves, as long as its lease holds.
+    Open,
+    /// It is silent.
+    Shut,
+    /// It is silent, and hands packets on to the next holder.
+    Hand {
+        /// The next holder's interface.
+        to: Mac,
+        /// How long, by the local clock; `None`: while it is the holder itself, within its own lease.
+        until: Option<Instant>,
+    },
+    /// It is the next holder: it serves what the silent holder hands to it, and answers no question.
+    Take {
+        /// The holder's interface.
+        from: Mac,
+    },
 }
 
 /// Of every address of the cluster that the node could announce.
@@ -45,7 +77,7 @@ pub(super) fn view(state: &State, me: NodeId, caught_up: bool) -> View {
 /// A stance on every address of the cluster that this node could announce, so that nothing here, not even a connection
 /// left over from when it was the holder, speaks as an address of another. Open only while this node holds it, is not
 /// asked to give it back, and is `supported`: a node that has just regained support so announces again.
-pub(super) fn gates(state: &State, me: NodeId, supported: bool) -> Gates {
+pub(super) fn gates(state: &State, me: NodeId, supported: bool, moves: &Moves) -> Gates {
     let Some(node) = state.node(me) else {
         return Gates::new();
     };
@@ -54,19 +86,31 @@ pub(super) fn gates(state: &State, me: NodeId, supported: bool) -> Gates {
     // Never the host's own address, which it had first: its peers would lose it.
     let others = allocations.filter(|(address, _)| !node.owns(**address));
     let stances = others.filter_map(|(address, allocation)| {
-        let allowed = state.interface_for(node, *address);
-        // Where policies forbid it, it is shut all the same.
-        let interface =
-            allowed.or_else(|| node.interface_for(*address, allocation.interface.as_deref()))?;
-        let mine = allocation.holder == Some(me) && allocation.vacating.is_none();
+        let interface = carrier(state, node, *address)?;
+        let may = may && state.interface_for(node, *address).is_some();
+        let duty = match allocation.holder {
+            Some(holder) if holder == me => match allocation.vacating {
+                None if may => Duty::Open,
+                None => Duty::Shut,
+                Some(_) => moves.leaving(state, *address, may),
+            },
+            Some(_) | None => moves.elsewhere(state, me, *address, may),
+        };
         let stance = Stance {
             interface: interface.to_owned(),
-            open: may && mine && allowed.is_some(),
+            duty,
             epoch: allocation.epoch,
         };
         Some((*address, stance))
     });
     stances.collect()
+}
+
+/// The interface on which `node` would carry the address. Where policies forbid it, it is shut there all the same.
+pub(super) fn carrier<'a>(state: &State, node: &'a Node, address: IpAddr) -> Option<&'a str> {
+    let named = state.allocations().get(&address)?.interface.as_deref();
+    let allowed = state.interface_for(node, address);
+    allowed.or_else(|| node.interface_for(address, named))
 }
 
 /// Whether this node still holds `address` under `epoch`.

@@ -12,6 +12,7 @@
 
 mod election;
 mod gates;
+mod handing;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,8 @@ use crate::time::{Instant, Millis, Span};
 
 use election::Candidacy;
 pub use election::VoteMark;
-pub use gates::{Gates, Stance};
+pub use gates::{Duty, Gates, Stance};
+use handing::Moves;
 use record::Own;
 
 /// How long a stopping node waits for others to take its addresses.
@@ -148,6 +150,7 @@ pub struct Steward {
     /// Addresses that this node has said, or is saying, to have given back, with their tokens: never opened
     /// again under the same.
     given_back: BTreeMap<IpAddr, Epoch>,
+    moves: Moves,
     under_way: BTreeSet<Purpose>,
     /// When what has failed may be tried again.
     again: BTreeMap<Purpose, Instant>,
@@ -176,6 +179,7 @@ impl Steward {
             fenced: None,
             caught_up: false,
             given_back: BTreeMap::new(),
+            moves: Moves::default(),
             under_way: BTreeSet::new(),
             again: BTreeMap::new(),
             unseen: BTreeMap::new(),
@@ -247,7 +251,8 @@ impl Steward {
     #[must_use]
     pub fn next_look(&self) -> Option<Instant> {
         let again = self.again.values().copied();
-        let others = [self.candidacy.map(|it| it.next), self.returns];
+        let candidacy = self.candidacy.map(|it| it.next);
+        let others = [candidacy, self.returns, self.moves.next_look()];
         again.chain(others.into_iter().flatten()).min()
     }
 
@@ -290,10 +295,12 @@ impl Steward {
         if !self.caught_up || (!self.supported && patient) {
             return None;
         }
-        let mut gates = gates::gates(state, self.me, self.supported);
+        self.moves
+            .look(facts.now, state, self.me, self.told.as_ref());
+        let mut gates = gates::gates(state, self.me, self.supported, &self.moves);
         for address in self.given_back.keys() {
-            if let Some(stance) = gates.get_mut(address) {
-                stance.open = false;
+            if let Some(stance) = gates.get_mut(address).filter(|stance| stance.is_open()) {
+                stance.duty = Duty::Shut;
             }
         }
         if self.told.as_ref() == Some(&gates) {
@@ -359,7 +366,7 @@ impl Steward {
     /// Only what the datapath has been told to shut may be given back.
     fn give_back(&mut self, state: &State, proposals: &mut Vec<(Purpose, Command)>) {
         let Some(told) = &self.told else { return };
-        let shut = |address: &IpAddr| told.get(address).is_none_or(|stance| !stance.open);
+        let shut = |address: &IpAddr| told.get(address).is_none_or(|stance| !stance.is_open());
         let asked = gates::vacating(state, self.me);
         let addresses: Vec<_> = asked.filter(|(address, _)| shut(address)).collect();
         if addresses.is_empty() {

@@ -13,7 +13,9 @@ use crate::vip::{Failback, VipSpec};
 
 use super::gates::{gates, vacating, view};
 use super::*;
-use crate::node::{Interface, Prefix};
+use crate::node::{Interface, Mac, Prefix};
+
+mod handing;
 
 const TOKEN: TokenHash = [3; 32];
 
@@ -26,6 +28,10 @@ fn apply(state: &mut State, command: Command) {
     state
         .apply(state.applied() + 1, &Proposal { at, command })
         .unwrap();
+}
+
+fn mac(node: NodeId) -> Mac {
+    Mac([2, 0, 0, 0, 0, node.0 as u8])
 }
 
 /// Two nodes on 10.0.0.0/24 and one VIP, 10.0.0.50; and who holds it, and who does not.
@@ -70,6 +76,7 @@ fn two_nodes() -> (State, NodeId, NodeId) {
             name: "eth0".into(),
             up: true,
             prefixes,
+            mac: mac(*node),
         }];
         apply(
             &mut state,
@@ -109,8 +116,12 @@ fn two_nodes() -> (State, NodeId, NodeId) {
     (state, holder, other)
 }
 
+fn address() -> IpAddr {
+    "10.0.0.50".parse().unwrap()
+}
+
 fn open(state: &State, me: NodeId, supported: bool) -> bool {
-    gates(state, me, supported)[&"10.0.0.50".parse::<IpAddr>().unwrap()].open
+    gates(state, me, supported, &Moves::default())[&address()].is_open()
 }
 
 #[test]
@@ -209,7 +220,7 @@ fn a_node_that_starts_leaves_the_datapath_alone_until_it_has_caught_up_and_is_su
     assert_eq!(scene.look(&mut it, 1, None).gates, None, "not caught up");
     it.caught_up();
     let gates = scene.look(&mut it, 2, None).gates.unwrap();
-    assert!(gates.values().all(|stance| stance.open));
+    assert!(gates.values().all(|stance| stance.is_open()));
     assert_eq!(scene.look(&mut it, 3, None).gates, None, "told once");
 
     let mut it = steward(holder);
@@ -220,7 +231,7 @@ fn a_node_that_starts_leaves_the_datapath_alone_until_it_has_caught_up_and_is_su
         "support may come"
     );
     let gates = scene.look(&mut it, 601, None).gates.unwrap();
-    assert!(gates.values().all(|stance| !stance.open));
+    assert!(gates.values().all(|stance| !stance.is_open()));
 }
 
 #[test]
@@ -234,7 +245,7 @@ fn a_node_that_has_just_started_shuts_what_it_has_opened_itself_as_soon_as_suppo
     scene.tell(&mut it, 200, None, Event::Support { held: false });
     let gates = scene.look(&mut it, 200, None).gates.unwrap();
     assert!(
-        gates.values().all(|stance| !stance.open),
+        gates.values().all(|stance| !stance.is_open()),
         "else its next lease would open what may be another's by then"
     );
 }
@@ -255,13 +266,16 @@ fn an_address_is_given_back_only_once_it_is_shut_and_never_opened_again_under_th
     };
     apply(&mut state, drain(true));
     let decision = Scene::of(&state, holder).look(&mut it, 2, None);
+    assert_eq!(decision.gates, None, "served until the next one is ready");
+    assert_eq!(purposes(&decision), []);
+    let decision = Scene::of(&state, holder).look(&mut it, 40, None);
     assert!(
         decision
             .gates
             .as_ref()
             .unwrap()
             .values()
-            .all(|stance| !stance.open)
+            .all(|stance| !stance.is_open())
     );
     assert_eq!(
         purposes(&decision),
@@ -271,7 +285,7 @@ fn an_address_is_given_back_only_once_it_is_shut_and_never_opened_again_under_th
 
     // The operator changes his mind, but the release is on its way.
     apply(&mut state, drain(false));
-    let decision = Scene::of(&state, holder).look(&mut it, 3, None);
+    let decision = Scene::of(&state, holder).look(&mut it, 41, None);
     assert_eq!(decision.gates, None, "still shut");
 
     let (address, allocation) = state.allocations().iter().next().unwrap();
@@ -284,7 +298,13 @@ fn an_address_is_given_back_only_once_it_is_shut_and_never_opened_again_under_th
     it.finished(Instant(4), Purpose::Release, Came::Done { revision });
     assert_eq!(state.held_by(holder).count(), 0);
     let decision = Scene::of(&state, holder).look(&mut it, 5, None);
-    assert!(decision.gates.unwrap().values().all(|stance| !stance.open));
+    assert!(
+        decision
+            .gates
+            .unwrap()
+            .values()
+            .all(|stance| !stance.is_open())
+    );
 }
 
 #[test]
@@ -409,9 +429,9 @@ fn a_node_that_a_policy_forbids_an_address_keeps_it_shut() {
         ..PolicySpec::default()
     };
     assert!(
-        gates(&state, holder, true)
+        gates(&state, holder, true, &Moves::default())
             .values()
-            .all(|stance| stance.open)
+            .all(|stance| stance.is_open())
     );
     let put = Command::PutPolicy {
         name: name("p"),
@@ -420,8 +440,8 @@ fn a_node_that_a_policy_forbids_an_address_keeps_it_shut() {
         expect: Expect::Any,
     };
     apply(&mut state, put);
-    let shut = gates(&state, holder, true);
-    assert!(shut.len() == 1 && shut.values().all(|stance| !stance.open));
+    let shut = gates(&state, holder, true, &Moves::default());
+    assert!(shut.len() == 1 && shut.values().all(|stance| !stance.is_open()));
 }
 
 #[test]

@@ -34,3 +34,33 @@ fn interfaces_are_reported_in_order_without_link_local_subnets_and_only_those_th
         .collect();
     assert_eq!(subnets, ["10.0.0.1/24", "fd00::1/64"]);
 }
+
+#[test]
+fn a_daemon_that_ends_leaves_nothing_but_what_it_hands_on_for_a_time() {
+    let (to, from) = ([1; 6], [2; 6]);
+    let gate = |until_ns| Gate::Hand { to, until_ns };
+    let gates = [
+        ("10.0.0.1", gate(Some(7))),
+        ("10.0.0.2", gate(None)),
+        ("10.0.0.3", Gate::Open),
+        ("10.0.0.4", Gate::Take { from }),
+    ];
+    let addresses = gates.map(|(address, gate)| {
+        let wanted = WantedAddress {
+            interface: "eth0".into(),
+            gate,
+            epoch: 1,
+        };
+        (address.parse().unwrap(), wanted)
+    });
+    let last = Wanted {
+        addresses: addresses.into(),
+        ..Wanted::default()
+    };
+    let names = BTreeSet::from(["eth0".to_owned()]);
+    let left = left_behind(Some(&last), &names);
+    let kept: Vec<String> = left.addresses.keys().map(ToString::to_string).collect();
+    assert_eq!(kept, ["10.0.0.1"]);
+    assert!(left.leaving && left.interfaces == names);
+    assert!(left_behind(None, &names).addresses.is_empty());
+}

@@ -360,6 +360,7 @@ impl World {
             name: "eth0".into(),
             up: true,
             prefixes,
+            mac: crate::node::Mac::default(),
         }];
         self.commit(Command::NodeUp {
             node,

@@ -105,6 +105,7 @@ fn a_group_of_which_one_address_lost_its_link_moves_as_a_whole() {
                 address: ip(address),
                 len,
             }],
+            mac: crate::node::Mac::default(),
         };
         vec![
             half("left", left, "10.0.0.200", 25),

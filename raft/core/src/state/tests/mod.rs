@@ -97,11 +97,36 @@ impl Cluster {
             );
         }
         self.moved_only_where_it_may(&before, &proposal.command);
+        self.handed_to_nobody_else(&before, &proposal.command);
         self.log.push(proposal);
         if let Err(broken) = self.state.check() {
             panic!("{broken} after {:?}", self.log.last());
         }
         outcome
+    }
+
+    /// Whom the holder may be handing packets to becomes the holder by its release, or nobody does until it has heard
+    /// of a new token. A lost lease needs none: its holder hands nothing on any more.
+    fn handed_to_nobody_else(&self, before: &State, command: &Command) {
+        for (address, was) in before.allocations() {
+            let runs = |next: &NodeId| {
+                before
+                    .node(*next)
+                    .is_some_and(|n| n.lease == crate::node::Lease::Up)
+            };
+            let Some(next) = was.next.filter(|_| was.vacating.is_some()).filter(runs) else {
+                continue;
+            };
+            let Some(is) = self.state.allocations().get(address) else {
+                panic!("{address} was freed while it was handed to {next}");
+            };
+            let lost = matches!(command, Command::NodeDown { .. });
+            if is.holder != was.holder {
+                assert!(lost || is.holder == Some(next), "{address}: {was:?} {is:?}");
+            } else if is.next != was.next || is.vacating.is_none() {
+                assert!(is.epoch > was.epoch, "{address}: {was:?} {is:?}");
+            }
+        }
     }
 
     /// What is given an address accepts addresses; and nothing leaves a node that may keep it, unless somebody asked
@@ -285,6 +310,7 @@ fn subnets(up: bool) -> Vec<Interface> {
         name: "eth0".into(),
         up,
         prefixes,
+        mac: crate::node::Mac::default(),
     }]
 }
 

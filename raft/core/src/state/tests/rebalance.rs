@@ -131,6 +131,7 @@ fn subnets_without_a_common_node_do_not_balance_each_other() {
             name: "eth0".into(),
             up: true,
             prefixes,
+            mac: crate::node::Mac::default(),
         }],
         labels: Labels::new(),
     })
