@@ -103,6 +103,7 @@ impl Client {
             spec,
             expect: Expect::Any,
         };
+        self.world.judge.asks(&name);
         let result = propose(&node, command).await;
         self.settle(n, &name, Write::Put, result);
     }
@@ -115,6 +116,7 @@ impl Client {
             name: name.clone(),
             expect: Expect::Any,
         };
+        self.world.judge.asks(&name);
         let result = propose(&node, command).await;
         self.settle(n, &name, Write::Delete, result);
     }

@@ -1,6 +1,6 @@
 //! What clients were told: no acknowledged allocation is lost, none is given twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use vipd_core::command::{Applied, Outcome};
@@ -19,15 +19,23 @@ pub(crate) enum Write {
 
 /// What the last answer about each VIP promises.
 #[derive(Default)]
-pub(super) struct Ledger(BTreeMap<Name, Known>);
+pub(super) struct Ledger {
+    known: BTreeMap<Name, Known>,
+    /// Being written: nobody has promised anything yet.
+    asked: BTreeSet<Name>,
+}
 
 enum Known {
     There(Revision, Vec<IpAddr>),
-    Gone,
+    Gone(Revision),
     Unsure,
 }
 
 impl Ledger {
+    pub(super) fn asks(&mut self, name: &Name) {
+        self.asked.insert(name.clone());
+    }
+
     pub(super) fn acknowledged(
         &mut self,
         state: &State,
@@ -35,6 +43,7 @@ impl Ledger {
         write: Write,
         outcome: &Outcome,
     ) -> Result<(), String> {
+        self.asked.remove(name);
         let Ok(applied) = outcome else {
             return Ok(()); // refused: nothing has changed
         };
@@ -50,27 +59,31 @@ impl Ledger {
                 if vip.addresses.is_empty() {
                     return Err(format!("VIP {name} was acknowledged without an address"));
                 }
-                self.0
+                self.known
                     .insert(name.clone(), Known::There(*revision, vip.addresses.clone()));
                 Ok(())
             }
             (Write::Put, _, _) => Err(format!("VIP {name} was acknowledged and is not in the log")),
-            (Write::Delete, _, None) => {
-                self.0.insert(name.clone(), Known::Gone);
+            (Write::Delete, Applied::Done { revision } | Applied::Created { revision }, None) => {
+                self.known.insert(name.clone(), Known::Gone(*revision));
                 Ok(())
             }
-            (Write::Delete, _, Some(_)) => {
+            (Write::Delete, _, _) => {
                 Err(format!("VIP {name} was acknowledged to be gone and is not"))
             }
         }
     }
 
     pub(super) fn unanswered(&mut self, name: &Name) {
-        self.0.insert(name.clone(), Known::Unsure);
+        self.known.insert(name.clone(), Known::Unsure);
     }
 
-    pub(super) fn check(&self, state: &State) -> Result<(), String> {
-        for (name, known) in &self.0 {
+    pub(super) fn check(&self, state: &State) -> Result<(), (Name, String)> {
+        let settled = self
+            .known
+            .iter()
+            .filter(|(name, _)| !self.asked.contains(*name));
+        for (name, known) in settled {
             let found = state.vips().get(name);
             match known {
                 Known::There(revision, addresses) => {
@@ -78,15 +91,17 @@ impl Ledger {
                         vip.revision == *revision && vip.addresses == *addresses
                     });
                     if !kept {
-                        return Err(format!(
-                            "the acknowledged VIP {name} was lost or changed: {found:?}"
-                        ));
+                        let why = format!(
+                            "the VIP {name}, acknowledged by entry {revision}, was lost or changed: {found:?}"
+                        );
+                        return Err((name.clone(), why));
                     }
                 }
-                Known::Gone if found.is_some() => {
-                    return Err(format!("the deleted VIP {name} is back"));
+                Known::Gone(revision) if found.is_some() => {
+                    let why = format!("the VIP {name}, deleted by entry {revision}, is back");
+                    return Err((name.clone(), why));
                 }
-                Known::Gone | Known::Unsure => {}
+                Known::Gone(_) | Known::Unsure => {}
             }
         }
         Ok(())

@@ -111,6 +111,11 @@ impl Judge {
         self.accuse(seen);
     }
 
+    /// A client begins a write.
+    pub(crate) fn asks(&self, name: &Name) {
+        lock(&self.ledger).asks(name);
+    }
+
     /// A client was told what came of its write.
     pub(crate) fn acknowledged(&self, name: &Name, write: Write, outcome: &Outcome) {
         let seen = lock(&self.replicas)
@@ -125,10 +130,13 @@ impl Judge {
 
     /// Everything that was acknowledged is there.
     pub(crate) fn check_ledger(&self) {
-        let seen = lock(&self.replicas).look(|state| {
+        let replicas = lock(&self.replicas);
+        let seen = replicas.look(|state| {
             state.check()?;
-            lock(&self.ledger).check(state)
+            let kept = lock(&self.ledger).check(state);
+            kept.map_err(|(name, why)| format!("{why}; its history: {}", replicas.history(&name)))
         });
+        drop(replicas);
         self.accuse(seen);
     }
 

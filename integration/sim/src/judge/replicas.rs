@@ -1,7 +1,10 @@
 //! One log, one state: what any replica applies at an index is what the first one did, and leaves the same bytes.
 
+use std::collections::BTreeMap;
+
 use vipd_core::command::Outcome;
 use vipd_core::event::What;
+use vipd_core::name::Name;
 use vipd_core::state::State;
 use vipd_raft::parts::{Entry, Replica, encode_record};
 
@@ -18,6 +21,8 @@ pub(super) struct Replicas {
     seen: Vec<(u64, Option<u64>)>,
     compare_every: u64,
     told: u64,
+    /// Of each VIP: the entries that wrote it, and whether each made or deleted it.
+    writes: BTreeMap<Name, Vec<(u64, bool)>>,
 }
 
 impl Replicas {
@@ -27,11 +32,21 @@ impl Replicas {
             seen: Vec::new(),
             compare_every,
             told: 0,
+            writes: BTreeMap::new(),
         }
     }
 
     pub(super) fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.golden.state)
+    }
+
+    /// What the log did to a VIP, in words.
+    pub(super) fn history(&self, vip: &Name) -> String {
+        let writes = self.writes.get(vip).map_or(&[][..], Vec::as_slice);
+        let word = |(index, made): &(u64, bool)| {
+            format!("{} by entry {index}", if *made { "put" } else { "deleted" })
+        };
+        writes.iter().map(word).collect::<Vec<_>>().join(", ")
     }
 
     pub(super) fn applied(
@@ -113,6 +128,19 @@ impl Replicas {
             .rev()
             .take_while(|event| event.seq > self.told)
         {
+            match &event.what {
+                What::VipPut { vip } => self
+                    .writes
+                    .entry(vip.clone())
+                    .or_default()
+                    .push((index, true)),
+                What::VipDeleted { vip } => self
+                    .writes
+                    .entry(vip.clone())
+                    .or_default()
+                    .push((index, false)),
+                _ => {}
+            }
             let read_first = matches!(
                 event.what,
                 What::NodeUp { .. }
