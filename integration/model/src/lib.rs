@@ -9,10 +9,13 @@
 //!       judge: true time, all kernels
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod clock;
 pub mod cluster;
 pub mod explore;
 pub mod fault;
+pub mod history;
 pub mod log;
 pub mod mutant;
 pub mod node;

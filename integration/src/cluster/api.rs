@@ -84,18 +84,32 @@ impl Api {
     }
 
     fn exchange(&self, method: &str, path: &str, body: &str) -> Result<Value> {
+        let (status, said) = self.ask(method, path, body)?;
+        if !(200..300).contains(&status) {
+            bail!(
+                "{method} {path} on {}: HTTP {status}: {said}",
+                self.socket.display()
+            );
+        }
+        Ok(said)
+    }
+
+    /// Whatever comes of a request: the status, and the body, `Null` where there is none.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, Value)> {
         let asked = || format!("{method} {path} on {}", self.socket.display());
         let answer = self.talk(method, path, body).with_context(asked)?;
         let (head, body) = answer.split_once("\r\n\r\n").with_context(asked)?;
         let status = head.split(' ').nth(1).unwrap_or_default();
-        if !status.starts_with('2') {
-            bail!("{}: HTTP {status}: {body}", asked());
-        }
+        let status = status.parse().with_context(asked)?;
         if body.is_empty() {
-            return Ok(Value::Null);
+            return Ok((status, Value::Null));
         }
         // /healthz may answer in plain text: its status is the answer.
-        Ok(serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
+        let said = serde_json::from_str(body).unwrap_or_else(|_| Value::from(body));
+        Ok((status, said))
     }
 
     fn talk(&self, method: &str, path: &str, body: &str) -> Result<String> {

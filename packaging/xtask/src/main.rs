@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod ebpf;
 mod fix;
+mod history;
 mod model;
 mod needs;
 mod package;
@@ -63,6 +64,8 @@ enum Task {
     },
     /// Run every test (as root: they load eBPF programs and make network namespaces).
     Test(test::Options),
+    /// Let clients use the API of a lab cluster whose nodes fail, and see that what they saw is linearizable.
+    History(history::Options),
     /// Explore the lease protocol exhaustively within bounds, and see that every planted fault is caught.
     Model(model::Options),
     /// Check everything that can be judged without running vipd; changes nothing.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Sim { arguments } => sim::run(&arguments),
         Task::Test(options) => test::run(&options),
+        Task::History(options) => history::run(&options),
         Task::Model(options) => model::run(&options),
         Task::Verify { checks } => verify::run(&checks),
         Task::Fix => fix::run(),
