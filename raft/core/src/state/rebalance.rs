@@ -17,7 +17,7 @@ use crate::command::Outcome;
 use crate::event::Cause;
 use crate::id::NodeId;
 use crate::name::Name;
-use crate::node::Weight;
+use crate::node::{Node, Weight};
 
 /// Addresses of one unit on one node: they move together.
 struct Part {
@@ -29,8 +29,8 @@ struct Part {
 type Stock = BTreeMap<usize, Vec<Part>>;
 
 /// A node while the moves are worked out. Positions in the list of nodes stand for nodes.
-struct Site {
-    id: NodeId,
+struct Site<'a> {
+    node: &'a Node,
     weight: i64,
     load: i64,
     zone: usize,
@@ -43,7 +43,7 @@ struct Site {
 
 struct Sites<'a> {
     state: &'a State,
-    sites: Vec<Site>,
+    sites: Vec<Site<'a>>,
     /// Positions, from the emptiest to the fullest.
     order: Vec<usize>,
     /// How many addresses of VIPs that want to be apart are where.
@@ -75,7 +75,7 @@ impl<'a> Sites<'a> {
         let nodes = state.nodes.values();
         let sites = nodes.filter(|node| node.can_hold_any().is_ok());
         let sites = sites.map(|node| Site {
-            id: node.id,
+            node,
             weight: i64::from(node.weight.get()),
             load: 0,
             zone: 0,
@@ -134,16 +134,18 @@ impl<'a> Sites<'a> {
     }
 
     fn put(&mut self, site: usize, unit: &Unit, addresses: Vec<IpAddr>) {
-        let able = |place: &Site| {
-            let node = self.state.nodes.get(&place.id)?;
-            let able = node.weight > Weight::ZERO
-                && addresses
-                    .iter()
-                    .all(|address| self.state.interface_for(node, *address).is_some());
-            able.then_some(())
+        // Found once, and then looked at for every node.
+        let all = addresses.iter();
+        let all: Vec<_> = all
+            .filter_map(|address| Some((*address, self.state.allocations.get(address)?)))
+            .collect();
+        let able = |node: &Node| {
+            let mut all = all.iter();
+            node.weight > Weight::ZERO
+                && all.all(|(address, of)| self.state.interface_of(node, *address, of).is_some())
         };
         let able: Vec<usize> = (0..self.sites.len())
-            .filter(|i| able(&self.sites[*i]).is_some())
+            .filter(|i| able(self.sites[*i].node))
             .collect();
         let part = Part {
             addresses,
@@ -158,7 +160,9 @@ impl<'a> Sites<'a> {
     }
 
     fn position(&self, node: NodeId) -> Option<usize> {
-        self.sites.binary_search_by_key(&node, |site| site.id).ok()
+        self.sites
+            .binary_search_by_key(&node, |site| site.node.id)
+            .ok()
     }
 
     /// Nodes that some part may pass between are of one zone; a zone is called by its lowest position.
@@ -217,7 +221,7 @@ impl<'a> Sites<'a> {
         let part = self.take(giver, &able, n, at)?;
         let addresses = part.addresses.clone();
         self.pass(giver, taker, able, part);
-        Some((addresses, self.sites[taker].id))
+        Some((addresses, self.sites[taker].node.id))
     }
 
     fn may_pass(&self, giver: usize, taker: usize) -> bool {

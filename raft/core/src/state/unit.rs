@@ -9,7 +9,7 @@ use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
 use crate::time::Millis;
-use crate::vip::{Failback, Vip};
+use crate::vip::{Allocation, Failback, Vip};
 
 /// Which unit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +82,16 @@ impl State {
     /// address that is not allocated.
     #[must_use]
     pub fn interface_for<'a>(&self, node: &'a Node, address: IpAddr) -> Option<&'a str> {
-        let allocation = self.allocations.get(&address)?;
+        self.interface_of(node, address, self.allocations.get(&address)?)
+    }
+
+    /// The same for those who have the allocation at hand.
+    pub(super) fn interface_of<'a>(
+        &self,
+        node: &'a Node,
+        address: IpAddr,
+        allocation: &Allocation,
+    ) -> Option<&'a str> {
         let named = allocation.interface.as_deref();
         let vip = match self.policies.is_empty() {
             true => None,
