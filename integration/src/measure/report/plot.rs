@@ -7,9 +7,9 @@ use super::super::stats::ms;
 use super::super::summary::Row;
 use super::Conditions;
 
-const LEFT: f64 = 250.0;
+const LEFT: f64 = 280.0;
 const WIDTH: f64 = 640.0;
-const RIGHT: f64 = 90.0;
+const RIGHT: f64 = 130.0;
 const TOP: f64 = 60.0;
 const LINE: f64 = 18.0;
 /// The scale, in milliseconds: from here over so many powers of ten.
