@@ -14,9 +14,7 @@ use crate::{hand, maps, parse, verdict::Verdict};
 /// of the address afterwards; a wrong "shut" is but a lost frame.
 #[inline(always)]
 pub fn is_open(key: &AddressKey, address: &Address) -> bool {
-    address.has(flags::OPEN)
-        && now() < maps::deadline()
-        && still(key, address)
+    address.has(flags::OPEN) && now() < maps::deadline() && still(key, address)
 }
 
 /// Whether the element is still that of the address.

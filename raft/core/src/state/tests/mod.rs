@@ -2,6 +2,7 @@
 
 mod failback;
 mod groups;
+mod notices;
 mod old;
 mod policies;
 mod random;
