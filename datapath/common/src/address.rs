@@ -76,8 +76,8 @@ pub mod flags {
 ///
 /// A packet that arrives so proves that the holder was silent when it handed it on. It carries a
 /// part of the holder's right to speak, and that part ends before the holder's lease does: the
-/// holder hands on only while its deadline is more than [`MARGIN_NS`] away, and the receiver may
-/// speak for [`SERVES_NS`] after a packet arrived; the rest is for the packet's way.
+/// holder hands on only while its deadline is more than [`handing::MARGIN_NS`] away, and the receiver may
+/// speak for [`handing::SERVES_NS`] after a packet arrived; the rest is for the packet's way.
 pub mod handing {
     /// How long a node may speak for an address after a packet for it was handed to it. Programs
     /// that need longer to answer have their answers dropped, unless more packets come.
