@@ -46,7 +46,7 @@ pub(crate) async fn set_up(world: &Arc<World>) -> Result<(), String> {
     insist(world, bootstrap).await?;
     for (name, net) in POOLS {
         let block =
-            Block::parse(&format!("10.{net}.128.0/20")).map_err(|error| format!("{error:?}"))?;
+            Block::parse(&format!("10.{net}.128.0/17")).map_err(|error| format!("{error:?}"))?;
         let spec = PoolSpec {
             blocks: vec![block],
             ..PoolSpec::default()

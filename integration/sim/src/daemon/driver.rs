@@ -178,11 +178,11 @@ impl Driver {
         } = decision;
         let mutant = self.process.world.mutant;
         let mut proposals = proposals;
-        if mutant == Mutant::BeatsBeforeDatapath {
+        if mutant == Mutant::BeatsBeforeDatapath && gates.is_some() {
             self.tell_beats(view.clone());
             sleep(SLOW_DATAPATH).await;
         }
-        if mutant == Mutant::ReleaseBeforeShut {
+        if mutant == Mutant::ReleaseBeforeShut && gates.is_some() {
             self.propose(std::mem::take(&mut proposals));
             sleep(SLOW_DATAPATH).await;
         }
