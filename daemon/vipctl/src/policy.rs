@@ -24,7 +24,7 @@ pub(crate) enum Verb {
     Create(CreateArgs),
     /// Make or replace policies from a file
     Apply(ApplyArgs),
-    /// Delete a policy; VIPs stay where they are
+    /// Delete a policy; VIPs that the others do not allow where they are move (see --dry-run)
     Delete {
         /// Its name
         name: String,

@@ -93,7 +93,9 @@ pub(crate) fn plan(wanted: &Wanted, actual: &Actual) -> Plan {
         let Some(less) = less(entry, wanted) else {
             continue;
         };
-        plan.hush |= hands_as_holder(entry);
+        // Whoever was handed to may speak for a moment more; a node that is only done with handing need not wait for that.
+        plan.hush |=
+            hands_as_holder(entry) || (entry.has(flags::HAND) && wanted.is_some_and(serves_next));
         let mut steps = vec![Step::Write(less)];
         if entry.has(flags::OPEN) {
             steps.insert(0, Step::Silence);
@@ -141,7 +143,7 @@ fn less(entry: &Address, wanted: Option<&WantedAddress>) -> Option<Address> {
         ..*entry
     };
     let stays = match wanted.map(|wanted| wanted.gate) {
-        Some(Gate::Open) => !hands_as_holder(entry),
+        Some(Gate::Open) => !entry.has(flags::HAND),
         Some(Gate::Take { from }) => entry.has(flags::TAKE) && entry.peer == from,
         Some(Gate::Hand { to, until_ns }) if entry.has(flags::OPEN) => {
             shut.flags |= flags::HAND;
@@ -152,6 +154,15 @@ fn less(entry: &Address, wanted: Option<&WantedAddress>) -> Option<Address> {
         Some(Gate::Shut) | None => false,
     };
     (entry.flags & SPEAKS != 0 && !stays).then_some(shut)
+}
+
+/// Whether this node is to serve the address, or to have it served in its own right.
+fn serves_next(wanted: &WantedAddress) -> bool {
+    match wanted.gate {
+        Gate::Open => true,
+        Gate::Hand { until_ns, .. } => until_ns.is_none(),
+        Gate::Shut | Gate::Take { .. } => false,
+    }
 }
 
 /// Whether an entry does what is not wanted, so that two nodes could speak for its address.

@@ -46,8 +46,11 @@ impl Writer {
     }
 }
 
-/// The layout that is written: 1 is vipd 0.1; 2 has policies, groups, weights and failback. Older ones are read.
+/// The layout that is written: 2 has policies, groups, weights and failback.
 pub const LAYOUT: u8 = 2;
+/// The oldest that is read. Layout 1 was never released, and its entries meant other things: replicas that replay different
+/// parts of such a log by the rules of today would differ.
+const OLDEST: u8 = 2;
 
 /// Bytes being read.
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl<'a> Reader<'a> {
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
         let layout = u8::decode(self)?;
-        if layout == 0 || layout > LAYOUT {
+        if !(OLDEST..=LAYOUT).contains(&layout) {
             return Err(DecodeError::Layout { of, layout });
         }
         let outer = core::mem::replace(&mut self.layout, layout);
@@ -172,9 +175,14 @@ impl fmt::Display for DecodeError {
                 write!(f, "unknown tag {tag} of {of}: written by a newer vipd?")
             }
             Self::Invalid(what) => write!(f, "invalid {what}"),
+            Self::Layout { of, layout } if *layout < OLDEST => write!(
+                f,
+                "{of} is of layout {layout}, of a vipd from before its first release, but this vipd reads {OLDEST} to \
+                 {LAYOUT}: set the cluster up anew"
+            ),
             Self::Layout { of, layout } => write!(
                 f,
-                "{of} is of layout {layout}, but this vipd reads 1 to {LAYOUT}: was it downgraded?"
+                "{of} is of layout {layout}, but this vipd reads {OLDEST} to {LAYOUT}: was it downgraded?"
             ),
         }
     }

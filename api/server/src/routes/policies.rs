@@ -78,7 +78,7 @@ pub(super) async fn put(
     set(&daemon, name, body, expect(&headers)?, params).await
 }
 
-/// Delete a policy. VIPs stay where they are.
+/// Delete a policy. VIPs that the others do not allow where they are move.
 #[utoipa::path(delete, path = "/v1/policies/{name}", tag = "policies", operation_id = "delete_policy",
     params(("name" = String, Path), WriteParams),
     responses((status = 204, description = "Deleted"), (status = "default", body = Problem)))]

@@ -3,6 +3,8 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -107,19 +109,27 @@ async fn serve(
     let links = vipd_datapath::watch_interfaces()?;
     let node = Node::build(config, datapath, links).await?;
     let handle = node.handle();
+    let asked_to_stop = Arc::new(AtomicBool::new(false));
+    let stop = asked_to_stop.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return handle.stop(),
-                _ = interrupt.recv() => return handle.stop(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
                 _ = hangup.recv() => match load() {
-                    Ok(_) => return handle.reload(),
+                    Ok(_) => handle.reload(),
                     Err(error) => error!("not reloaded, this node goes on as it is: {error:#}"),
                 },
             }
         }
+        stop.store(true, Ordering::Relaxed);
+        handle.stop();
     });
-    node.run().await
+    match node.run().await? {
+        // Asked while it was leaving for a moment: then for good. What it holds is fenced when its lease ends.
+        Ended::Reload if asked_to_stop.load(Ordering::Relaxed) => Ok(Ended::Stopped),
+        ended => Ok(ended),
+    }
 }
 
 /// With no configuration at all, an empty data directory becomes a cluster of one.

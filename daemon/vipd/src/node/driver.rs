@@ -36,6 +36,8 @@ use crate::config::Checked;
 /// Between looks at what the kernel really has.
 const AUDIT: Duration = Duration::from_secs(1);
 
+/// How long to try to pass on the lead before a reload.
+const LEAD: Duration = Duration::from_secs(1);
 /// How long to ask for a longer lease before a reload.
 const STRETCH: Duration = Duration::from_millis(500);
 
@@ -113,13 +115,8 @@ impl<D: Datapath> Driver<D> {
                     None => anyhow::bail!("the beat thread has ended: the lease cannot be kept; see the log before this"),
                 },
                 Some(finished) = self.finished.1.recv() => self.on_finished(finished),
-                _ = applied.changed() => {}
-                _ = leader.changed() => {}
                 Ok(()) = caught_up.changed() => self.steward.caught_up(),
                 why = failure(&mut failed) => anyhow::bail!("{why}"),
-                _ = links.changed() => self.look_at_interfaces().await,
-                () = next_look => {}
-                _ = timer.tick() => self.audit().await,
                 ask = asked_to_end(&mut asked), if !self.steward.stopping() => match ask {
                     Ask::Nothing => {}
                     Ask::Stop => {
@@ -128,6 +125,12 @@ impl<D: Datapath> Driver<D> {
                     }
                     Ask::Reload => return self.leave_for_a_moment().await,
                 },
+                Ok(()) = links.changed() => self.look_at_interfaces().await,
+                () = next_look => {}
+                _ = timer.tick() => self.audit().await,
+                // Last: many entries at a time must not starve the rest; all of them are looked at together anyway.
+                _ = applied.changed() => {}
+                _ = leader.changed() => {}
             }
             // Whatever else is there already is looked at together.
             while let Ok(event) = events.try_recv() {
@@ -337,7 +340,9 @@ impl<D: Datapath> Driver<D> {
     /// Leaves everything as it is, with the longest lease that is to be had, for the next life of this node.
     async fn leave_for_a_moment(self) -> anyhow::Result<Ended> {
         info!("reloading: the VIPs stay here");
-        self.pass_on_the_lead().await;
+        if timeout(LEAD, self.pass_on_the_lead()).await.is_err() {
+            debug!("the lead is not passed on in time: the others elect one");
+        }
         self.beats.stretch();
         let stats = self.beats.stats();
         let stretched = async {

@@ -73,6 +73,8 @@ pub const RELOAD: Duration = Duration::from_millis(1500);
 const STOP_REQUESTS: Duration = Duration::from_secs(3);
 /// The same when it must be back soon.
 const RELOAD_REQUESTS: Duration = Duration::from_millis(100);
+/// How long Raft may take to end when the node must be back soon.
+const RELOAD_SHUTDOWN: Duration = Duration::from_millis(500);
 
 /// Stops a running node. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -197,7 +199,17 @@ impl<D: Datapath + 'static> Node<D> {
         if served.is_err() {
             warn!("some API requests were cut off");
         }
-        self.raft.shutdown().await;
+        // What hangs is cut off by a reload: a node that comes back late loses its VIPs, and its store survives kill -9.
+        let patience = match result {
+            Ok(Ended::Reload) => RELOAD_SHUTDOWN,
+            Ok(Ended::Stopped) | Err(_) => Duration::MAX,
+        };
+        if tokio::time::timeout(patience, self.raft.shutdown())
+            .await
+            .is_err()
+        {
+            warn!("Raft did not end in time and is cut off");
+        }
         info!("stopped");
         result
     }

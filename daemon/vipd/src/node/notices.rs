@@ -11,6 +11,8 @@ use vipd_datapath::Observed;
 const AGAIN: Span = Span::millis(60_000);
 /// Notices in that time altogether: they go through the log, and a broken network can make thousands.
 const MOST: usize = 32;
+/// Conflicts among them: one stray host can claim thousands of addresses, and must not silence the rest.
+const MOST_CONFLICTS: usize = 8;
 /// How long a claim that was heard counts as a conflict that lasts.
 const LASTS: Span = Span::millis(60_000);
 
@@ -105,7 +107,10 @@ impl Notices {
     ) -> Option<Notice> {
         *self.counts.entry(kind).or_default() += 1;
         self.told.retain(|_, at| now.since(*at) < AGAIN);
-        if self.told.contains_key(&subject) || self.told.len() >= MOST {
+        let conflict = |subject: &Subject| matches!(subject, Subject::Conflict(..));
+        let conflicts = self.told.keys().filter(|told| conflict(told)).count();
+        let full = conflict(&subject) && conflicts >= MOST_CONFLICTS;
+        if self.told.contains_key(&subject) || full || self.told.len() >= MOST {
             return None;
         }
         self.told.insert(subject, now);
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_network_does_not_fill_the_log() {
+    fn a_broken_network_does_not_fill_the_log_nor_silence_what_else_is_noticed() {
         let mut notices = Notices::default();
         let mut told = 0;
         for second in 0..60 {
@@ -185,7 +190,9 @@ mod tests {
                 .observe(at(second), &claimed(0..=255, at(second)))
                 .len();
         }
-        assert_eq!(told, MOST);
+        assert_eq!(told, MOST_CONFLICTS);
+        let notice = notices.standstills(at(59), (1, 300));
+        assert_eq!(notice, Some(Notice::ClockJumped { milliseconds: 300 }));
     }
 
     #[test]

@@ -152,7 +152,8 @@ fn run(shared: &Shared, mut ring: RingBuf<MapData>) {
             }
             let now = shared.epoch.elapsed();
             for address in conflicts::drain(&mut ring, &mut state.conflicts) {
-                tracing::warn!(%address, "somebody else claims this address");
+                // The daemon tells it, and not more often than people can read.
+                tracing::debug!(%address, "somebody else claims this address");
                 state.schedule.again(address, now);
             }
         }

@@ -88,6 +88,8 @@ pub struct Kernel {
     counts: Counts,
     /// [`Datapath::apply`] got to its end once.
     applied: bool,
+    /// No programs of another version are left.
+    alone: bool,
 }
 
 impl Kernel {
@@ -141,6 +143,7 @@ impl Kernel {
             filters_changed: false,
             counts: Counts::default(),
             applied: false,
+            alone: false,
         };
         // What the daemon before this one had only routed yet.
         let routed = kernel.mirror.our_routes().await?;
@@ -359,11 +362,23 @@ impl Kernel {
         if let Err(error) = self.maps.make_all_counters() {
             tracing::warn!(%error, "some addresses are not counted yet");
         }
-        if errors.is_empty() && !self.applied {
-            errors.extend(self.pins.remove_other_schemas().err());
+        // The programs of another version would go on dropping by a deadline that nobody moves any more. Ours have taken
+        // over as soon as they sit everywhere, whatever else failed.
+        if !self.alone && self.covers(wanted) {
+            match self.pins.remove_other_schemas() {
+                Ok(()) => self.alone = true,
+                Err(error) => errors.push(error),
+            }
         }
         self.applied = true;
         DatapathError::all(errors)
+    }
+
+    /// Whether our programs sit on every interface that is there and shall have them.
+    fn covers(&self, wanted: &Wanted) -> bool {
+        interfaces_of(wanted)
+            .filter_map(|name| self.actual.links.get(name))
+            .all(|link| self.links.has(link.index))
     }
 
     /// Takes the programs off interfaces that no longer need them.

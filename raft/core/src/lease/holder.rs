@@ -45,6 +45,12 @@ impl Holder {
         }
     }
 
+    /// Numbers the beats from `now` on: more than a beat each nanosecond nobody sends, so an answer to an earlier life on
+    /// this machine, however late it comes, is never taken for one to this life.
+    pub(super) fn number_from(&mut self, now: Instant) {
+        self.next_seq = self.next_seq.max(now.0);
+    }
+
     /// The lease, if there is one.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {

@@ -55,11 +55,13 @@ impl Pulse {
         now: Instant,
         on_disk: impl IntoIterator<Item = (NodeId, Epoch)>,
     ) -> Self {
+        let mut holder = Holder::new(timing);
+        holder.number_from(now);
         Self {
             me,
             timing,
             on_loss,
-            holder: Holder::new(timing),
+            holder,
             voter: Voter::new(timing, now, on_disk),
             votes: false,
             membership: 0,

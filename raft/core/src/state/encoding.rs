@@ -22,8 +22,8 @@ impl Wire for State {
     }
 
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let (mut state, layout) = input.versioned("snapshot", |input| {
-            let state = Self {
+        let mut state = input.versioned("snapshot", |input| {
+            Ok(Self {
                 cluster: Wire::decode(input)?,
                 applied: Wire::decode(input)?,
                 pools: Wire::decode(input)?,
@@ -37,15 +37,8 @@ impl Wire for State {
                 events_made: Wire::decode(input)?,
                 policies: since(2, input)?,
                 index: Index::default(),
-            };
-            Ok((state, input.layout()))
+            })
         })?;
-        if layout < 2 {
-            // Homes were not kept: everybody is at home where he is.
-            for allocation in state.allocations.values_mut() {
-                allocation.home = allocation.holder;
-            }
-        }
         state.index = state.derive();
         Ok(state)
     }

@@ -83,8 +83,9 @@ pub(super) fn gates(state: &State, me: NodeId, supported: bool, moves: &Moves) -
     };
     let may = supported && node.lease == Lease::Up;
     let allocations = state.allocations().iter();
-    // Never the host's own address, which it had first: its peers would lose it.
-    let others = allocations.filter(|(address, _)| !node.owns(**address));
+    // Never the host's own address, which it had first: its peers would lose it. But what it holds stays managed: a kernel
+    // that cannot tell who added an address (before Linux 5.18) may show it as the host's own.
+    let others = allocations.filter(|(address, of)| of.holder == Some(me) || !node.owns(**address));
     let stances = others.filter_map(|(address, allocation)| {
         let interface = carrier(state, node, *address)?;
         let may = may && state.interface_for(node, *address).is_some();

@@ -45,6 +45,9 @@ const EARLIER_LIFE: Span = Span::millis(2000);
 /// Before a failed proposal is made again.
 const RETRY: Span = Span::millis(50);
 
+/// Addresses in one release, which must fit an entry of the log; the next look gives back the next ones.
+const RELEASED_AT_ONCE: usize = 4096;
+
 /// What a proposal is for. One of each is under way at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
@@ -368,7 +371,8 @@ impl Steward {
         let Some(told) = &self.told else { return };
         let shut = |address: &IpAddr| told.get(address).is_none_or(|stance| !stance.is_open());
         let asked = gates::vacating(state, self.me);
-        let addresses: Vec<_> = asked.filter(|(address, _)| shut(address)).collect();
+        let given = asked.filter(|(address, _)| shut(address));
+        let addresses: Vec<_> = given.take(RELEASED_AT_ONCE).collect();
         if addresses.is_empty() {
             return;
         }
