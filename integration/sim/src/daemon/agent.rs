@@ -229,8 +229,25 @@ async fn follow_one(process: &Arc<Process>, voter: NodeId) {
                     return;
                 }
                 process.set_standing(leader, VoteMark::default());
+                remember(process);
             }
         }
+    }
+}
+
+/// Keeps the members' addresses on disk, for the next start: an agent has no log to read them from.
+fn remember(process: &Process) {
+    let members: Vec<_> = {
+        let replica = process.shared.read();
+        let nodes = replica.membership.membership().nodes();
+        nodes
+            .map(|(id, member)| (NodeId(*id), member.peer))
+            .collect()
+    };
+    if !members.is_empty()
+        && let Some(identity) = &mut *lock(&process.host.identity)
+    {
+        identity.hints = members;
     }
 }
 
