@@ -164,7 +164,7 @@ fn takeover(cluster: &Cluster, name: &str, addresses: &[IpAddr]) -> Result<Strin
     let sweep = Sweep::start(cluster.lab(), &held)?;
     let from = Stamp::now();
     host.power_off()?;
-    let swept = sweep.run(Some(host.mac()), from, LAST);
+    let swept = sweep.run(Some(host.mac()), from, LAST, Duration::ZERO);
     let outages = Sample::new(swept.served.iter().map(|at| at.since(from)));
     let (median, last) = outages.map_or(("-".to_owned(), "-".to_owned()), |sample| {
         (ms(sample.median()), ms(sample.max()))

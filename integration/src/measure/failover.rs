@@ -163,7 +163,7 @@ fn line(trial: &Trial) -> String {
         None | Some(Duration::ZERO) => String::new(),
         Some(overlap) => format!(", TWO OWNERS for {} ms", ms(overlap)),
     };
-    let moved = match trial.false_moves {
+    let moved = match seen.false_moves {
         0 => String::new(),
         moves => format!(", {moves} false moves"),
     };

@@ -102,6 +102,24 @@ impl Fault {
         }
     }
 
+    /// Whether the old holder stays alive and gives the VIP up, or keeps it, on purpose: what it does afterwards is then
+    /// part of the trial.
+    pub fn leaves_traces(self) -> bool {
+        match self {
+            Self::Stop | Self::Drain | Self::Move | Self::Failback | Self::Restart => true,
+            Self::PowerOff
+            | Self::LeaderAndHolder
+            | Self::PortDown
+            | Self::Kill9
+            | Self::Freeze
+            | Self::Partition
+            | Self::PartitionPeers
+            | Self::Deaf
+            | Self::Mute
+            | Self::Heal => false,
+        }
+    }
+
     /// Whether the old holder's kernel lives on and is not told to give the VIP up: two owners are possible, and the
     /// fault is held for a while to see whether there are.
     pub fn may_split(self) -> bool {

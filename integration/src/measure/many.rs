@@ -11,7 +11,7 @@ use super::owners;
 use super::stats::Sample;
 use super::sweep::{Sweep, Swept};
 use super::system::System;
-use super::trial::{Trial, phase};
+use super::trial::{Trial, phase, tail};
 use super::watch::Seen;
 use crate::Stamp;
 use crate::lab::Mac;
@@ -45,38 +45,30 @@ pub(super) fn run(system: &mut dyn System, fault: Fault) -> Result<Trial> {
     // A command may wait until the last VIP is gone: asking begins with it, not after it.
     let (struck, swept) = thread::scope(|scope| {
         let strike = scope.spawn(|| system.strike(fault, &holder));
-        let swept = sweep.run(Some(mac), from, LAST);
+        let swept = sweep.run(Some(mac), from, LAST, tail(fault));
         let panicked = |_| Err(anyhow!("the thread of the fault panicked"));
         (strike.join().unwrap_or_else(panicked), swept)
     });
-    let gap = probe.outage_since(from);
-    let silent = if gap.length() > UNNOTICED {
-        gap.from
-    } else {
-        from
-    };
+    let silent = probe.silent_since(from, UNNOTICED).unwrap_or(from);
     drop((sweep, probe));
     let mended = system.mend(fault, &holder);
     struck?;
     mended?;
-    let takeovers = system.moves(fault);
-    let seen = judge(&swept, silent, mac);
     Ok(Trial {
         system: system.name(),
         fault,
         vips: system.vips(),
         at: from,
         holder,
-        false_moves: seen.takeovers.saturating_sub(takeovers),
         dark: swept.lost > 0,
-        seen,
+        seen: judge(&swept, silent, mac, system.moves(fault)),
     })
 }
 
 /// Before the fault every VIP is served, and by the one host.
 fn at_rest(system: &dyn System, addresses: &[IpAddr], holder: Mac) -> Result<()> {
     let sweep = Sweep::start(system.lab(), addresses)?;
-    let swept = sweep.run(None, Stamp::now(), REST);
+    let swept = sweep.run(None, Stamp::now(), REST, Duration::ZERO);
     ensure!(
         swept.lost == 0,
         "{} of {} are not served by anybody",
@@ -93,13 +85,13 @@ fn at_rest(system: &dyn System, addresses: &[IpAddr], holder: Mac) -> Result<()>
     Ok(())
 }
 
-fn judge(swept: &Swept, silent: Stamp, holder: Mac) -> Seen {
+fn judge(swept: &Swept, silent: Stamp, holder: Mac, moves: usize) -> Seen {
     let outages = Sample::new(swept.served.iter().map(|at| at.since(silent)));
     let announced = Sample::new(swept.announced.iter().map(|at| at.since(silent)));
-    let takeovers = swept
+    let false_moves = swept
         .answers
         .values()
-        .map(|answers| owners::takeovers(answers, holder));
+        .map(|answers| owners::takeovers(answers, holder).saturating_sub(moves));
     Seen {
         outage: outages.as_ref().map_or(Duration::ZERO, Sample::max),
         median_vip: outages.as_ref().map_or(Duration::ZERO, Sample::median),
@@ -107,7 +99,7 @@ fn judge(swept: &Swept, silent: Stamp, holder: Mac) -> Seen {
         lost: swept.lost,
         // Each address is asked too seldom to tell.
         overlap: None,
-        takeovers: takeovers.max().unwrap_or_default(),
+        false_moves: false_moves.sum(),
         server: None,
     }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use crate::lab::Mac;
 use crate::wire::{Answer, How, Reign, reigns};
 
-/// Nobody gives an address away and rightfully has it again within this time.
-const SOON: Duration = Duration::from_millis(50);
+/// Nobody gives an address away and rightfully has it again within this time, whatever is done to it.
+pub(crate) const SOON: Duration = Duration::from_millis(50);
 
-/// For how long in all two hosts spoke for the address of these answers, which are oldest first.
-pub(crate) fn overlap(answers: &[Answer]) -> Duration {
+/// For how long in all two hosts spoke for the address of these answers, which are oldest first: one did, another one,
+/// and within `soon` the first one again.
+pub(crate) fn overlap(answers: &[Answer], soon: Duration) -> Duration {
     let reigns = reigns(answers);
     let mut total = Duration::ZERO;
     let mut counted_to = crate::Stamp::default();
@@ -21,7 +22,7 @@ pub(crate) fn overlap(answers: &[Answer]) -> Duration {
         let [first, second, third] = three else {
             continue;
         };
-        if third.mac != first.mac || third.from.since(first.to) > SOON {
+        if third.mac != first.mac || third.from.since(first.to) > soon {
             continue;
         }
         // From the other's first word to the last of the two that is known to be followed by the other again.
@@ -73,7 +74,7 @@ mod tests {
     }
 
     fn overlap_ms(words: &[(Mac, u64)]) -> u128 {
-        overlap(&heard(words, How::ArpReply)).as_millis()
+        overlap(&heard(words, How::ArpReply), SOON).as_millis()
     }
 
     #[test]

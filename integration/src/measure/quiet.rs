@@ -1,5 +1,5 @@
 //! `bench quiet`: a time without any fault, in which nothing may happen: on a calm machine, beside CPU hogs, and over
-//! wires that lose and delay frames.
+//! wires that lose and delay frames. All the while the wire is asked who has each address: two that would answer do.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::owners;
 use super::relay::{Relay, Weather};
@@ -17,12 +17,18 @@ use super::report::{self, Conditions};
 use super::system::{Contender, SERVERS, System};
 use crate::bench::Turn;
 use crate::cluster::Binaries;
-use crate::wire::{Answer, How, Tap};
+use crate::wire::{Answer, Asker, How, Tap};
 
 /// Before a measurement: announcements and first elections are over.
 const REST: Duration = Duration::from_secs(10);
 /// Between two words about how it goes.
 const WORD: Duration = Duration::from_secs(30);
+/// How often the wire is asked who has an address; of many addresses no more than one each millisecond.
+const ASK_PERIOD: Duration = Duration::from_millis(5);
+const ASK_PAUSE: Duration = Duration::from_millis(1);
+/// Nobody is told to give an address away here, and none of the systems takes a silent holder's and gives it back
+/// within this time: one that speaks again so soon after another one did so all the time.
+const SOON: Duration = Duration::from_millis(250);
 
 /// What else happens on the machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,8 +72,10 @@ struct Heard {
     announcements: usize,
     /// How often an address was announced by another host than before, in all.
     takeovers: usize,
-    /// For how long two hosts answered for the same address.
+    /// For how long two hosts answered for the same address, of the worst address.
     overlap: Duration,
+    /// Answers to the questions of who has an address.
+    answers: usize,
 }
 
 /// Measures one system after the other and writes a table.
@@ -85,7 +93,7 @@ pub fn run(options: &Options) -> Result<()> {
         ""
     };
     let mut text = format!(
-        "{conditions}\n{} VIPs, {} s, trouble: {:?}{class}\n{:<17}  {:>15}  {:>13}  {:>13}  {:>16}  {:>12}\n",
+        "{conditions}\n{} VIPs, {} s, trouble: {:?}{class}\n{:<17}  {:>15}  {:>13}  {:>13}  {:>8}  {:>16}  {:>12}\n",
         options.vips,
         options.span.as_secs(),
         options.trouble,
@@ -93,6 +101,7 @@ pub fn run(options: &Options) -> Result<()> {
         "false takeovers",
         "announcements",
         "two owners ms",
+        "answers",
         "changes of holder",
         "late by, ms"
     );
@@ -148,9 +157,12 @@ fn watch(system: &dyn System, options: &Options) -> Result<String> {
     }
     sleep(REST);
     let tap = Tap::start(lab.switch())?;
-    for &address in system.addresses() {
+    let addresses = system.addresses();
+    for &address in addresses {
         tap.watch(address);
     }
+    let period = ask_period(addresses.len());
+    let asker = Asker::start(lab.observer(), addresses, period)?;
     let before = system.tokens()?;
     let began = Instant::now();
     let mut late = Duration::ZERO;
@@ -167,8 +179,9 @@ fn watch(system: &dyn System, options: &Options) -> Result<String> {
     // Relays make ports of their own, in which every frame shows again.
     let mut answers = tap.news(&mut 0);
     answers.retain(|answer| SERVERS.contains(&&*answer.port));
-    let heard = judge(&answers);
-    drop(relays);
+    tap.ensure_whole()?;
+    drop((asker, relays));
+    let heard = judge(addresses, &answers, SOON.max(period * 3))?;
     let changed = before
         .iter()
         .filter(|&(address, token)| after.get(address) != Some(token));
@@ -181,11 +194,12 @@ fn watch(system: &dyn System, options: &Options) -> Result<String> {
     // Writing to a string cannot fail.
     let _ = writeln!(
         line,
-        "{:<17}  {:>15}  {:>13}  {:>13}  {:>16}  {:>12}",
+        "{:<17}  {:>15}  {:>13}  {:>13}  {:>8}  {:>16}  {:>12}",
         system.name(),
         heard.takeovers,
         heard.announcements,
         heard.overlap.as_millis(),
+        heard.answers,
         known,
         if before.is_empty() {
             "-".to_owned()
@@ -196,8 +210,17 @@ fn watch(system: &dyn System, options: &Options) -> Result<String> {
     Ok(line)
 }
 
-/// Every address is judged for itself; who announced it first was its holder.
-fn judge(answers: &[Answer]) -> Heard {
+/// Between two questions for the same one of so many addresses.
+fn ask_period(addresses: usize) -> Duration {
+    let one_each = ASK_PAUSE * u32::try_from(addresses).unwrap_or(u32::MAX);
+    ASK_PERIOD.max(one_each)
+}
+
+/// Every address is judged for itself; who spoke for it first was its holder.
+///
+/// # Errors
+/// When nobody answered for one of them: an instrument that hears nothing must not say that there were no two.
+fn judge(addresses: &[IpAddr], answers: &[Answer], soon: Duration) -> Result<Heard> {
     let mut by_address: BTreeMap<IpAddr, Vec<Answer>> = BTreeMap::new();
     for answer in answers {
         by_address
@@ -206,16 +229,23 @@ fn judge(answers: &[Answer]) -> Heard {
             .push(answer.clone());
     }
     let mut heard = Heard::default();
-    for answers in by_address.values_mut() {
+    for address in addresses {
+        let answers = by_address.entry(*address).or_default();
         answers.sort_by_key(|answer: &Answer| answer.at);
+        let replies = answers.iter().filter(|a| a.how.is_reply()).count();
+        ensure!(
+            replies > 0,
+            "nobody answered for {address} in all the time: nothing can be said about two owners"
+        );
+        heard.answers += replies;
         let unasked = |a: &&Answer| matches!(a.how, How::Gratuitous | How::Unsolicited);
         heard.announcements += answers.iter().filter(unasked).count();
         if let Some(first) = answers.first() {
             heard.takeovers += owners::takeovers(answers, first.mac);
         }
-        heard.overlap = heard.overlap.max(owners::overlap(answers));
+        heard.overlap = heard.overlap.max(owners::overlap(answers, soon));
     }
-    heard
+    Ok(heard)
 }
 
 /// The same programs, started without the right to the real-time class.
@@ -241,22 +271,55 @@ mod tests {
     use crate::Stamp;
     use crate::lab::Mac;
 
+    fn said(address: u8, mac: u8, ms: u64, how: How) -> Answer {
+        Answer {
+            at: Stamp(ms * 1_000_000),
+            address: vip(address),
+            mac: Mac([2, 0, 0, 0, 0, mac]),
+            how,
+            port: "n1".into(),
+        }
+    }
+
+    fn vip(number: u8) -> IpAddr {
+        IpAddr::from([10, 77, 1, number])
+    }
+
     #[test]
     fn announcements_by_another_host_are_takeovers_and_repeated_ones_are_not() {
-        let said = |address: u8, mac: u8, ms: u64| Answer {
-            at: Stamp(ms * 1_000_000),
-            address: IpAddr::from([10, 77, 1, address]),
-            mac: Mac([2, 0, 0, 0, 0, mac]),
-            how: How::Gratuitous,
-            port: "n1".into(),
-        };
-        let heard = judge(&[
-            said(1, 1, 0),
-            said(2, 2, 5),
-            said(1, 1, 100),
-            said(2, 3, 300),
-        ]);
+        let words = [
+            said(1, 1, 0, How::Gratuitous),
+            said(2, 2, 5, How::Gratuitous),
+            said(1, 1, 50, How::ArpReply),
+            said(1, 1, 100, How::Gratuitous),
+            said(2, 3, 300, How::Gratuitous),
+            said(2, 3, 301, How::ArpReply),
+        ];
+        let heard = judge(&[vip(1), vip(2)], &words, SOON).unwrap();
         assert_eq!((heard.announcements, heard.takeovers), (4, 1));
-        assert_eq!(heard.overlap, Duration::ZERO);
+        assert_eq!((heard.answers, heard.overlap), (2, Duration::ZERO));
+    }
+
+    #[test]
+    fn two_that_answer_every_question_are_two_owners_however_many_addresses_are_asked_for() {
+        for addresses in [1, 100, 10_000] {
+            let period = ask_period(addresses);
+            let round =
+                |k: u64| [(1, k), (2, k)].map(|(mac, k)| (mac, k * period.as_millis() as u64));
+            let words: Vec<Answer> = (0..20)
+                .flat_map(round)
+                .map(|(mac, ms)| said(1, mac, ms + u64::from(mac), How::ArpReply))
+                .collect();
+            let heard = judge(&[vip(1)], &words, SOON.max(period * 3)).unwrap();
+            assert!(heard.overlap >= period * 18, "{addresses}: {heard:?}");
+            assert_eq!((heard.announcements, heard.takeovers), (0, 0));
+        }
+    }
+
+    #[test]
+    fn an_address_that_nobody_answers_for_is_an_error_and_not_a_zero() {
+        let announced = [said(1, 1, 0, How::Gratuitous)];
+        let error = judge(&[vip(1)], &announced, SOON).unwrap_err();
+        assert!(error.to_string().contains("10.77.1.1"), "{error}");
     }
 }

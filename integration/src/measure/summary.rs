@@ -74,7 +74,7 @@ fn row(trials: &[&Trial]) -> Option<Row> {
         announced: Sample::new(seen().filter_map(|s| s.announced)),
         lost: seen().map(|s| s.lost).max()?,
         overlap: seen().map(|s| s.overlap).max()?,
-        false_moves: trials.iter().map(|trial| trial.false_moves).sum(),
+        false_moves: seen().map(|s| s.false_moves).sum(),
         dark: trials.iter().filter(|trial| trial.dark).count(),
     })
 }
@@ -95,9 +95,9 @@ mod tests {
             seen: Seen {
                 outage: Duration::from_millis(ms),
                 overlap: Some(Duration::from_millis(overlap)),
+                false_moves: 1,
                 ..Seen::default()
             },
-            false_moves: 1,
             dark: false,
         }
     }

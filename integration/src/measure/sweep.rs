@@ -75,9 +75,15 @@ impl Sweep {
         })
     }
 
-    /// Asks until a host that is not `old` serves each of the addresses, at most `bound`; what was said before `since`
-    /// does not count.
-    pub(crate) fn run(&self, old: Option<Mac>, since: Stamp, bound: Duration) -> Swept {
+    /// Asks until a host that is not `old` serves each of the addresses, at most `bound`, and listens for `tail` more;
+    /// what was said before `since` does not count.
+    pub(crate) fn run(
+        &self,
+        old: Option<Mac>,
+        since: Stamp,
+        bound: Duration,
+        tail: Duration,
+    ) -> Swept {
         let mut progress: BTreeMap<IpAddr, Progress> = BTreeMap::new();
         progress.extend(self.addresses.iter().map(|&a| (a, Progress::default())));
         let mut swept = Swept::default();
@@ -117,6 +123,18 @@ impl Sweep {
                 its.served.is_none()
             });
             sleep(TICK);
+        }
+        sleep(tail);
+        for answer in self.tap.news(&mut cursor) {
+            swept
+                .answers
+                .entry(answer.address)
+                .or_default()
+                .push(answer);
+        }
+        for answers in swept.answers.values_mut() {
+            // Two CPUs may queue two frames in the other order than they stamped them.
+            answers.sort_by_key(|answer| answer.at);
         }
         swept.lost = missing;
         swept.served = progress.values().filter_map(|its| its.served).collect();

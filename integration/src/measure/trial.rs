@@ -16,8 +16,11 @@ use crate::probe::Reply;
 const REST: Duration = Duration::from_secs(40);
 /// How long the client may be without an answer; after that the trial says "dark".
 const DARK: Duration = Duration::from_secs(12);
-/// How long is watched after the client is served again.
+/// How long is watched at least after the client is served again.
 const TAIL: Duration = Duration::from_millis(300);
+/// The same after faults that leave something behind for two seconds: vipd's former holder hands packets on for so long,
+/// and the lease of a daemon that is replaced was stretched by as much.
+const LONG_TAIL: Duration = Duration::from_millis(2500);
 
 /// What came of one trial.
 #[derive(Clone, Debug)]
@@ -34,8 +37,6 @@ pub struct Trial {
     pub holder: String,
     /// What was seen of it.
     pub seen: Seen,
-    /// Changes of the announcer that nothing called for.
-    pub false_moves: usize,
     /// The client was without an answer at the end of the watch, and for as long as was waited then.
     pub dark: bool,
 }
@@ -58,6 +59,15 @@ pub(super) fn phase(period: Duration) {
     sleep(Duration::from_nanos(Stamp::now().0 % period.max(1)));
 }
 
+/// How long a trial goes on to watch once the client is served again; the same for every system.
+pub(super) fn tail(fault: Fault) -> Duration {
+    if fault.leaves_traces() {
+        LONG_TAIL
+    } else {
+        TAIL
+    }
+}
+
 fn attempt(system: &mut dyn System, fault: Fault) -> Result<Trial> {
     system.settle()?;
     let watch = Watch::start(system.lab(), system.addresses())?;
@@ -77,12 +87,12 @@ fn attempt(system: &mut dyn System, fault: Fault) -> Result<Trial> {
         } else {
             let replaced = |reply: &Reply| system.moves(fault) == 0 || *reply.host != *holder;
             watch.served(from, DARK, replaced);
-            sleep(TAIL);
+            sleep(tail(fault));
         }
         !watch.served(Stamp::now(), DARK, |_| true)
     });
     let mac = system.lab().host(&holder).mac();
-    let seen = watch.seen(from, mac);
+    let seen = watch.seen(from, mac, system.moves(fault));
     drop(watch);
     // Mended also after a failure, so that the next trial has a chance.
     let mended = system.mend(
@@ -95,14 +105,12 @@ fn attempt(system: &mut dyn System, fault: Fault) -> Result<Trial> {
     );
     let (dark, seen) = (back?, seen?);
     mended?;
-    let moves = system.moves(fault);
     Ok(Trial {
         system: system.name(),
         fault,
         vips: 1,
         at: from,
         holder,
-        false_moves: seen.takeovers.saturating_sub(moves),
         seen,
         dark,
     })

@@ -32,8 +32,8 @@ pub struct Seen {
     pub lost: usize,
     /// How long two hosts spoke for the address, the worse of the two families; of many VIPs it is not known.
     pub overlap: Option<Duration>,
-    /// How often another host announced the address, the worse of the two families.
-    pub takeovers: usize,
+    /// Changes of the announcer that nothing called for: of one VIP those of the worse family, of many those of all.
+    pub false_moves: usize,
     /// Who served the client at the end, if anybody did.
     pub server: Option<String>,
 }
@@ -129,11 +129,11 @@ impl Watch {
         }
     }
 
-    /// What was seen since `from`, when `holder` held the addresses.
+    /// What was seen since `from`, when `holder` held the addresses, which had reason to move `moves` times.
     ///
     /// # Errors
     /// When the tap lost frames: then nothing can be said.
-    pub(crate) fn seen(&self, from: Stamp, holder: Mac) -> Result<Seen> {
+    pub(crate) fn seen(&self, from: Stamp, holder: Mac, moves: usize) -> Result<Seen> {
         let mut seen = Seen::default();
         for (&address, probe) in self.addresses.iter().zip(&self.probes) {
             let answers = self.tap.answers_after(address, from)?;
@@ -143,8 +143,11 @@ impl Watch {
                     .map_or(Duration::ZERO, Gap::length),
             );
             seen.lost += probe.lost_since(from);
-            seen.overlap = seen.overlap.max(Some(owners::overlap(&answers)));
-            seen.takeovers = seen.takeovers.max(owners::takeovers(&answers, holder));
+            seen.overlap = seen
+                .overlap
+                .max(Some(owners::overlap(&answers, owners::SOON)));
+            let takeovers = owners::takeovers(&answers, holder);
+            seen.false_moves = seen.false_moves.max(takeovers.saturating_sub(moves));
             seen.server = probe.latest().map(|reply| reply.host.to_string());
         }
         seen.median_vip = seen.outage;

@@ -30,12 +30,23 @@ impl Gap {
 /// The longest gap between `from` and `to`, both lists oldest first. Without any reply it is the
 /// time since the first question.
 pub fn longest_gap(asked: &[Stamp], replies: &[Reply], from: Stamp, to: Stamp) -> Gap {
+    let gaps = gaps(asked, replies, from, to).into_iter();
+    gaps.max_by_key(Gap::length).unwrap_or(Gap {
+        from,
+        to,
+        before: None,
+        after: None,
+    })
+}
+
+/// The time before each reply between `from` and `to`, and after the last one; both lists oldest first.
+pub fn gaps(asked: &[Stamp], replies: &[Reply], from: Stamp, to: Stamp) -> Vec<Gap> {
     let inside = replies.iter().filter(|r| r.at >= from && r.at <= to);
     let mut times: Vec<(Stamp, Option<&Arc<str>>)> =
         inside.map(|r| (r.at, Some(&r.host))).collect();
     times.insert(0, (from, None));
     times.push((to, None));
-    let gaps = times.windows(2).map(|pair| {
+    let gap = |pair: &[(Stamp, Option<&Arc<str>>)]| {
         let ((last, before), (next, after)) = (pair[0], pair[1]);
         let first_question = asked.get(asked.partition_point(|&at| at < last));
         Gap {
@@ -44,13 +55,8 @@ pub fn longest_gap(asked: &[Stamp], replies: &[Reply], from: Stamp, to: Stamp) -
             before: before.cloned(),
             after: after.cloned(),
         }
-    });
-    gaps.max_by_key(Gap::length).unwrap_or(Gap {
-        from,
-        to,
-        before: None,
-        after: None,
-    })
+    };
+    times.windows(2).map(gap).collect()
 }
 
 #[cfg(test)]

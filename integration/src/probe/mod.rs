@@ -5,7 +5,7 @@ mod http;
 mod responder;
 mod udp;
 
-pub use gap::{Gap, longest_gap};
+pub use gap::{Gap, gaps, longest_gap};
 pub use http::{Browser, Pages};
 pub use responder::Responder;
 pub use udp::{Probe, Reply};

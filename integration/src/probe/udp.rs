@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 
-use super::gap::{Gap, longest_gap};
+use super::gap::{Gap, gaps, longest_gap};
 use super::{UDP_PORT, responder};
 use crate::Stamp;
 use crate::lab::Host;
@@ -101,13 +101,18 @@ impl Probe {
 
     /// How many datagrams, sent since `from` and not just now, were never answered.
     pub fn lost_since(&self, from: Stamp) -> usize {
+        self.unanswered_since(from).len()
+    }
+
+    /// The numbers of the datagrams that were sent since `from`, and not just now, and never answered.
+    pub fn unanswered_since(&self, from: Stamp) -> Vec<u64> {
         let asked = self.shared.asked();
         let first = asked.partition_point(|&at| at < from);
         let end = asked.partition_point(|&at| at < Stamp::now() - IN_FLIGHT);
         let answered: BTreeSet<u64> = self.shared.replies().iter().map(|r| r.number).collect();
-        (first..end)
-            .filter(|&number| !answered.contains(&(number as u64)))
-            .count()
+        (first as u64..end as u64)
+            .filter(|number| !answered.contains(number))
+            .collect()
     }
 
     /// The newest reply.
@@ -119,6 +124,14 @@ impl Probe {
     pub fn outage_since(&self, from: Stamp) -> Gap {
         let asked = self.shared.asked().clone();
         longest_gap(&asked, &self.replies(), from, Stamp::now())
+    }
+
+    /// Since when the client asked in vain for longer than `noticed`, for the first time since `from`.
+    pub fn silent_since(&self, from: Stamp, noticed: Duration) -> Option<Stamp> {
+        let asked = self.shared.asked().clone();
+        let gaps = gaps(&asked, &self.replies(), from, Stamp::now());
+        let silent = gaps.into_iter().find(|gap| gap.length() > noticed);
+        silent.map(|gap| gap.from)
     }
 
     /// Waits until `host` answers, at most `bound`, and returns its first reply later than `after`.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::speak::{Line, question};
 use crate::lab::Host;
@@ -22,13 +22,15 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks from `host` for each of `addresses`, each `period`.
+    /// Asks from `host` for each of `addresses`, each `period`: one question after the other, spread over it.
     pub fn start(host: &Host, addresses: &[IpAddr], period: Duration) -> Result<Self> {
         let line = Line::open(host)?;
         let questions: Vec<Vec<u8>> = addresses
             .iter()
             .map(|&address| question(host.mac(), host.v4(), host.v6(), address))
             .collect();
+        ensure!(!questions.is_empty(), "there is no address to ask for");
+        let pause = period / u32::try_from(questions.len())?;
         let stop = Arc::new(AtomicBool::new(false));
         let own = Arc::clone(&stop);
         let thread = thread::Builder::new().name("asker".into()).spawn(move || {
@@ -36,8 +38,8 @@ impl Asker {
                 for question in &questions {
                     // A cable that is out at the moment is no reason to stop asking.
                     let _ = line.send(question);
+                    thread::sleep(pause);
                 }
-                thread::sleep(period);
             }
         })?;
         Ok(Self {

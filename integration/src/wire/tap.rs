@@ -73,11 +73,7 @@ impl Tap {
 
     /// The claims to `address` later than `after`, oldest first; fails as [`Tap::answers`] does.
     pub fn answers_after(&self, address: IpAddr, after: Stamp) -> Result<Vec<Answer>> {
-        let lost = self.shared.lost.load(Ordering::Relaxed);
-        anyhow::ensure!(
-            lost == 0,
-            "the tap lost {lost} frames: the machine is too busy to judge anything"
-        );
+        self.ensure_whole()?;
         let answers = self
             .shared
             .answers
@@ -91,6 +87,16 @@ impl Tap {
         // Two CPUs may queue two frames in the other order than they stamped them.
         heard.sort_by_key(|a| a.at);
         Ok(heard)
+    }
+
+    /// Fails when frames were lost because the machine was too busy to read them.
+    pub fn ensure_whole(&self) -> Result<()> {
+        let lost = self.shared.lost.load(Ordering::Relaxed);
+        anyhow::ensure!(
+            lost == 0,
+            "the tap lost {lost} frames: the machine is too busy to judge anything"
+        );
+        Ok(())
     }
 
     /// What was heard since the last call with the same `cursor`, which begins at 0: for those who

@@ -37,8 +37,7 @@ fn raw(trial: &Trial) -> Value {
         "announced_ms": trial.seen.announced.map(ms),
         "lost": trial.seen.lost,
         "overlap_ms": trial.seen.overlap.map(ms),
-        "takeovers": trial.seen.takeovers,
-        "false_moves": trial.false_moves,
+        "false_moves": trial.seen.false_moves,
         "dark": trial.dark,
     })
 }
