@@ -8,7 +8,7 @@ mod udp;
 pub use gap::{Gap, gaps, longest_gap};
 pub use http::{Browser, Pages};
 pub use responder::Responder;
-pub use udp::{Probe, Reply};
+pub use udp::{Probe, Question, Reply};
 
 /// Port of the UDP responder on every server.
 pub const UDP_PORT: u16 = 7777;

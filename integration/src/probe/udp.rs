@@ -36,6 +36,15 @@ pub struct Reply {
     pub host: Arc<str>,
 }
 
+/// One datagram, answered or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Its number.
+    pub number: u64,
+    /// When it was sent.
+    pub at: Stamp,
+}
+
 /// A client that asks all the time, until dropped.
 #[derive(Debug)]
 pub struct Probe {
@@ -104,15 +113,23 @@ impl Probe {
         self.unanswered_since(from).len()
     }
 
-    /// The numbers of the datagrams that were sent since `from`, and not just now, and never answered.
-    pub fn unanswered_since(&self, from: Stamp) -> Vec<u64> {
+    /// The datagrams that were sent since `from`, and not just now, and never answered.
+    pub fn unanswered_since(&self, from: Stamp) -> Vec<Question> {
         let asked = self.shared.asked();
         let first = asked.partition_point(|&at| at < from);
         let end = asked.partition_point(|&at| at < Stamp::now() - IN_FLIGHT);
         let answered: BTreeSet<u64> = self.shared.replies().iter().map(|r| r.number).collect();
-        (first as u64..end as u64)
-            .filter(|number| !answered.contains(number))
+        let numbers = (first as u64..).zip(&asked[first..end.max(first)]);
+        numbers
+            .filter(|(number, _)| !answered.contains(number))
+            .map(|(number, &at)| Question { number, at })
             .collect()
+    }
+
+    /// When the datagram with this number was sent, if it was.
+    pub fn asked_at(&self, number: u64) -> Option<Stamp> {
+        let place = usize::try_from(number).ok()?;
+        self.shared.asked().get(place).copied()
     }
 
     /// The newest reply.
