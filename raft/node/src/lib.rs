@@ -48,6 +48,7 @@ pub use token::{Token, TokenError};
 /// What the simulator (`integration/sim`) runs unchanged on its own runtime, disk and network: the replica, the types
 /// and codecs of the log, the rules of membership. Not for others; nothing here is promised to stay.
 pub mod parts {
+    pub use crate::agent::Pace;
     pub use crate::machine::Replica;
     pub use crate::node::members::{CHANGE, Step, TICK, View, next_step};
     pub use crate::store::{decode_record, encode_record};

@@ -11,7 +11,7 @@ use openraft::async_runtime::Instant as _;
 use tokio::sync::Notify;
 use vipd_core::id::NodeId;
 use vipd_core::steward::VoteMark;
-use vipd_raft::parts::{Entry, LogId, SnapshotMeta};
+use vipd_raft::parts::{Entry, LogId, Pace, SnapshotMeta};
 
 use super::Process;
 use crate::host::host_at;
@@ -20,14 +20,10 @@ use crate::net::HostId;
 use crate::runtime::{Local, NodeRuntime, sleep, spawn_in, true_now};
 use crate::world::World;
 
-/// How often a quiet stream says that it is alive.
-const ALIVE: Duration = Duration::from_millis(100);
 /// The most entries in one frame.
 const BATCH: usize = 256;
-/// A voter that is silent this long is left for another.
-const SILENT: Duration = Duration::from_millis(300);
 /// The first frame may be a large snapshot.
-const FIRST: Duration = Duration::from_secs(5);
+const SNAPSHOT: Duration = Duration::from_secs(5);
 /// A voter that has no majority this long is left for another.
 const ALONE: Duration = Duration::from_millis(1000);
 /// The pause between two voters that do not answer.
@@ -133,7 +129,12 @@ impl Drop for Closing {
 }
 
 /// The voter's end: feeds `agent` for as long as the stream is open.
-async fn feed(process: Arc<Process>, agent: NodeId, mut at: Option<LogId>, pipe: Arc<Pipe>) {
+async fn feed(
+    process: Arc<Process>,
+    agent: NodeId,
+    (mut at, pace): (Option<LogId>, Pace),
+    pipe: Arc<Pipe>,
+) {
     let closing = Closing(process.world.clone(), pipe);
     let pipe = &closing.1;
     let news = process.shared.news.listen();
@@ -165,11 +166,11 @@ async fn feed(process: Arc<Process>, agent: NodeId, mut at: Option<LogId>, pipe:
             continue;
         }
         let leads = process.leader();
-        if said.is_none_or(|(when, who)| who != leads || when.elapsed() >= ALIVE) {
+        if said.is_none_or(|(when, who)| who != leads || when.elapsed() >= pace.alive()) {
             pipe.send(&process.world, Feed::Alive(leads, process.quorum_ok()));
             said = Some((Local::now(), leads));
         }
-        drop(NodeRuntime::timeout(ALIVE, news.notified()).await);
+        drop(NodeRuntime::timeout(pace.alive(), news.notified()).await);
     }
 }
 
@@ -177,6 +178,7 @@ async fn feed(process: Arc<Process>, agent: NodeId, mut at: Option<LogId>, pipe:
 pub(super) async fn follow(process: Arc<Process>) {
     let mut turn = process.world.dice(|dice| dice.below(1024));
     loop {
+        let began = Local::now();
         let voters = process.known_voters();
         if !voters.is_empty() {
             let at = usize::try_from(turn % voters.len() as u64).unwrap_or(0);
@@ -184,7 +186,9 @@ pub(super) async fn follow(process: Arc<Process>) {
         }
         process.set_standing(None, VoteMark::default());
         turn += 1;
-        sleep(PAUSE).await;
+        if began.elapsed() < PAUSE {
+            sleep(PAUSE).await;
+        }
     }
 }
 
@@ -194,10 +198,11 @@ async fn follow_one(process: &Arc<Process>, voter: NodeId) {
     };
     let pipe = open(process, voter, host_at(peer));
     let _hang_up = HangUp(pipe.clone());
-    let mut patience = FIRST;
+    let pace = pace(process);
+    let mut patience = SNAPSHOT;
     let mut vouched = Local::now();
     while let Ok(Some(frame)) = NodeRuntime::timeout(patience, pipe.next()).await {
-        patience = FIRST;
+        patience = pace.silent();
         match frame {
             Feed::Snapshot(meta, body) => {
                 // A voter that lags would take back what this node has acted on.
@@ -221,7 +226,6 @@ async fn follow_one(process: &Arc<Process>, voter: NodeId) {
                 process.shared.news.ring();
             }
             Feed::Alive(leader, quorum) => {
-                patience = SILENT;
                 if quorum {
                     process.hear();
                     vouched = Local::now();
@@ -233,6 +237,10 @@ async fn follow_one(process: &Arc<Process>, voter: NodeId) {
             }
         }
     }
+}
+
+fn pace(process: &Process) -> Pace {
+    Pace::of(Duration::from_nanos(process.timing.lease.0))
 }
 
 /// Keeps the members' addresses on disk, for the next start: an agent has no log to read them from.
@@ -262,7 +270,7 @@ impl Drop for HangUp {
 
 fn open(process: &Arc<Process>, voter: NodeId, to: HostId) -> Arc<Pipe> {
     let (agent, from) = (process.me(), process.host.id);
-    let at = process.shared.read().applied;
+    let from_here = (process.shared.read().applied, pace(process));
     let pipe = Arc::new(Pipe {
         from: to,
         to: from,
@@ -276,7 +284,7 @@ fn open(process: &Arc<Process>, voter: NodeId, to: HostId) -> Arc<Pipe> {
         let there = world.host(to);
         match there.process().filter(|there| there.me() == voter) {
             Some(there) if there.was_removed(agent) => caller.removed(),
-            Some(there) => spawn_in(&there.daemon, feed(there.clone(), agent, at, stream)),
+            Some(there) => spawn_in(&there.daemon, feed(there.clone(), agent, from_here, stream)),
             None => drop(Closing(world.clone(), stream)),
         }
     };

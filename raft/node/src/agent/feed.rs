@@ -13,8 +13,6 @@ use crate::peer::{Feeder, read_frame, write_frame};
 use crate::store::SharedLog;
 use crate::types::LogId;
 
-/// How often a quiet stream says that it is alive.
-pub(super) const ALIVE: Duration = Duration::from_millis(100);
 /// The most entries in one frame.
 const BATCH: usize = 256;
 /// How long the agent may take to say where it is, and to take in a frame.
@@ -27,7 +25,7 @@ pub(crate) async fn feed(node: RaftNode, agent: NodeId, mut stream: Feeder) -> i
         return Err(io::Error::other("an agent feeds nobody"));
     };
     let bytes = timeout(PATIENCE, read_frame(&mut stream, 64)).await??;
-    let From(mut at) = From::from_bytes(&bytes).map_err(invalid)?;
+    let From { mut at, pace } = From::from_bytes(&bytes).map_err(invalid)?;
     tracing::info!(%agent, from = at.map_or(0, |id| id.index), "an agent follows");
     let mut applied = core.shared.applied();
     let mut leader = core.leader.subscribe();
@@ -40,7 +38,7 @@ pub(crate) async fn feed(node: RaftNode, agent: NodeId, mut stream: Feeder) -> i
         applied.mark_unchanged();
         at = catch_up(core, &voter.log, &mut stream, at).await?;
         let leads = *leader.borrow_and_update();
-        if said.is_none_or(|(when, who)| who != leads || when.elapsed() >= ALIVE) {
+        if said.is_none_or(|(when, who)| who != leads || when.elapsed() >= pace.alive()) {
             let quorum = node.status().quorum_ok;
             send(
                 &mut stream,
@@ -55,7 +53,7 @@ pub(crate) async fn feed(node: RaftNode, agent: NodeId, mut stream: Feeder) -> i
         tokio::select! {
             result = applied.changed() => result.map_err(io::Error::other)?,
             result = leader.changed() => result.map_err(io::Error::other)?,
-            () = sleep(ALIVE) => {}
+            () = sleep(pace.alive()) => {}
         }
     }
 }

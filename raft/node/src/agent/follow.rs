@@ -8,20 +8,18 @@ use tokio::time::{Instant, sleep, timeout};
 use vipd_core::codec::Wire;
 use vipd_core::id::NodeId;
 
-use super::feed::ALIVE;
 use super::message::{Feed, From};
+use super::pace::Pace;
 use crate::machine::Replica;
 use crate::node::Core;
 use crate::peer::{LARGE, Lane, read_frame, write_frame};
 use crate::types::Entry;
 
-/// A voter that is silent this long is left for another: three missed signs of life.
-const SILENT: Duration = Duration::from_millis(3 * ALIVE.as_millis() as u64);
-/// The first frame may be a large snapshot.
-const FIRST: Duration = Duration::from_secs(5);
+/// A snapshot may be large, and comes in one frame: at the beginning of a stream, where it is needed at all.
+const SNAPSHOT: Duration = Duration::from_secs(5);
 /// A voter that has no majority this long is left for another, which may have one.
 const ALONE: Duration = Duration::from_millis(1000);
-/// The pause between two voters that do not answer.
+/// The pause between two voters that do not answer. A stream that lasted longer is followed by the next at once.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Follows one voter after the other, for as long as the node runs.
@@ -29,6 +27,7 @@ pub(crate) async fn follow(core: Arc<Core>) {
     let mut turn = rand::random_range(0..1024usize);
     loop {
         let voters = voters(&core);
+        let began = Instant::now();
         if let Some(voter) = (!voters.is_empty()).then(|| voters[turn % voters.len()]) {
             let error = follow_one(&core, voter).await;
             tracing::debug!(%voter, ?error, "the stream ended; going to another voter");
@@ -36,7 +35,9 @@ pub(crate) async fn follow(core: Arc<Core>) {
         core.leader
             .send_if_modified(|leader| leader.take().is_some());
         turn = turn.wrapping_add(1);
-        sleep(PAUSE).await;
+        if began.elapsed() < PAUSE {
+            sleep(PAUSE).await;
+        }
     }
 }
 
@@ -59,13 +60,14 @@ fn voters(core: &Core) -> Vec<NodeId> {
 async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
     let mut stream = core.directory.open(voter, Lane::Follow).await?;
     let at = core.shared.read().applied;
-    write_frame(&mut stream, &From(at).to_bytes()).await?;
-    let mut patience = FIRST;
+    let pace = Pace::of(core.settings.election_max);
+    write_frame(&mut stream, &From { at, pace }.to_bytes()).await?;
+    let mut patience = SNAPSHOT;
     let mut known = Vec::new();
     let mut vouched = Instant::now();
     loop {
         let bytes = timeout(patience, read_frame(&mut stream, LARGE)).await??;
-        patience = SILENT;
+        patience = pace.silent();
         match Feed::from_bytes(&bytes).map_err(invalid)? {
             Feed::Snapshot { meta, body } => {
                 let replica = Replica::restore(&meta, &body).map_err(invalid)?;
@@ -77,12 +79,8 @@ async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
                 }
                 core.shared.write(|own| *own = replica);
                 core.shared.announce();
-                patience = FIRST;
             }
-            Feed::Entries(entries) => {
-                apply(core, &entries)?;
-                patience = FIRST;
-            }
+            Feed::Entries(entries) => apply(core, &entries)?,
             Feed::Alive { leader, quorum } => {
                 if quorum {
                     core.hear();

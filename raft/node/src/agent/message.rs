@@ -1,24 +1,37 @@
 //! The frames of an agent's stream.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::id::NodeId;
 
+use super::pace::Pace;
 use crate::raft_wire::{
     get_entry, get_opt_log_id, get_snapshot_meta, put_entry, put_opt_log_id, put_snapshot_meta,
 };
 use crate::types::{Entry, LogId, SnapshotMeta};
 
-/// From the agent, once: the last entry it has applied.
+/// From the agent, once.
 #[derive(Debug)]
-pub(super) struct From(pub(super) Option<LogId>);
+pub(super) struct From {
+    /// The last entry it has applied.
+    pub(super) at: Option<LogId>,
+    /// How often a quiet stream shall speak.
+    pub(super) pace: Pace,
+}
 
 impl Wire for From {
     fn encode(&self, out: &mut Writer) {
-        put_opt_log_id(self.0.as_ref(), out);
+        put_opt_log_id(self.at.as_ref(), out);
+        let alive = self.pace.alive().as_millis();
+        u32::try_from(alive).unwrap_or(u32::MAX).encode(out);
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        get_opt_log_id(input).map(Self)
+        let at = get_opt_log_id(input)?;
+        let alive = u32::decode(input)?;
+        let pace = Pace::every(Duration::from_millis(alive.into()));
+        Ok(Self { at, pace })
     }
 }
 
