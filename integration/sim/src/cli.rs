@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::crew::{Crew, Orders};
-use crate::{Mutant, Plan, Report, run, scale};
+use crate::{Aim, Mutant, Plan, Report, run, scale};
 
 /// How many seeds a planted fault has to be found.
 const MUTANT_SEEDS: u64 = 300;
@@ -34,6 +34,9 @@ struct Options {
     /// Plant this fault: the run succeeds if it is found.
     #[arg(long, value_enum, default_value_t = Mutant::None, hide_default_value = true)]
     mutant: Mutant,
+    /// Let the nemesis do nothing but play this scene.
+    #[arg(long, value_enum, value_name = "SCENE")]
+    aim: Option<Aim>,
     /// Run for so many hours.
     #[arg(long, value_name = "H", conflicts_with = "budget")]
     hours: Option<f64>,
@@ -49,6 +52,15 @@ struct Options {
     /// 7 voters, 300 agents, 10,000 VIPs: what it costs, in a table.
     #[arg(long, conflicts_with_all = ["seeds", "seed", "budget", "hours"])]
     scale: bool,
+}
+
+impl Options {
+    fn plan(&self, seed: u64) -> Plan {
+        Plan {
+            aim: self.aim,
+            ..Plan::of(seed, self.minutes * 60)
+        }
+    }
 }
 
 /// Does what the command line says.
@@ -70,7 +82,7 @@ pub fn main() -> ExitCode {
 }
 
 fn alone(options: &Options, seed: u64) -> bool {
-    let report = run(Plan::of(seed, options.minutes * 60), options.mutant, true);
+    let report = run(options.plan(seed), options.mutant, true);
     println!("trace {:016x}", report.hash);
     println!("{}", report.line());
     verdict(options, &report)
@@ -90,6 +102,7 @@ fn many(options: &Options) -> bool {
         first: options.first,
         seeds,
         seconds: options.minutes * 60,
+        aim: options.aim,
         mutant: options.mutant,
         budget: budget.map(Duration::from_secs_f64),
         at_least: options.at_least.min(seeds),
@@ -134,8 +147,13 @@ fn reproduce(options: &Options, seed: u64) -> String {
         Some(value) if options.mutant != Mutant::None => format!(" --mutant {}", value.get_name()),
         Some(_) | None => String::new(),
     };
+    let aim = options
+        .aim
+        .and_then(|aim| clap::ValueEnum::to_possible_value(&aim))
+        .map(|value| format!(" --aim {}", value.get_name()));
     format!(
-        "cargo xtask sim --seed {seed} --minutes {}{mutant}",
-        options.minutes
+        "cargo xtask sim --seed {seed} --minutes {}{mutant}{}",
+        options.minutes,
+        aim.unwrap_or_default()
     )
 }

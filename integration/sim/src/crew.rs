@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{Mutant, Plan, Report, lock, run};
+use crate::{Aim, Mutant, Plan, Report, lock, run};
 
 /// Without a terminal, a line this often.
 const SAY: Duration = Duration::from_secs(30);
@@ -19,6 +19,7 @@ pub(crate) struct Orders {
     pub(crate) first: u64,
     pub(crate) seeds: u64,
     pub(crate) seconds: u64,
+    pub(crate) aim: Option<Aim>,
     pub(crate) mutant: Mutant,
     pub(crate) budget: Option<Duration>,
     pub(crate) at_least: u64,
@@ -59,11 +60,11 @@ impl Crew {
                 if n >= orders.seeds || (over && n >= orders.at_least) {
                     return;
                 }
-                let report = run(
-                    Plan::of(orders.first + n, orders.seconds),
-                    orders.mutant,
-                    false,
-                );
+                let plan = Plan {
+                    aim: orders.aim,
+                    ..Plan::of(orders.first + n, orders.seconds)
+                };
+                let report = run(plan, orders.mutant, false);
                 stop.fetch_or(!report.violations.is_empty(), Ordering::Relaxed);
                 let mut crew = lock(&crew);
                 crew.add(report);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use crate::dice::Dice;
 use crate::judge::Judge;
 use crate::lock;
 use crate::net::HostId;
-use crate::runtime::sleep;
+use crate::runtime::{sleep, true_now};
 
 /// Steps between two pauses of whoever writes them.
 const BATCH: usize = 16;
+/// Between looks at whether it goes on.
+const STALLED: Duration = Duration::from_millis(2);
 
 /// The twin of the pinned maps.
 pub(crate) struct Kernel {
@@ -26,6 +28,10 @@ pub(crate) struct Kernel {
     /// Whether the present daemon has said what is to be: until then its deadlines have no effect, so that what an earlier
     /// one left open does not come alive by the lease of a later one.
     armed: AtomicBool,
+    /// Whoever writes gates waits until this true time: thousands of addresses, a busy host.
+    stalled: AtomicU64,
+    /// Whether somebody writes gates.
+    busy: AtomicBool,
     dice: Mutex<Dice>,
 }
 
@@ -38,6 +44,8 @@ impl Kernel {
             judge,
             gates: Mutex::default(),
             armed: AtomicBool::new(false),
+            stalled: AtomicU64::new(0),
+            busy: AtomicBool::new(false),
             dice: Mutex::new(dice),
         }
     }
@@ -54,6 +62,17 @@ impl Kernel {
         }
     }
 
+    /// From now on whoever writes gates gets no further before this true time.
+    pub(crate) fn stall(&self, until: u64) {
+        self.stalled.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether somebody is writing gates.
+    #[must_use]
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     fn silence(&self) {
         self.judge.deadline(self.host, 0);
     }
@@ -61,6 +80,7 @@ impl Kernel {
     /// Makes the gates so: first what is to be shut, then what is to be opened, and not all in one instant.
     pub(crate) async fn apply(&self, wanted: &Gates) {
         let steps = self.plan(wanted);
+        self.busy.store(!steps.is_empty(), Ordering::Relaxed);
         // As in the real one, a failed step would not arm; here none fails.
         for batch in steps.chunks(BATCH) {
             for (address, open, epoch) in batch {
@@ -68,7 +88,11 @@ impl Kernel {
             }
             let pause = lock(&self.dice).between(5_000, 60_000);
             sleep(Duration::from_nanos(pause)).await;
+            while self.stalled.load(Ordering::Relaxed) > true_now() {
+                sleep(STALLED).await;
+            }
         }
+        self.busy.store(false, Ordering::Relaxed);
         self.armed.store(true, Ordering::Relaxed);
     }
 

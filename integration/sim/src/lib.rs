@@ -12,6 +12,7 @@
 //! what they run on. See README.md beside this for what that leaves out.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod aims;
 mod bell;
 mod cli;
 mod clients;
@@ -36,6 +37,7 @@ mod scale;
 mod trace;
 mod world;
 
+pub use aims::Aim;
 pub use cli::main;
 pub use mutant::Mutant;
 pub use plan::Plan;

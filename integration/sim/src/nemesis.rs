@@ -8,6 +8,7 @@ use std::time::Duration;
 use vipd_core::command::Command;
 use vipd_core::node::Role;
 
+use crate::aims;
 use crate::clients::propose;
 use crate::cluster;
 use crate::dice::Dice;
@@ -39,6 +40,8 @@ enum Fault {
     DiskStall,
     DiskBroken,
     DiskFull,
+    SlowDatapath,
+    Reload,
     Unplug,
     Drain,
     Handover,
@@ -46,7 +49,7 @@ enum Fault {
     Leave,
 }
 
-const FAULTS: [Fault; 21] = [
+const FAULTS: [Fault; 23] = [
     Fault::Kill,
     Fault::PowerOff,
     Fault::Freeze,
@@ -63,6 +66,8 @@ const FAULTS: [Fault; 21] = [
     Fault::DiskStall,
     Fault::DiskBroken,
     Fault::DiskFull,
+    Fault::SlowDatapath,
+    Fault::Reload,
     Fault::Unplug,
     Fault::Drain,
     Fault::Handover,
@@ -89,6 +94,8 @@ impl fmt::Display for Fault {
             Self::DiskStall => "disk stalls",
             Self::DiskBroken => "disk: I/O error",
             Self::DiskFull => "disk: no space",
+            Self::SlowDatapath => "the datapath is slow",
+            Self::Reload => "reload",
             Self::Unplug => "interface down",
             Self::Drain => "drain",
             Self::Handover => "hand the lead over",
@@ -103,7 +110,14 @@ pub(crate) async fn break_for_ever(world: Arc<World>) {
     let mut dice = Dice::new(world.plan.seed, 5);
     loop {
         sleep(Duration::from_millis(dice.between(500, 5_000))).await;
-        for _ in 0..dice.between(1, 5) {
+        if world.plan.aim.is_some() || dice.one_in(3) {
+            aims::strike(&world, &mut dice).await;
+        }
+        let strikes = match world.plan.aim {
+            Some(_) => 0,
+            None => dice.between(1, 5),
+        };
+        for _ in 0..strikes {
             strike(&world, &mut dice).await;
             // Often before the last one has shown its effect.
             let longest = *dice.pick(&[20, 200, 400, 3_000, 8_000]).unwrap_or(&400);
@@ -177,6 +191,15 @@ async fn strike(world: &Arc<World>, dice: &mut Dice) {
         }
         Fault::DiskBroken => host.disk.set_health(Health::Broken),
         Fault::DiskFull => host.disk.set_health(Health::Full),
+        Fault::SlowDatapath => {
+            let until = true_now() + dice.between(10, 1_500) * MS;
+            host.kernel.stall(until);
+        }
+        Fault::Reload => {
+            if let Some(process) = host.process() {
+                process.reload();
+            }
+        }
         Fault::Unplug => host.carrier.store(false, Ordering::Relaxed),
         Fault::Drain => drop(drain(world, &host, true).await),
         Fault::Handover => {
@@ -282,6 +305,7 @@ pub(crate) async fn heal(world: &Arc<World>) {
     world.net.heal();
     for host in world.hosts() {
         host.disk.set_health(Health::Good);
+        host.kernel.stall(0);
         host.carrier.store(true, Ordering::Relaxed);
         if let Some(process) = host.process() {
             process.daemon.thaw();

@@ -2,6 +2,7 @@
 
 use vipd_core::lease::{Profile, Timing};
 
+use crate::aims::Aim;
 use crate::dice::Dice;
 
 /// One run.
@@ -31,6 +32,8 @@ pub struct Plan {
     pub bound: u64,
     /// Compare the state's bytes each so many entries.
     pub compare_every: u64,
+    /// The only thing that the nemesis does, instead of whatever it likes.
+    pub aim: Option<Aim>,
 }
 
 impl Plan {
@@ -54,6 +57,16 @@ impl Plan {
             snapshot_every: dice.between(40, 400),
             bound: 12_000,
             compare_every: 8,
+            aim: None,
+        }
+    }
+
+    /// The same, but the nemesis does nothing but play this scene, over and over.
+    #[must_use]
+    pub fn aimed(seed: u64, seconds: u64, aim: Aim) -> Self {
+        Self {
+            aim: Some(aim),
+            ..Self::of(seed, seconds)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What size costs: 7 voters, hundreds of agents, thousands of VIPs, one holder that loses power.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -105,15 +105,22 @@ pub(crate) fn table() -> bool {
 async fn measure(world: Arc<World>) -> Result<Cost, String> {
     let carrier = world.net.clone();
     spawn(async move { carrier.carry().await });
+    let began = Instant::now();
+    let say = |what: &str| println!("        {:>6.1} s  {what}", began.elapsed().as_secs_f64());
     cluster::set_up(&world).await?;
+    say("all have joined");
     fill(&world).await?;
+    say("the VIPs are made");
     settle(&world, 30_000)
         .await
         .ok_or("not all VIPs were ever announced")?;
+    say("and announced");
     let commit = commits(&world).await?;
+    say(&format!("a small write took {:.1} ms", commit.0));
     let began = cpu_ns();
     sleep(Duration::from_secs(10)).await;
     let cpu = (cpu_ns() - began) / 1e6 / 10.0;
+    say(&format!("at rest {cpu:.0} ms of CPU a second"));
     let leader = world
         .processes()
         .iter()
@@ -122,7 +129,9 @@ async fn measure(world: Arc<World>) -> Result<Cost, String> {
     let leader = leader.ok_or("nobody leads")?;
     let other = if leader.0 == 0 { 1 } else { 0 };
     let takeover = power_off(&world, other).await?;
+    say(&format!("a holder lost power: {:.0} ms", takeover.0));
     let leader = power_off(&world, leader.0).await?;
+    say(&format!("the leader lost power: {:.0} ms", leader.0));
     Ok(Cost {
         commit,
         takeover,
@@ -146,10 +155,15 @@ fn vip(n: usize) -> Option<Command> {
     })
 }
 
-/// Makes the VIPs, fifty at a time.
+/// VIPs made at once, as by one `vipctl apply -f`: every node looks at all of its addresses after each batch of entries.
+const AT_ONCE: usize = 1_000;
+/// Small writes whose commit is timed.
+const COMMITS: usize = 40;
+
+/// Makes the VIPs.
 async fn fill(world: &Arc<World>) -> Result<(), String> {
     let numbers: Vec<usize> = (0..world.plan.vips).collect();
-    for chunk in numbers.chunks(50) {
+    for chunk in numbers.chunks(AT_ONCE) {
         let writes = chunk.iter().filter_map(|n| vip(*n)).map(|command| async {
             let node = world.processes().first().cloned().ok_or("no node runs")?;
             match propose(&node, command).await {
@@ -184,7 +198,7 @@ async fn settle(world: &World, patience: u64) -> Option<f64> {
 
 async fn commits(world: &Arc<World>) -> Result<(f64, f64), String> {
     let mut took = Vec::new();
-    for n in 0..100 {
+    for n in 0..COMMITS {
         let node = world.processes().first().cloned().ok_or("no node runs")?;
         let command = if n % 2 == 0 {
             Command::DeleteVip {

@@ -26,7 +26,7 @@ use crate::runtime::{Clock, NodeRuntime, spawn_in, true_now};
 use crate::trace::Trace;
 
 /// systemd starts a daemon that ended by itself again after this.
-const RESTART: u64 = 1_000_000_000;
+pub(crate) const RESTART: u64 = 1_000_000_000;
 /// The wall clock at the beginning, in milliseconds since 1970.
 const TODAY: u64 = 1_790_000_000_000;
 
@@ -175,6 +175,11 @@ impl World {
 
     /// `kill -9`; systemd starts it again, if it is wanted.
     pub(crate) fn kill(self: &Arc<Self>, host: &Arc<Host>) {
+        self.end_process(host, RESTART);
+    }
+
+    /// Its daemon ends where it stands; what supervises it starts it again after `pause` nanoseconds, if it is wanted.
+    pub(crate) fn end_process(self: &Arc<Self>, host: &Arc<Host>, pause: u64) {
         let Some(process) = lock(&host.process).take() else {
             return;
         };
@@ -187,7 +192,7 @@ impl World {
                 world.start(&host);
             }
         };
-        self.net.after(RESTART, Box::new(again));
+        self.net.after(pause, Box::new(again));
     }
 
     /// The plug is pulled.

@@ -2,39 +2,92 @@
 
 #![allow(clippy::unwrap_used)]
 
-use vipd_sim::{Mutant, Plan, run};
+use vipd_sim::{Aim, Mutant, Plan, run};
 
-/// Runs seeds until one shows the fault; fails if none does.
-fn found(mutant: Mutant, word: &str) {
-    for seed in 1..=6 {
-        let report = run(Plan::of(seed, 40), mutant, false);
+/// Runs plans until one shows the fault; fails if none does, or if something else is wrong.
+fn found(mutant: Mutant, word: &str, plans: impl Iterator<Item = Plan>) {
+    let mut tried = 0;
+    for plan in plans {
+        tried += 1;
+        let seed = plan.seed;
+        let report = run(plan, mutant, false);
         if let Some(violation) = report.violations.first() {
             assert!(
                 violation.contains(word),
-                "something else was found: {violation}"
+                "seed {seed}: something else was found: {violation}"
             );
             return;
         }
     }
-    panic!("{mutant:?} was not found in six seeds");
+    panic!("{mutant:?} was not found in {tried} seeds");
+}
+
+/// By the nemesis that does whatever it likes.
+fn found_by_chance(mutant: Mutant, word: &str) {
+    found(mutant, word, (1..=6).map(|seed| Plan::of(seed, 40)));
+}
+
+/// By one scene, in a small cluster. Without the fault the same must be clean: see `tests/seeds.rs`.
+fn found_by_aiming(mutant: Mutant, aim: Aim) {
+    let small = |seed| Plan {
+        vips: 24,
+        clients: 1,
+        ..Plan::aimed(seed, 12, aim)
+    };
+    found(mutant, "two announce", (1..=12).map(small));
 }
 
 #[test]
 fn a_kernel_that_ignores_the_deadline_is_found() {
-    found(Mutant::NoDeadline, "two announce");
+    found_by_chance(Mutant::NoDeadline, "two announce");
 }
 
 #[test]
 fn a_takeover_by_one_certificate_is_found() {
-    found(Mutant::OneCertificate, "two announce");
+    found_by_chance(Mutant::OneCertificate, "two announce");
 }
 
 #[test]
 fn what_an_earlier_life_left_open_and_a_later_lease_revives_is_found() {
-    found(Mutant::Unarmed, "two announce");
+    found_by_chance(Mutant::Unarmed, "two announce");
 }
 
 #[test]
 fn a_replica_that_reads_its_own_clock_is_found() {
-    found(Mutant::OwnClock, "other bytes");
+    found_by_chance(Mutant::OwnClock, "other bytes");
+}
+
+#[test]
+fn a_release_before_the_gate_is_shut_is_found() {
+    found_by_chance(Mutant::ReleaseBeforeShut, "two announce");
+}
+
+#[test]
+fn a_certificate_whose_fence_is_not_on_the_disk_is_found() {
+    found_by_aiming(Mutant::FenceNotDurable, Aim::LostFence);
+}
+
+#[test]
+fn a_release_that_counts_under_any_token_is_found() {
+    found_by_aiming(Mutant::ReleaseUnbound, Aim::LateRelease);
+}
+
+#[test]
+fn a_start_without_asking_a_majority_is_found() {
+    found_by_aiming(Mutant::NoStartRead, Aim::StaleRead);
+}
+
+#[test]
+fn a_voter_that_vouches_for_a_read_by_its_own_log_is_found() {
+    found_by_aiming(Mutant::LocalRead, Aim::StaleRead);
+}
+
+#[test]
+fn a_report_of_new_voters_before_the_beats_count_by_them_is_found() {
+    found_by_aiming(Mutant::ReportsVotersEarly, Aim::StarvedByNewVoters);
+}
+
+#[test]
+fn beats_for_a_new_lease_before_the_gates_of_the_last_one_are_shut_are_found() {
+    found_by_aiming(Mutant::BeatsBeforeDatapath, Aim::SlowDatapath);
 }

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use vipd_sim::{Mutant, Plan, Report, run};
+use vipd_sim::{Aim, Mutant, Plan, Report, run};
 
 fn calm(plan: Plan) -> Report {
     let report = run(plan, Mutant::None, false);
     let seed = report.plan.seed;
-    let again = format!("cargo xtask sim --seed {seed}");
+    let again = format!("cargo xtask sim --seed {seed}, with {:?}", report.plan.aim);
     assert!(
         report.violations.is_empty(),
         "{:?}\n{}\nagain: {again}",
@@ -43,4 +43,24 @@ fn three_voters_survive_everything_that_the_nemesis_does_in_half_a_minute() {
         "nothing was healed: {}",
         report.line()
     );
+}
+
+/// Each of these finds a planted fault in `tests/mutants.rs`.
+#[test]
+fn no_scene_that_is_aimed_at_a_rule_shows_two_announcers_while_the_rule_is_kept() {
+    let aims = [
+        Aim::LostFence,
+        Aim::LateRelease,
+        Aim::StaleRead,
+        Aim::StarvedByNewVoters,
+        Aim::SlowDatapath,
+    ];
+    for aim in aims {
+        let small = Plan {
+            vips: 24,
+            clients: 1,
+            ..Plan::aimed(2, 12, aim)
+        };
+        calm(small);
+    }
 }

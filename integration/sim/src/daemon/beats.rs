@@ -43,6 +43,7 @@ pub(super) async fn run(process: Arc<Process>) {
                 Told::FenceOnDisk(node, epoch) => {
                     pulse.fence_on_disk(now(p), node, epoch, &mut effects)
                 }
+                Told::Stretch => pulse.stretch(now(p)),
             }
         }
         while let Some((from, datagram)) = { lock(&p.socket).pop_front() } {
@@ -56,6 +57,7 @@ pub(super) async fn run(process: Arc<Process>) {
         if deadline != written {
             written = deadline;
             p.host.kernel.set_deadline(deadline.0);
+            p.deadline.store(deadline.0, Ordering::Relaxed);
         }
         p.counted.store(pulse.membership(), Ordering::Relaxed);
         for effect in effects.drain(..) {

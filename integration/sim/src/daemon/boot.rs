@@ -47,6 +47,7 @@ impl Process {
             socket: std::sync::Mutex::default(),
             beat_wake: Arc::default(),
             counted: std::sync::atomic::AtomicU64::new(0),
+            deadline: std::sync::atomic::AtomicU64::new(0),
             ended: std::sync::atomic::AtomicBool::new(false),
             identity,
         });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use openraft::AsyncRuntime;
 use vipd_core::command::Command;
 use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::{Event, View};
@@ -20,7 +21,7 @@ use crate::lock;
 use crate::mutant::Mutant;
 use crate::net::HostId;
 use crate::raft::{Request, Response};
-use crate::runtime::{sleep, spawn};
+use crate::runtime::{NodeRuntime, sleep, spawn};
 
 /// Between looks at what the kernel really has.
 const AUDIT: Duration = Duration::from_secs(1);
@@ -28,6 +29,12 @@ const AUDIT: Duration = Duration::from_secs(1);
 const SLOW_DATAPATH: Duration = Duration::from_millis(200);
 /// Before a failed catching up is tried again.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long to try to pass on the lead before a reload.
+const LEAD: Duration = Duration::from_secs(1);
+/// How long to ask for a longer lease before a reload.
+const STRETCH: Duration = Duration::from_millis(500);
+/// What must be left of it.
+const RELOAD: Duration = Duration::from_millis(1500);
 
 struct Driver {
     process: Arc<Process>,
@@ -35,6 +42,7 @@ struct Driver {
     interfaces: Vec<Interface>,
     told: Option<(View, BTreeMap<NodeId, HostId>)>,
     gates: Option<Gates>,
+    reload: bool,
 }
 
 /// Runs until the process is to end, and has given its addresses back.
@@ -50,11 +58,15 @@ pub(super) async fn run(process: Arc<Process>) {
         process: process.clone(),
         told: None,
         gates: None,
+        reload: false,
     };
     spawn(catch_up(process.clone()));
     let mut audit = now;
     loop {
         driver.take_inbox();
+        if driver.reload {
+            return driver.leave_for_a_moment().await;
+        }
         if driver.now() >= audit {
             audit = driver.now().after(Span::millis(1000));
             driver.interfaces = process.host.interfaces();
@@ -144,6 +156,7 @@ impl Driver {
         if inbox.caught_up {
             self.steward.caught_up();
         }
+        self.reload |= inbox.reload;
         if inbox.stop {
             self.steward.stop(now);
         }
@@ -182,7 +195,8 @@ impl Driver {
             self.tell_beats(view.clone());
             sleep(SLOW_DATAPATH).await;
         }
-        if mutant == Mutant::ReleaseBeforeShut && gates.is_some() {
+        let releases = proposals.iter().any(|(it, _)| *it == Purpose::Release);
+        if mutant == Mutant::ReleaseBeforeShut && releases {
             self.propose(std::mem::take(&mut proposals));
             sleep(SLOW_DATAPATH).await;
         }
@@ -207,6 +221,9 @@ impl Driver {
     fn propose(&self, proposals: Vec<(Purpose, Command)>) {
         for (purpose, command) in proposals {
             let process = self.process.clone();
+            let (host, me) = (process.host.id, process.me());
+            let line = format_args!("{host} n{me}: proposes {purpose:?}");
+            process.world.trace.line(line);
             spawn(async move {
                 let came = match process.propose(command).await {
                     Ok(outcome) => Came::of(&outcome),
@@ -233,6 +250,28 @@ impl Driver {
             self.process.beat_wake.notify_one();
             self.told = Some((view, peers));
         }
+    }
+
+    /// Leaves everything as it is, with the longest lease that is to be had, for the next life of this node.
+    async fn leave_for_a_moment(&self) {
+        let process = &self.process;
+        if process.leader() == Some(process.me()) {
+            let hand = process.answer(process.me(), Request::Handover);
+            drop(NodeRuntime::timeout(LEAD, hand).await);
+        }
+        process.stretch();
+        let reload = u64::try_from(RELOAD.as_nanos()).unwrap_or(u64::MAX);
+        let stretched = async {
+            while process.deadline() < self.now().0 + reload {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        drop(NodeRuntime::timeout(STRETCH, stretched).await);
+        // Requests and Raft are given a moment to end.
+        let pause = process.world.dice(|dice| dice.between(5, 600));
+        let line = format_args!("{} n{}: reloads", process.host.id, process.me());
+        process.world.trace.line(line);
+        process.over(pause * 1_000_000);
     }
 
     async fn leave(&mut self) {

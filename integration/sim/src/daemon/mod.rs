@@ -24,7 +24,7 @@ use crate::lock;
 use crate::net::HostId;
 use crate::raft::{LogStore, Raft, Shared};
 use crate::runtime::{Local, Scope};
-use crate::world::World;
+use crate::world::{RESTART, World};
 
 pub(crate) use leader::Lost;
 
@@ -62,6 +62,8 @@ pub(crate) struct Process {
     beat_wake: Arc<Notify>,
     /// The membership by which its kernel's deadline was reckoned.
     counted: AtomicU64,
+    /// That deadline, in nanoseconds of the host's clock.
+    deadline: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -82,12 +84,14 @@ struct Inbox {
     finished: Vec<(Purpose, Came)>,
     caught_up: bool,
     stop: bool,
+    reload: bool,
 }
 
 /// What the loop tells the beats.
 enum Told {
     View(View, BTreeMap<NodeId, HostId>),
     FenceOnDisk(NodeId, Epoch),
+    Stretch,
 }
 
 impl Process {
@@ -135,6 +139,24 @@ impl Process {
         self.wake.notify_one();
     }
 
+    /// Asks it to end and to begin anew within its lease.
+    pub(crate) fn reload(&self) {
+        lock(&self.inbox).reload = true;
+        self.wake.notify_one();
+    }
+
+    /// Asks for the longest lease there is.
+    pub(crate) fn stretch(&self) {
+        lock(&self.told).push_back(Told::Stretch);
+        self.beat_wake.notify_one();
+    }
+
+    /// Until when its kernel lets it announce, in nanoseconds of the host's clock.
+    #[must_use]
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Relaxed)
+    }
+
     /// A datagram from `from` for `to` arrives.
     pub(crate) fn receive(&self, from: NodeId, to: NodeId, datagram: Datagram) {
         let mut socket = lock(&self.socket);
@@ -152,14 +174,16 @@ impl Process {
         self.world
             .trace
             .line(format_args!("{} n{}: ends: {why}", self.host.id, self.me()));
-        self.over();
+        self.over(RESTART);
     }
 
-    fn over(&self) {
+    /// It ends, and whoever supervises it may start it again after `pause` nanoseconds.
+    fn over(&self, pause: u64) {
         let (world, host) = (self.world.clone(), self.host.clone());
         if !self.ended.swap(true, Ordering::Relaxed) {
             // From outside, for a task cannot drop itself.
-            self.world.net.after(1, Box::new(move || world.kill(&host)));
+            let end = move || world.end_process(&host, pause);
+            self.world.net.after(1, Box::new(end));
         }
     }
 
