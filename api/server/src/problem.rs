@@ -88,6 +88,7 @@ impl From<Rejection> for Refusal {
             | Rejection::NoPool { .. }
             | Rejection::OutOfIps { .. } => (StatusCode::CONFLICT, "No address can be given"),
             Rejection::CannotHold { .. } => (StatusCode::CONFLICT, "The node cannot hold it"),
+            Rejection::OnItsWay { .. } => (StatusCode::CONFLICT, "The address is moving"),
             Rejection::TokenUnknown | Rejection::TokenExpired | Rejection::TokenUsedUp => {
                 (StatusCode::FORBIDDEN, "The join token is not good")
             }

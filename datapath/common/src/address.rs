@@ -74,20 +74,16 @@ pub mod flags {
 /// A planned move: the holder falls silent and hands packets on to the next holder, which serves
 /// them before it is the holder.
 ///
-/// A packet that arrives so proves that the holder was silent when it handed it on. It carries a
-/// part of the holder's right to speak, and that part ends before the holder's lease does: the
-/// holder hands on only while its deadline is more than [`handing::MARGIN_NS`] away, and the receiver may
-/// speak for [`handing::SERVES_NS`] after a packet arrived; the rest is for the packet's way.
+/// A packet that arrives so proves that the holder has fallen silent, however long it was on its
+/// way: the holder does not speak again, nor does anybody else come to, before the receiver was the
+/// holder or its lease was withdrawn (`vipd_core::steward`). So the receiver may speak, by its own
+/// lease, for [`handing::SERVES_NS`] after each.
 pub mod handing {
     /// How long a node may speak for an address after a packet for it was handed to it. Programs
-    /// that need longer to answer have their answers dropped, unless more packets come.
+    /// that need longer to answer have their answers dropped, unless more packets come. It ends so
+    /// that a packet of one move gives no right in the next.
     pub const SERVES_NS: u64 = 20_000_000;
-    /// How long before the end of its lease a holder stops to hand packets on; also how long it
-    /// stays silent if it is to serve the address again, or hand it to somebody else.
-    pub const MARGIN_NS: u64 = 30_000_000;
 }
-
-const _: () = assert!(handing::SERVES_NS < handing::MARGIN_NS);
 
 /// Everything the programs must know of one managed address. An address without an entry is none
 /// of their business.
@@ -98,7 +94,7 @@ pub struct Address {
     /// audits; the programs do not compare it.
     pub epoch: u64,
     /// With [`flags::HAND`]: hand packets on until this instant (CLOCK_BOOTTIME ns), whatever the
-    /// node's deadline; 0: while that runs, less [`handing::MARGIN_NS`].
+    /// node's deadline; 0: while that runs.
     pub until: u64,
     /// The interface on which the address is answered for, and no other.
     pub ifindex: u32,

@@ -21,7 +21,7 @@ const HOP_LIMIT: usize = ETHERNET + 7;
 pub fn on(ctx: &TcContext, key: &AddressKey, address: &Address) -> Option<Verdict> {
     let now = fence::now();
     let may = if address.until == 0 {
-        now + handing::MARGIN_NS < maps::deadline()
+        now < maps::deadline()
     } else {
         now < address.until
     };

@@ -54,9 +54,6 @@ pub(crate) enum Step {
 pub(crate) struct Plan {
     /// Shut what must not be open: before anything else.
     pub(crate) shut: Vec<(IpAddr, Vec<Step>)>,
-    /// Of these, some were handed to another node as by their holder, which may speak for them a
-    /// moment longer: wait for `handing::MARGIN_NS` before anything else.
-    pub(crate) hush: bool,
     /// Prepare, open and announce.
     pub(crate) open: Vec<(IpAddr, Vec<Step>)>,
     /// Tidy up what is shut.
@@ -93,9 +90,6 @@ pub(crate) fn plan(wanted: &Wanted, actual: &Actual) -> Plan {
         let Some(less) = less(entry, wanted) else {
             continue;
         };
-        // Whoever was handed to may speak for a moment more; a node that is only done with handing need not wait for that.
-        plan.hush |=
-            hands_as_holder(entry) || (entry.has(flags::HAND) && wanted.is_some_and(serves_next));
         let mut steps = vec![Step::Write(less)];
         if entry.has(flags::OPEN) {
             steps.insert(0, Step::Silence);
@@ -154,15 +148,6 @@ fn less(entry: &Address, wanted: Option<&WantedAddress>) -> Option<Address> {
         Some(Gate::Shut) | None => false,
     };
     (entry.flags & SPEAKS != 0 && !stays).then_some(shut)
-}
-
-/// Whether this node is to serve the address, or to have it served in its own right.
-fn serves_next(wanted: &WantedAddress) -> bool {
-    match wanted.gate {
-        Gate::Open => true,
-        Gate::Hand { until_ns, .. } => until_ns.is_none(),
-        Gate::Shut | Gate::Take { .. } => false,
-    }
 }
 
 /// Whether an entry does what is not wanted, so that two nodes could speak for its address.

@@ -52,11 +52,13 @@ pub enum Mutant {
     UnheardGoesOn,
     /// A voter that was away judges others by its own silence.
     AwayJudges,
+    /// A voter that is no voter any more stops certifying at once.
+    RemovedStops,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::LeaseFromReceipt,
         Self::LateAnswerCounts,
         Self::OneCertificate,
@@ -81,6 +83,7 @@ impl Mutant {
         Self::ReportsWhileYoung,
         Self::UnheardGoesOn,
         Self::AwayJudges,
+        Self::RemovedStops,
     ];
 
     /// What is left out, for the table.
@@ -111,6 +114,7 @@ impl Mutant {
             Self::ReportsWhileYoung => "a restarted node reports voters while an old deadline runs",
             Self::UnheardGoesOn => "a voter that is not heard goes on promising",
             Self::AwayJudges => "a voter that was away judges by its own silence",
+            Self::RemovedStops => "a voter that was replaced stops certifying at once",
         }
     }
 
@@ -151,6 +155,7 @@ impl Mutant {
             | Self::ReleaseOfAnyToken
             | Self::ReleasedBeforeShut => "moves",
             Self::UnheardGoesOn | Self::AwayJudges => "calm",
+            Self::RemovedStops => "replaced",
         }
     }
 }

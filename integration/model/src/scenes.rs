@@ -47,7 +47,7 @@ pub fn scene(name: &str, size: Size, mutant: Option<Mutant>) -> Result<Scene> {
 type Make = fn(Size, Option<Mutant>) -> Result<Scene>;
 
 /// All scenes, by name.
-pub const SCENES: [(&str, Make); 11] = [
+pub const SCENES: [(&str, Make); 12] = [
     ("failures", failures),
     ("disks", disks),
     ("one-way", one_way),
@@ -57,6 +57,7 @@ pub const SCENES: [(&str, Make); 11] = [
     ("leases", leases),
     ("voters", voters),
     ("judged", judged),
+    ("replaced", replaced_and_calm),
     ("moves", moves),
     ("calm", calm),
 ];
@@ -255,6 +256,20 @@ fn voters(size: Size, mutant: Option<Mutant>) -> Result<Scene> {
     scene.budget = size.pick(2, 3, 4);
     scene.troubles = size.pick(6, 7, 8);
     scene.calm = 4;
+    Ok(scene)
+}
+
+fn replaced_and_calm(size: Size, mutant: Option<Mutant>) -> Result<Scene> {
+    let about = "a holder lost while voters are replaced: the address is answered again";
+    let mut scene = replaced("replaced", about, mutant)?;
+    scene.faults = vec![dead(0)];
+    if size > Size::Small {
+        scene.faults.extend([Fault::Isolated(0), Fault::Behind(0)]);
+    }
+    scene.budget = size.pick(1, 1, 2);
+    scene.troubles = size.pick(4, 6, 7);
+    scene.calm = 24;
+    scene.live = true;
     Ok(scene)
 }
 

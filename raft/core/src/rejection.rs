@@ -141,6 +141,13 @@ pub enum Rejection {
         /// The newest one.
         now: u64,
     },
+    /// An address is on its way to another node, which may be serving it already.
+    OnItsWay {
+        /// The address.
+        address: IpAddr,
+        /// That node.
+        to: Name,
+    },
 }
 
 wire_enum!(Rejection {
@@ -165,6 +172,7 @@ wire_enum!(Rejection {
     18 => AlreadyBootstrapped,
     19 => VotersChanged { judged, now },
     20 => HostAddress { address, node },
+    21 => OnItsWay { address, to },
 });
 
 impl Rejection {
@@ -193,6 +201,7 @@ impl Rejection {
             Self::AlreadyBootstrapped => "already_bootstrapped",
             Self::VotersChanged { .. } => "voters_changed",
             Self::HostAddress { .. } => "host_address",
+            Self::OnItsWay { .. } => "on_its_way",
         }
     }
 
@@ -225,6 +234,7 @@ impl Rejection {
             Self::HostAddress { .. } => {
                 "choose another address, and keep hosts' own addresses out of pools"
             }
+            Self::OnItsWay { .. } => "ask again when it is there, in a moment: vipctl vip list",
         }
     }
 }
@@ -304,6 +314,9 @@ impl fmt::Display for Rejection {
             Self::AlreadyBootstrapped => f.write_str("this cluster exists already"),
             Self::HostAddress { address, node } => {
                 write!(f, "address {address} is node {node}'s own")
+            }
+            Self::OnItsWay { address, to } => {
+                write!(f, "address {address} is just moving to node {to}")
             }
             Self::VotersChanged { judged, now } => {
                 write!(f, "the voters changed at entry {now}, after entry {judged}")

@@ -182,8 +182,8 @@ impl Allocation {
         }
     }
 
-    /// Where it goes once its holder has let go. A changed destination makes a new token: the holder may be handing
-    /// packets to the old one, and its word that it has let go must tell of the new one.
+    /// Where it goes once its holder has let go; another destination only once the old one's lease was withdrawn. That
+    /// makes a new token: the holder's word that it has let go must tell of the new one.
     pub(crate) fn retarget(&mut self, to: Option<NodeId>, revision: Revision) {
         if self.next.is_some() && self.next != to {
             self.epoch = Epoch(revision.0);

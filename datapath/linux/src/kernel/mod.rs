@@ -19,7 +19,7 @@ use std::{
 };
 
 use aya::Ebpf;
-use vipd_datapath_common::{handing, name};
+use vipd_datapath_common::name;
 
 pub use gate::boottime_ns;
 pub use links::Attach;
@@ -292,9 +292,6 @@ impl Kernel {
     async fn round(&mut self, wanted: &Wanted) -> Vec<DatapathError> {
         let plan = plan(wanted, &self.actual);
         let mut errors = self.run(plan.shut, Later::Nothing).await;
-        if plan.hush {
-            tokio::time::sleep(Duration::from_nanos(handing::MARGIN_NS)).await;
-        }
         errors.extend(self.attach(wanted));
         errors.extend(self.run(plan.open, Later::Puts).await);
         // Whoever is leaving does not come back to tidy up.

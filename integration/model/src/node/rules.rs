@@ -109,7 +109,10 @@ impl Node {
         );
         if let Some((_, voters)) = state.voters() {
             self.holder.set_voters(voters);
-            self.votes = voters.voters().contains(&self.me);
+            self.votes = match self.mutant {
+                Some(Mutant::RemovedStops) => voters.voters().contains(&self.me),
+                _ => state.counts(self.me),
+            };
         }
         let running = state
             .nodes()

@@ -15,7 +15,7 @@ pub struct View {
     pub membership: u64,
     /// The voters by which support counts.
     pub voters: Option<VoterSets>,
-    /// Whether this node votes.
+    /// Whether this node supports and certifies: it votes, or some running lease may still count by it.
     pub votes: bool,
     /// The leases that are running by the log.
     pub leases: Vec<(NodeId, Epoch)>,

@@ -8,6 +8,7 @@ mod failback;
 mod index;
 mod invariant;
 mod nodes;
+mod passage;
 mod placement;
 mod places;
 mod policies;
@@ -286,6 +287,14 @@ impl State {
             .next_back()
             .map_or(0, |(index, _)| *index);
         self.voter_sets.range(from..).map(|(_, sets)| sets)
+    }
+
+    /// Whether some running lease may still count by `node`'s support. One that is no voter any more goes on certifying
+    /// so long: without it a holder that is lost meanwhile could not be replaced.
+    #[must_use]
+    pub fn counts(&self, node: NodeId) -> bool {
+        let mut all = self.voter_sets.values();
+        all.any(|sets| sets.sets.iter().any(|set| set.contains(&node)))
     }
 
     /// Join tokens, by hash.

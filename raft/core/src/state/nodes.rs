@@ -14,7 +14,6 @@ use crate::node::{Interface, Lease, Node, Role, Weight};
 use crate::notice::Notice;
 use crate::rejection::Rejection;
 use crate::token::TokenHash;
-use crate::vip::Allocation;
 
 /// The most labels that can be set on one node.
 const MAX_LABELS: usize = 64;
@@ -287,14 +286,7 @@ impl State {
     ) -> Outcome {
         self.member_mut(id)?;
         // What is said twice, or was overtaken by a withdrawal, is not looked at.
-        let (given, astray): (Vec<_>, Vec<_>) = addresses.iter().partition(|(address, epoch)| {
-            let of = self.allocations.get(address);
-            of.is_none_or(|of| of.epoch != *epoch || !self.is_astray(*address, of))
-        });
-        for (address, _) in astray {
-            self.change(address, |of| of.retarget(None, entry.revision));
-        }
-        let given: Vec<(IpAddr, bool)> = given
+        let given: Vec<(IpAddr, bool)> = addresses
             .iter()
             .filter_map(|(address, epoch)| {
                 let of = self.allocations.get(address)?;
@@ -306,25 +298,12 @@ impl State {
         let only = |list: Vec<(IpAddr, bool)>| list.into_iter().map(|(a, _)| a).collect();
         self.pass_on(entry, only(asked), None, |of, to| match of.vacating {
             Some(cause) if of.next == to => cause,
-            // Whom it was meant for can't take it any more.
+            // Whom it was meant for is lost.
             Some(_) | None => Cause::Placed,
         });
         // A holder that lets go by itself is not asked to go on.
         self.pass_on(entry, only(unasked), Some(id), |_, _| Cause::Ineligible);
         done(entry)
-    }
-
-    /// It was handed to a node that may be serving it, and that can't become its holder: then the holder must first
-    /// stop handing it there, and let go once more.
-    fn is_astray(&self, address: IpAddr, of: &Allocation) -> bool {
-        let next = of.next.filter(|_| of.vacating.is_some());
-        next.is_some_and(|next| {
-            let runs = self
-                .nodes
-                .get(&next)
-                .is_some_and(|node| node.lease == Lease::Up);
-            runs && !self.keeps(next, address)
-        })
     }
 
     pub(super) fn set_drained(&mut self, entry: Entry, name: &Name, drained: bool) -> Outcome {
@@ -416,11 +395,7 @@ impl State {
                 why: why.into(),
             })
         };
-        if self
-            .voter_sets
-            .values()
-            .any(|sets| sets.voters().contains(&node.id))
-        {
+        if self.counts(node.id) {
             return busy("it is a voter");
         }
         if node.lease == Lease::Up {

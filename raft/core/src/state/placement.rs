@@ -43,8 +43,8 @@ impl State {
         self.loss(holder).remove(&address)?
     }
 
-    /// Who takes each of these addresses, whose holders have let go or are lost: whom it was meant for, if that
-    /// node still can; else whom placement chooses, never `without`.
+    /// Who takes each of these addresses, whose holders have let go or are lost: whom it is on its way to; else whom
+    /// placement chooses, never `without`.
     fn successors(
         &self,
         addresses: &[IpAddr],
@@ -57,8 +57,7 @@ impl State {
             let Some(allocation) = self.allocations.get(address) else {
                 continue;
             };
-            let meant = allocation.next.filter(|_| allocation.vacating.is_some());
-            if let Some(next) = meant.filter(|next| self.keeps(*next, *address)) {
+            if let Some(next) = self.bound_for(allocation) {
                 successors.insert(*address, Some(next));
             } else if let Some(key) = self.unit_key(&allocation.vip) {
                 parts.entry(key).or_default().push(*address);
@@ -78,26 +77,29 @@ impl State {
         without: Option<NodeId>,
         cause: impl Fn(&Allocation, Option<NodeId>) -> Cause,
     ) {
-        let (freeing, wanted): (Vec<_>, Vec<_>) = addresses
-            .into_iter()
-            .partition(|address| self.allocations.get(address).is_some_and(|a| a.freeing));
-        for address in freeing {
+        let (freed, wanted): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| {
+            let of = self.allocations.get(address);
+            of.is_some_and(|of| of.freeing && self.bound_for(of).is_none())
+        });
+        for address in freed {
             self.drop_allocation(entry, address);
         }
-        let mut groups = BTreeSet::new();
+        let mut unsettled = BTreeSet::new();
         for (address, to) in self.successors(&wanted, without) {
             let Some(allocation) = self.allocations.get(&address) else {
                 continue;
             };
-            if !self.index.groups.is_empty()
-                && let Some(key @ UnitKey::Group(_)) = self.unit_key(&allocation.vip)
-            {
-                groups.insert(key);
-            }
-            let cause = cause(allocation, to);
+            // It may have come where it was to go, and can no longer stay there.
+            let arrives = self.bound_for(allocation);
+            let (vip, cause) = (allocation.vip.clone(), cause(allocation, to));
             self.set_holder(entry, address, to, cause);
+            let stays = arrives.is_none_or(|to| self.keeps(to, address));
+            if !stays || !self.index.groups.is_empty() {
+                let key = self.unit_key(&vip);
+                unsettled.extend(key.filter(|key| !stays || matches!(key, UnitKey::Group(_))));
+            }
         }
-        self.settle_units(entry, groups);
+        self.settle_units(entry, unsettled);
     }
 
     /// Settles whatever a change of nodes or policies may have unsettled.
@@ -117,10 +119,10 @@ impl State {
     }
 
     /// Gives these units holders where they lack one, and asks holders that should not keep addresses to release
-    /// them where somebody else can take them.
+    /// them where somebody else can take them. Where nobody else can any more, they stay.
     pub(super) fn settle_units(&mut self, entry: Entry, keys: impl IntoIterator<Item = UnitKey>) {
         let mut places = Places::new(self, None);
-        let mut plan = Vec::new();
+        let (mut plan, mut stay) = (Vec::new(), Vec::new());
         for key in keys {
             let unit = self.unit(key);
             let part = self.unsettled(&unit);
@@ -128,9 +130,16 @@ impl State {
                 continue;
             }
             let home = self.home_of_rest(&unit, &part);
-            let placed = places.place(&unit, &part);
-            let found = placed.into_iter().filter_map(|(a, to)| Some((a, to?)));
-            plan.extend(found.map(|(address, to)| (address, to, self.why(address), home)));
+            for (address, to) in places.place(&unit, &part) {
+                match to {
+                    Some(to) => plan.push((address, to, self.why(address), home)),
+                    None if self.could_stay(address) => stay.push(address),
+                    None => {}
+                }
+            }
+        }
+        for address in stay {
+            self.change(address, |of| of.take_back(entry.revision, entry.at));
         }
         for (address, to, cause, home) in plan {
             self.hand_over(entry, address, to, cause);
@@ -140,14 +149,15 @@ impl State {
         }
     }
 
-    /// The addresses of a unit that are not where they may stay.
+    /// The addresses of a unit that are neither where they may stay nor on their way to where they can be moved on.
     fn unsettled(&self, unit: &Unit) -> Vec<IpAddr> {
         let destination = |address: &IpAddr| self.allocations.get(address)?.destination();
         let addresses = unit.addresses.iter();
         if !unit.strict() {
             let settled =
                 |address: &IpAddr| destination(address).map(|to| self.keeps(to, *address));
-            let unsettled = addresses.filter(|address| settled(address) != Some(true));
+            let unsettled = addresses
+                .filter(|address| settled(address) != Some(true) && !self.is_bound(address));
             return unsettled.copied().collect();
         }
         let keeps_all = |node: &NodeId| unit.addresses.iter().all(|a| self.keeps(*node, *a));
@@ -158,7 +168,8 @@ impl State {
             *able
         });
         let stays = most_frequent(on_able);
-        let unsettled = addresses.filter(|a| stays.is_none() || destination(a) != stays);
+        let astray = |a: &&IpAddr| stays.is_none() || destination(a) != stays;
+        let unsettled = addresses.filter(|a| astray(a) && !self.is_bound(a));
         unsettled.copied().collect()
     }
 
@@ -184,11 +195,14 @@ impl State {
     }
 
     /// Brings an address to `to`: at once if nobody holds it, else as soon as its holder has let go. With a cause
-    /// that is somebody's choice, that is its new home.
+    /// that is somebody's choice, that is its new home. One that is on its way to another node first arrives there.
     pub(super) fn hand_over(&mut self, entry: Entry, address: IpAddr, to: NodeId, cause: Cause) {
         let Some(allocation) = self.allocations.get(&address) else {
             return;
         };
+        if self.bound_for(allocation).is_some_and(|next| next != to) {
+            return;
+        }
         match allocation.holder {
             None => self.set_holder(entry, address, Some(to), cause),
             Some(holder) if holder != to => self.change(address, |allocation| {
@@ -226,7 +240,8 @@ impl State {
             allocation.holder = to;
             allocation.epoch = epoch;
             allocation.held_since = entry.at;
-            allocation.vacating = None;
+            // What nobody wants any more is given on by its new holder as by any other.
+            allocation.vacating = Some(Cause::Freed).filter(|_| allocation.freeing);
             allocation.next = None;
             allocation.home = allocation.home.or(to);
         });

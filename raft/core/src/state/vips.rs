@@ -106,6 +106,7 @@ impl State {
                 });
             }
         }
+        self.nothing_goes_elsewhere(&addresses, id)?;
         for address in addresses {
             self.hand_over(entry, address, id, Cause::Moved);
         }
@@ -309,11 +310,13 @@ impl State {
     /// Gives `address` to the VIP, or refreshes what it has.
     fn allocate(&mut self, entry: Entry, address: IpAddr, pool: Name, vip: &Name, spec: &VipSpec) {
         if self.allocations.contains_key(&address) {
+            let bound = self.is_bound(&address);
             self.change(address, |allocation| {
                 allocation.interface.clone_from(&spec.interface);
-                if allocation.freeing {
+                if allocation.freeing && !bound {
                     allocation.take_back(entry.revision, entry.at);
                 }
+                allocation.freeing = false;
             });
         } else {
             self.index.allocated(address, &pool);
@@ -341,14 +344,18 @@ impl State {
         }
     }
 
-    /// Takes `address` from its VIP: at once if nobody holds it, else as soon as its holder has let go.
+    /// Takes `address` from its VIP: at once if nobody holds it, else as soon as its holder has let go, or the one
+    /// that it is on its way to.
     fn free(&mut self, entry: Entry, address: IpAddr) {
+        let bound = self.is_bound(&address);
         let mut held = false;
         self.change(address, |allocation| {
             held = allocation.holder.is_some();
             allocation.freeing = true;
-            allocation.retarget(None, entry.revision);
-            allocation.vacating = Some(Cause::Freed).filter(|_| held);
+            if !bound {
+                allocation.retarget(None, entry.revision);
+                allocation.vacating = Some(Cause::Freed).filter(|_| held);
+            }
         });
         if !held {
             self.drop_allocation(entry, address);

@@ -67,7 +67,7 @@ pub(super) fn view(state: &State, me: NodeId, caught_up: bool) -> View {
             .node(me)
             .filter(|node| caught_up && node.lease == Lease::Up)
             .map(|node| node.epoch),
-        votes: voters.is_some_and(|(_, voters)| voters.voters().contains(&me)),
+        votes: state.counts(me),
         membership: voters.map_or(0, |(index, _)| index),
         voters: voters.map(|(_, voters)| voters.clone()),
         leases: running.map(|node| (node.id, node.epoch)).collect(),

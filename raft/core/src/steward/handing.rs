@@ -5,9 +5,12 @@
 //!   holder   Open ──asked, head start over──> Hand ──Released applied──> Hand, 2 s ──> Shut
 //!   next     Shut ──asked──────────────────> Take ──Released applied──> Open, announces
 //! ```
-//! That there is never a second speaker rests on three things: a holder that hands on counts as shut; the token of a move
-//! changes with its destination, so a release says to whom was handed; and what the right of the next one is made of,
-//! see `vipd_datapath_common::handing`.
+//! Why there is never a second speaker. The next one speaks only after the holder has handed it a packet, so after the
+//! holder fell silent. From then on nobody else comes to speak, however late the packet or the next one's log is: the
+//! address ends its way where it was to go (`State::bound_for`), or the next one's lease is withdrawn, so its own kernel
+//! has silenced it. What is left is a packet of an *earlier* move of the same address to the same node, which has lost it
+//! since: by handing it on, or with its lease. So it takes nothing for [`HAND_ON`] after either. That a frame is on its
+//! way for less than that is all that is assumed of the network.
 
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
@@ -23,7 +26,8 @@ use crate::time::{Instant, Span};
 const HEAD_START: Span = Span::millis(25);
 /// The same again for each address that moves: what it costs the next holder to get ready for one more.
 const EACH: Span = Span(50_000);
-/// How long a former holder hands on: neighbour caches follow an announcement within milliseconds where it is heard.
+/// How long a former holder hands on, and takes nothing back: neighbour caches follow an announcement within milliseconds
+/// where it is heard.
 const HAND_ON: Span = Span::millis(2000);
 
 /// What a node remembers of the planned moves away from it.
@@ -33,6 +37,9 @@ pub(super) struct Moves {
     asked: BTreeMap<IpAddr, Instant>,
     /// Addresses that it handed on and is rid of, and when that ends.
     gone: BTreeMap<IpAddr, Instant>,
+    /// This node's lease, and from when on it takes what is handed to it.
+    lease: Option<Epoch>,
+    takes_from: Instant,
     looked: Instant,
 }
 
@@ -40,6 +47,10 @@ impl Moves {
     /// Notes what has begun and what has ended, by what the datapath last was told.
     pub(super) fn look(&mut self, now: Instant, state: &State, me: NodeId, told: Option<&Gates>) {
         self.looked = now;
+        let lease = state.node(me).map(|node| node.epoch);
+        if self.lease != lease {
+            (self.lease, self.takes_from) = (lease, now.after(HAND_ON));
+        }
         let asked: BTreeMap<IpAddr, Epoch> = gates::vacating(state, me).collect();
         let n = asked.len() as u64;
         let stops = now.after(HEAD_START).after(Span(EACH.0 * n));
@@ -90,8 +101,9 @@ impl Moves {
         };
         let holder = of.holder.and_then(|holder| mac(state, holder, address));
         let next = of.vacating.is_some() && of.next == Some(me);
+        let takes = next && may && self.takes_from <= self.looked;
         match (holder, self.gone.get(&address)) {
-            (Some(from), _) if next && may => Duty::Take { from },
+            (Some(from), None) if takes => Duty::Take { from },
             (Some(to), Some(until)) => Duty::Hand {
                 to,
                 until: Some(*until),

@@ -18,6 +18,8 @@ pub(super) struct Own {
     /// The membership entry that it may be told to count by.
     membership: u64,
     holds: bool,
+    /// Addresses are on their way to it, which it has to give on.
+    expects: bool,
 }
 
 impl Own {
@@ -35,13 +37,14 @@ impl Own {
             outdated: node.interfaces != facts.interfaces || node.membership < membership,
             membership,
             holds: state.held_by(me).next().is_some(),
+            expects: state.expects(me),
         })
     }
 
     /// Also when it holds what nobody else can take, though the cluster knows that it retires.
     pub(super) fn has_nothing_to_give(&self, state: &State, retired: bool) -> bool {
         let taken = || state.loss(self.node).values().any(Option::is_some);
-        self.lease != Lease::Up || !self.holds || (retired && !taken())
+        self.lease != Lease::Up || (!self.expects && (!self.holds || (retired && !taken())))
     }
 
     pub(super) fn needs_a_lease(&self, fenced: Option<Epoch>) -> bool {

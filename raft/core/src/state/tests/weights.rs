@@ -107,21 +107,47 @@ fn a_change_of_a_node_that_somebody_else_has_changed_is_refused() {
 }
 
 #[test]
-fn a_move_taken_back_before_the_holder_let_go_leaves_the_vip_under_a_new_token() {
+fn a_move_that_is_under_way_is_finished_before_another_one_begins() {
     let mut c = cluster(1);
-    let (home, old) = (c.at("v0").unwrap(), {
-        let allocation = &c.state.allocations()[&ip("10.0.0.0")];
-        (allocation.holder.unwrap(), allocation.epoch)
-    });
+    let home = c.at("v0").unwrap();
     c.move_to("v0", "n3").unwrap();
+    assert_eq!(Cluster::refusal(c.move_to("v0", &home)), "on_its_way");
+    c.move_to("v0", "n3").unwrap();
+    c.release_all();
+    assert_eq!(c.at("v0").as_deref(), Some("n3"));
     c.move_to("v0", &home).unwrap();
-    let late = Command::Released {
-        node: old.0,
-        addresses: vec![(ip("10.0.0.0"), old.1)],
+    c.release_all();
+    assert_eq!(c.at("v0"), Some(home));
+}
+
+#[test]
+fn a_vip_whose_new_node_is_lost_while_its_holder_is_drained_stays_until_another_can_take_it() {
+    let mut c = cluster(1);
+    let home = c.at("v0").unwrap();
+    let others: Vec<NodeId> = c.ids();
+    let others: Vec<NodeId> = others.into_iter().filter(|id| *id != c.id(&home)).collect();
+    let (last, lost) = (others[0], &others[1..]);
+    for id in lost {
+        c.down(*id).unwrap();
+    }
+    c.drain(&home, true);
+    let of = c.state.allocations()[&ip("10.0.0.0")].clone();
+    assert_eq!((of.vacating.is_some(), of.next), (true, Some(last)));
+    let release = Command::Released {
+        node: of.holder.unwrap(),
+        addresses: vec![(ip("10.0.0.0"), of.epoch)],
     };
-    c.apply(late).unwrap();
-    assert_eq!(c.at("v0"), Some(home), "the old word gives nothing away");
-    assert!(c.state.allocations()[&ip("10.0.0.0")].epoch > old.1);
+    c.down(last).unwrap();
+    c.apply(release).unwrap();
+    assert_eq!(
+        c.at("v0").as_ref(),
+        Some(&home),
+        "better a drained one than none"
+    );
+    assert_eq!(c.state.allocations()[&ip("10.0.0.0")].vacating, None);
+    c.up(last);
+    c.release_all();
+    assert_eq!(c.holder("10.0.0.0"), Some(last));
 }
 
 #[test]

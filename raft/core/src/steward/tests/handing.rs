@@ -3,6 +3,9 @@
 use super::*;
 use crate::id::Revision;
 
+/// Milliseconds after which a lease is old enough to take what is handed on.
+const SETTLED: u64 = 2000;
+
 /// A node that is supported and has caught up; what it does about the address.
 struct Seat {
     me: NodeId,
@@ -31,6 +34,13 @@ impl Seat {
         let scene = Scene::of(state, self.me);
         scene.tell(&mut self.it, self.ms, None, Event::Support { held });
         self.look(state, self.ms);
+    }
+
+    /// Looks when its lease is old enough to take.
+    fn settled(state: &State, me: NodeId) -> Self {
+        let mut seat = Self::of(state, me);
+        seat.look(state, SETTLED);
+        seat
     }
 
     fn look(&mut self, state: &State, ms: u64) -> Duty {
@@ -75,28 +85,31 @@ fn token(state: &State) -> Epoch {
 #[test]
 fn a_move_is_served_by_the_holder_then_handed_then_held_by_the_next_one() {
     let (mut state, holder, next) = two_nodes();
-    let (mut old, mut new) = (Seat::of(&state, holder), Seat::of(&state, next));
+    let (mut old, mut new) = (Seat::settled(&state, holder), Seat::settled(&state, next));
     assert_eq!((old.duty, new.duty), (Duty::Open, Duty::Shut));
 
     drain(&mut state, holder, true);
     assert_eq!(
-        old.look(&state, 10),
+        old.look(&state, SETTLED + 10),
         Duty::Open,
         "until the next one is ready"
     );
     assert_eq!(old.released, []);
-    assert_eq!(new.look(&state, 10), Duty::Take { from: mac(holder) });
+    assert_eq!(
+        new.look(&state, SETTLED + 10),
+        Duty::Take { from: mac(holder) }
+    );
 
     let stops = old.it.next_look().unwrap();
-    assert!(stops <= Instant(0).after(Span::millis(36)));
-    old.look(&state, 36);
+    assert!(stops <= Instant(0).after(Span::millis(SETTLED + 36)));
+    old.look(&state, SETTLED + 36);
     assert!(old.hands_to(next));
     assert_eq!(old.released, [(address(), token(&state))], "and only now");
 
     release(&mut state, &old);
-    assert_eq!(new.look(&state, 37), Duty::Open);
-    old.look(&state, 38);
-    let until = Some(Instant(0).after(Span::millis(2038)));
+    assert_eq!(new.look(&state, SETTLED + 37), Duty::Open);
+    old.look(&state, SETTLED + 38);
+    let until = Some(Instant(0).after(Span::millis(SETTLED + 2038)));
     assert_eq!(
         old.duty,
         Duty::Hand {
@@ -104,23 +117,23 @@ fn a_move_is_served_by_the_holder_then_handed_then_held_by_the_next_one() {
             until
         }
     );
-    assert_eq!(old.look(&state, 2037), old.duty);
+    assert_eq!(old.look(&state, SETTLED + 2037), old.duty);
     assert_eq!(old.it.next_look(), until, "told in time");
-    assert_eq!(old.look(&state, 2038), Duty::Shut);
+    assert_eq!(old.look(&state, SETTLED + 2038), Duty::Shut);
     assert_eq!(old.it.next_look(), None);
 }
 
 #[test]
 fn without_support_nobody_hands_on_or_takes() {
     let (mut state, holder, next) = two_nodes();
-    let (mut old, mut new) = (Seat::of(&state, holder), Seat::of(&state, next));
+    let (mut old, mut new) = (Seat::settled(&state, holder), Seat::settled(&state, next));
     drain(&mut state, holder, true);
-    old.look(&state, 1);
-    old.look(&state, 40);
+    old.look(&state, SETTLED + 1);
+    old.look(&state, SETTLED + 40);
     assert!(old.hands_to(next));
     old.support(&state, false);
     assert_eq!(old.duty, Duty::Shut);
-    assert_ne!(new.look(&state, 40), Duty::Shut);
+    assert_ne!(new.look(&state, SETTLED + 40), Duty::Shut);
     new.support(&state, false);
     assert_eq!(new.duty, Duty::Shut);
 }
@@ -142,53 +155,115 @@ fn a_node_whose_mac_is_not_known_is_handed_nothing_and_waited_for_not_at_all() {
     assert_eq!(old.released.len(), 1);
 }
 
-#[test]
-fn a_next_holder_whose_lease_is_over_is_not_waited_for() {
-    let (mut state, holder, next) = two_nodes();
-    let mut old = Seat::of(&state, holder);
-    drain(&mut state, holder, true);
-    let down = Command::NodeDown {
-        node: next,
-        epoch: state.node(next).unwrap().epoch,
-        membership: 0,
-    };
-    apply(&mut state, down);
-    assert_eq!(old.look(&state, 1), Duty::Shut);
+fn down(state: &mut State, node: NodeId) {
+    let epoch = state.node(node).unwrap().epoch;
+    let membership = 0;
+    apply(
+        state,
+        Command::NodeDown {
+            node,
+            epoch,
+            membership,
+        },
+    );
 }
 
 #[test]
-fn a_vip_that_is_deleted_is_handed_to_nobody() {
-    let (mut state, holder, next) = two_nodes();
-    let (mut old, mut new) = (Seat::of(&state, holder), Seat::of(&state, next));
-    drain(&mut state, holder, true);
-    let before = token(&state);
-    let delete = Command::DeleteVip {
-        name: name("v"),
-        expect: Expect::Any,
-    };
-    apply(&mut state, delete);
-    assert!(token(&state) > before, "a destination less, a new token");
-    assert_eq!(old.look(&state, 1), Duty::Shut);
-    assert_eq!(new.look(&state, 1), Duty::Shut);
-}
-
-#[test]
-fn a_release_to_a_node_that_cannot_hold_it_any_more_is_not_passed_to_another_but_asked_for_again() {
+fn a_holder_that_hands_on_serves_again_when_the_next_one_is_lost_and_nobody_else_can() {
     let (mut state, holder, next) = two_nodes();
     let mut old = Seat::of(&state, holder);
     drain(&mut state, holder, true);
     old.look(&state, 1);
     old.look(&state, 40);
     assert!(old.hands_to(next));
-    // Perhaps it still serves what is handed to it, and has not heard of this yet.
-    drain(&mut state, next, true);
     let before = token(&state);
+    down(&mut state, next);
+    assert!(token(&state) > before, "its release is on its way");
     release(&mut state, &old);
     assert_eq!(state.allocations()[&address()].holder, Some(holder));
-    assert!(token(&state) > before);
-    old.released.clear();
-    assert_eq!(old.look(&state, 41), Duty::Shut, "it is handed on no more");
-    assert_eq!(old.released, [(address(), token(&state))]);
+    assert_eq!(old.look(&state, 41), Duty::Open);
+}
+
+#[test]
+fn an_address_that_nobody_wants_any_more_is_given_up_by_whom_it_was_on_its_way_to() {
+    let (mut state, holder, next) = two_nodes();
+    let (mut old, mut new) = (Seat::settled(&state, holder), Seat::settled(&state, next));
+    drain(&mut state, holder, true);
+    assert_ne!(new.look(&state, SETTLED + 1), Duty::Shut);
+    let delete = Command::DeleteVip {
+        name: name("v"),
+        expect: Expect::Any,
+    };
+    apply(&mut state, delete);
+    old.look(&state, SETTLED + 1);
+    old.look(&state, SETTLED + 40);
+    release(&mut state, &old);
+    assert_eq!(
+        state.allocations()[&address()].holder,
+        Some(next),
+        "whose log may lag: perhaps it still serves"
+    );
+    assert_eq!(new.look(&state, SETTLED + 41), Duty::Shut);
+    release(&mut state, &new);
+    assert!(state.allocations().is_empty());
+}
+
+#[test]
+fn an_address_arrives_where_it_was_on_its_way_to_even_if_it_cannot_stay_there() {
+    let (mut state, holder, next) = two_nodes();
+    let (mut old, mut new) = (Seat::settled(&state, holder), Seat::settled(&state, next));
+    drain(&mut state, holder, true);
+    old.look(&state, SETTLED + 1);
+    old.look(&state, SETTLED + 40);
+    assert!(old.hands_to(next));
+    // Perhaps it still serves what is handed to it, and has not heard of this yet.
+    drain(&mut state, next, true);
+    drain(&mut state, holder, false);
+    assert!(old.look(&state, SETTLED + 41) != Duty::Open && old.hands_to(next));
+    release(&mut state, &old);
+    let of = state.allocations()[&address()].clone();
+    assert_eq!((of.holder, of.next), (Some(next), Some(holder)));
+    new.look(&state, SETTLED + 42);
+    release(&mut state, &new);
+    assert_eq!(old.look(&state, SETTLED + 43), Duty::Open);
+}
+
+#[test]
+fn a_node_takes_nothing_while_a_packet_of_an_earlier_move_may_be_on_its_way_to_it() {
+    let (mut state, one, two) = two_nodes();
+    let (mut old, mut new) = (Seat::settled(&state, one), Seat::of(&state, two));
+    drain(&mut state, one, true);
+    assert_eq!(new.look(&state, 10), Duty::Shut, "its lease is young");
+    assert_eq!(new.look(&state, SETTLED), Duty::Take { from: mac(one) });
+    old.look(&state, SETTLED + 1);
+    old.look(&state, SETTLED + 40);
+    release(&mut state, &old);
+    new.look(&state, SETTLED + 41);
+    old.look(&state, SETTLED + 41);
+
+    // Back at once: the former holder still hands on, and does not serve what comes back.
+    drain(&mut state, one, false);
+    drain(&mut state, two, true);
+    assert!(old.look(&state, SETTLED + 42) != Duty::Shut && old.hands_to(two));
+    assert_eq!(
+        old.look(&state, 2 * SETTLED + 42),
+        Duty::Take { from: mac(two) }
+    );
+}
+
+#[test]
+fn a_node_that_stops_waits_for_what_is_on_its_way_to_it_and_gives_it_on() {
+    let (mut state, holder, next) = two_nodes();
+    drain(&mut state, holder, true);
+    let mut it = steward(next);
+    it.caught_up();
+    it.stop(Instant(0));
+    let scene = Scene::of(&state, next);
+    assert_eq!(
+        purposes(&scene.look(&mut it, 1, Some(holder))),
+        [Purpose::Retire]
+    );
+    assert!(!it.may_go(&scene.facts(1, Some(holder))));
 }
 
 #[test]
