@@ -12,6 +12,7 @@ use vipd_core::state::State;
 
 use crate::control::{Control, ControlError, JoinTicket, LocalStatus};
 use crate::metrics::Counters;
+use crate::outlook::Outlook;
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
 
@@ -62,6 +63,7 @@ impl<C: Control> Erased for C {
 pub(crate) struct Daemon {
     control: Arc<dyn Erased>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) outlook: Arc<Outlook>,
 }
 
 impl Daemon {
@@ -69,6 +71,7 @@ impl Daemon {
         Self {
             control,
             counters: Arc::default(),
+            outlook: Arc::default(),
         }
     }
 

@@ -20,6 +20,7 @@ mod erased;
 pub mod memory;
 mod metrics;
 mod openapi;
+mod outlook;
 mod params;
 mod plan;
 mod problem;

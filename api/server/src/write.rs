@@ -21,19 +21,41 @@ use crate::problem::Refusal;
 /// How long the asked node may take to apply what the leader has already decided.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
+/// What is to be seen of an object after a write: the cluster as it is, or as it would be.
+#[derive(Clone, Copy)]
+pub(crate) enum Seen<'a> {
+    /// It was written.
+    Done(&'a Daemon),
+    /// It was only tried.
+    Tried(&'a State),
+}
+
+impl Seen<'_> {
+    /// Looks at the state; a short look, see [`crate::Control::read`].
+    pub(crate) fn read<R>(self, look: impl FnOnce(&State) -> R) -> R {
+        match self {
+            Self::Done(daemon) => daemon.read(look),
+            Self::Tried(state) => look(state),
+        }
+    }
+}
+
 /// Writes, and answers with the object as `view` finds it afterwards: 201 if this made it, 204 if this deleted it.
 pub(crate) async fn write<T: Serialize>(
     daemon: &Daemon,
     command: Command,
     params: WriteParams,
-    view: impl Fn(&State, &LocalStatus) -> Option<T>,
+    view: impl Fn(Seen<'_>, &LocalStatus) -> Option<T>,
 ) -> Result<Response, Refusal> {
     if params.dry_run {
         return try_out(daemon, command, view).await;
     }
     let deletes = matches!(
         command,
-        Command::DeletePool { .. } | Command::DeleteVip { .. } | Command::DeletePolicy { .. }
+        Command::DeletePool { .. }
+            | Command::DeleteVip { .. }
+            | Command::DeletePolicy { .. }
+            | Command::DeleteApiToken { .. }
     );
     let applied = propose(daemon, command).await?;
     // What this command did decides the status; what others did since then only what is shown.
@@ -42,10 +64,13 @@ pub(crate) async fn write<T: Serialize>(
         Applied::Done { .. } | Applied::Joined { .. } if deletes => StatusCode::NO_CONTENT,
         Applied::Done { .. } | Applied::Joined { .. } => StatusCode::OK,
     };
-    let local = daemon.local();
-    let response = match daemon.read(|state| view(state, &local)) {
-        Some(object) if !deletes => (status, Json(object)).into_response(),
-        Some(_) | None => status.into_response(),
+    let object = match deletes {
+        true => None,
+        false => view(Seen::Done(daemon), &daemon.local()),
+    };
+    let response = match object {
+        Some(object) => (status, Json(object)).into_response(),
+        None => status.into_response(),
     };
     Ok(with_revision(response, revision(&applied).0))
 }
@@ -85,7 +110,7 @@ async fn caught_up(daemon: &Daemon, revision: Revision) -> Result<(), Refusal> {
 async fn try_out<T: Serialize>(
     daemon: &Daemon,
     command: Command,
-    view: impl Fn(&State, &LocalStatus) -> Option<T>,
+    view: impl Fn(Seen<'_>, &LocalStatus) -> Option<T>,
 ) -> Result<Response, Refusal> {
     daemon.linearize().await?;
     let before = daemon.read(State::clone);
@@ -97,7 +122,7 @@ async fn try_out<T: Serialize>(
             command,
         },
     )?;
-    let object = view(&after, &daemon.local());
+    let object = view(Seen::Tried(&after), &daemon.local());
     Ok(Json(DryRun {
         dry_run: true,
         object,

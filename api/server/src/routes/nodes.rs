@@ -75,8 +75,8 @@ pub(super) async fn patch(
         drained: body.spec.drained,
         expect: expect(&headers)?,
     };
-    write::write(&daemon, command, params, |state, local| {
-        view(state, local, &name)
+    write::write(&daemon, command, params, |seen, local| {
+        seen.read(|state| view(state, local, &name))
     })
     .await
 }
@@ -116,8 +116,8 @@ async fn set_drained(
         node: name.clone(),
         drained,
     };
-    write::write(daemon, command, params, |state, local| {
-        view(state, local, &name)
+    write::write(daemon, command, params, |seen, local| {
+        seen.read(|state| view(state, local, &name))
     })
     .await
 }

@@ -93,7 +93,10 @@ pub(super) async fn delete(
         name: name.clone(),
         expect: expect(&headers)?,
     };
-    write::write(&daemon, command, params, |state, _| view(state, &name)).await
+    write::write(&daemon, command, params, |seen, _| {
+        seen.read(|state| view(state, &name))
+    })
+    .await
 }
 
 async fn set(
@@ -110,7 +113,10 @@ async fn set(
         spec,
         expect,
     };
-    write::write(daemon, command, params, |state, _| view(state, &name)).await
+    write::write(daemon, command, params, |seen, _| {
+        seen.read(|state| view(state, &name))
+    })
+    .await
 }
 
 fn view(state: &Cluster, name: &Name) -> Option<Policy> {

@@ -62,10 +62,10 @@ pub(super) async fn create(
         expires,
     };
     if params.dry_run {
-        let view = |state: &vipd_core::state::State, _: &_| {
-            state.api_tokens().get(&hash).map(convert::token::to_wire)
-        };
-        return write::write(&daemon, command, params, view).await;
+        return write::write(&daemon, command, params, |seen, _| {
+            seen.read(|state| state.api_tokens().get(&hash).map(convert::token::to_wire))
+        })
+        .await;
     }
     write::propose(&daemon, command).await?;
     let expires = expires.map(clock::rfc3339);

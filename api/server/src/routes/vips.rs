@@ -1,25 +1,25 @@
 //! `/v1/vips`.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use vipd_api_types::{List, MoveRequest, Problem, Vip, VipWrite};
 use vipd_core::command::{Command, Expect};
+use vipd_core::id::NodeId;
 use vipd_core::name::Name;
 use vipd_core::state::State as Cluster;
 
 use crate::control::LocalStatus;
 use crate::convert::{self, known_name, same_name};
 use crate::erased::Daemon;
+use crate::outlook::RunnersUp;
 use crate::params::{Params, ReadParams, WriteParams, expect};
 use crate::problem::Refusal;
 use crate::strict::Strict;
-use crate::write;
-
-/// How many VIPs are looked at under one lock: a list of thousands must not hold up a failover. Objects of
-/// a long list may therefore be newer than its revision, never older.
-const AT_A_TIME: usize = 100;
+use crate::write::{self, Seen};
 
 /// All VIPs.
 #[utoipa::path(get, path = "/v1/vips", tag = "vips", operation_id = "list_vips", params(ReadParams),
@@ -30,20 +30,16 @@ pub(super) async fn list(
 ) -> Result<Json<List<Vip>>, Refusal> {
     params.ready(&daemon).await?;
     let local = daemon.local();
-    let (revision, names, next) = daemon.read(|state| {
-        let names: Vec<Name> = state.vips().keys().cloned().collect();
-        (state.applied(), names, state.runners_up())
-    });
-    let view = |state: &Cluster, name: &Name| {
-        let vip = state.vips().get(name)?;
-        let runner_up = |address| next.get(&address).copied();
-        Some(convert::vip::to_wire(state, &local, vip, &runner_up))
-    };
-    let mut items = Vec::with_capacity(names.len());
-    for names in names.chunks(AT_A_TIME) {
-        daemon.read(|state| items.extend(names.iter().filter_map(|name| view(state, name))));
-    }
-    Ok(Json(List { revision, items }))
+    // A copy: to show thousands takes longer than an entry may wait.
+    let state = daemon.read(Cluster::clone);
+    let holders = state.nodes().keys().copied().collect();
+    let next = daemon.outlook.runners_up(&state, holders);
+    let vips = state.vips().values();
+    let items = vips.map(|vip| to_wire(&state, &local, vip, &next));
+    Ok(Json(List {
+        revision: state.applied(),
+        items: items.collect(),
+    }))
 }
 
 /// One VIP.
@@ -56,8 +52,8 @@ pub(super) async fn get(
     Params(params): Params<ReadParams>,
 ) -> Result<Response, Refusal> {
     params.ready(&daemon).await?;
-    let local = daemon.local();
-    let vip = daemon.read(|state| view(state, &local, &known_name("VIP", &name).ok()?));
+    let known = known_name("VIP", &name).ok();
+    let vip = known.and_then(|name| view(Seen::Done(&daemon), &daemon.local(), &name));
     let vip = vip.ok_or_else(|| Refusal::not_found("VIP", &name))?;
     Ok(write::object(&vip, vip.revision))
 }
@@ -104,8 +100,8 @@ pub(super) async fn delete(
         name: name.clone(),
         expect: expect(&headers)?,
     };
-    write::write(&daemon, command, params, |state, local| {
-        view(state, local, &name)
+    write::write(&daemon, command, params, |seen, local| {
+        view(seen, local, &name)
     })
     .await
 }
@@ -125,8 +121,8 @@ pub(super) async fn move_to(
         name: name.clone(),
         to: known_name("node", &body.to)?,
     };
-    write::write(&daemon, command, params, |state, local| {
-        view(state, local, &name)
+    write::write(&daemon, command, params, |seen, local| {
+        view(seen, local, &name)
     })
     .await
 }
@@ -145,15 +141,33 @@ async fn set(
         spec,
         expect,
     };
-    write::write(daemon, command, params, |state, local| {
-        view(state, local, &name)
+    write::write(daemon, command, params, |seen, local| {
+        view(seen, local, &name)
     })
     .await
 }
 
-fn view(state: &Cluster, local: &LocalStatus, name: &Name) -> Option<Vip> {
-    state
-        .vips()
-        .get(name)
-        .map(|vip| convert::vip::to_wire(state, local, vip, &|address| state.runner_up(address)))
+fn view(seen: Seen<'_>, local: &LocalStatus, name: &Name) -> Option<Vip> {
+    let holders = |state: &Cluster| -> BTreeSet<NodeId> {
+        let addresses = state.vips().get(name).map(|vip| &vip.addresses);
+        let holder = |address| state.allocations().get(address)?.holder;
+        addresses.into_iter().flatten().filter_map(holder).collect()
+    };
+    let view = |state: &Cluster, next: &RunnersUp| {
+        let vip = state.vips().get(name)?;
+        Some(to_wire(state, local, vip, next))
+    };
+    match seen {
+        Seen::Done(daemon) => daemon.outlook.look(daemon, holders, view),
+        Seen::Tried(state) => view(state, &RunnersUp::new(state, holders(state))),
+    }
+}
+
+fn to_wire(
+    state: &Cluster,
+    local: &LocalStatus,
+    vip: &vipd_core::vip::Vip,
+    next: &RunnersUp,
+) -> Vip {
+    convert::vip::to_wire(state, local, vip, &|address| next.of(state, address))
 }

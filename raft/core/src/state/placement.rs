@@ -28,13 +28,6 @@ impl State {
         self.successors(&held, Some(node))
     }
 
-    /// The runners-up of all addresses that have one.
-    #[must_use]
-    pub fn runners_up(&self) -> BTreeMap<IpAddr, NodeId> {
-        let losses = self.nodes.keys().flat_map(|node| self.loss(*node));
-        losses.filter_map(|(a, next)| Some((a, next?))).collect()
-    }
-
     /// The node that would take `address` if its holder were lost. It works out the whole loss of that holder: for
     /// many addresses ask [`State::loss`] once.
     #[must_use]
