@@ -1,10 +1,12 @@
 //! The one definition: options, nouns and verbs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::failure::Failure;
 use crate::{apply, cluster, events, node, plan, policy, pool, status, token, vip};
 
 /// Ask vipd, and tell it what to do.
@@ -150,6 +152,26 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a label is key=value".to_owned()),
     }
+}
+
+/// All labels of a command line by key.
+///
+/// # Errors
+/// When a key is named twice: which of its values was meant is not for this program to choose.
+pub(crate) fn labels<V>(
+    given: impl IntoIterator<Item = (String, V)>,
+) -> Result<BTreeMap<String, V>, Failure> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in given {
+        if labels.contains_key(&key) {
+            return Err(Failure::new(
+                format!("label {key} is named twice"),
+                format!("name {key} once: a label has one value"),
+            ));
+        }
+        labels.insert(key, value);
+    }
+    Ok(labels)
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use clap::Subcommand;
 use vipd_api_types::{Node, NodePatch, NodeSpecPatch};
 use vipd_client::{Client, Written};
 
-use crate::cli::{Format, Global, WriteArgs, label};
+use crate::cli::{self, Format, Global, WriteArgs, label};
 use crate::failure::Failure;
 use crate::output::{self, Mood};
-use crate::wait::WaitArgs;
+use crate::wait::{WaitArgs, few};
 use crate::{connect, render};
 
 /// What to do with nodes.
@@ -87,7 +87,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             let unset = unlabels.into_iter().map(|key| (key, None));
             let spec = NodeSpecPatch {
                 weight,
-                labels: set.chain(unset).collect(),
+                labels: cli::labels(set.chain(unset))?,
                 drained: None,
             };
             let patch = NodePatch { spec };
@@ -125,8 +125,7 @@ async fn drain(
     }
     wait.until(async || {
         let held = client.get::<Node>(name).await?.status.held;
-        let left: Vec<_> = held.iter().map(ToString::to_string).collect();
-        Ok((!left.is_empty()).then(|| format!("{name} still holds {}", left.join(", "))))
+        Ok((!held.is_empty()).then(|| format!("{name} still holds {}", few(&held))))
     })
     .await?;
     output::line(&format!("node/{name} drained: it holds nothing"))

@@ -1,16 +1,17 @@
 //! `vipctl plan`, and what it shares with `vipctl cluster rebalance`: where addresses go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use clap::Args;
-use vipd_api_types::{Change, Load, Plan, Rebalance, Vip};
+use vipd_api_types::{Change, Load, Node, Plan, Rebalance};
 use vipd_client::Client;
 
 use crate::cli::Global;
 use crate::connect;
 use crate::failure::Failure;
 use crate::output::{self, Mood, or_dash};
-use crate::wait::WaitArgs;
+use crate::wait::{WaitArgs, few};
 
 /// Which node, and how it would go.
 #[derive(Debug, Args)]
@@ -143,18 +144,19 @@ pub(crate) async fn arrived(
     changes: &[Change],
 ) -> Result<(), Failure> {
     wait.until(async || {
-        let vips = client.list::<Vip>().await?.items;
-        let addresses = vips.iter().flat_map(|vip| &vip.status.addresses);
-        let at: BTreeMap<_, _> = addresses
-            .map(|address| (address.address, address.holder.as_ref()))
+        // Of thousands of VIPs the nodes are the cheapest question that tells who holds them.
+        let nodes = client.list::<Node>().await?.items;
+        let held: BTreeMap<&str, BTreeSet<IpAddr>> = nodes
+            .iter()
+            .map(|node| (&*node.name, node.status.held.iter().copied().collect()))
             .collect();
         // One that is gone meanwhile, or went on elsewhere, need not be waited for.
         let waits = changes.iter().filter(|change| {
-            let holder = at.get(&change.address).copied().flatten();
-            holder.is_some() && holder == change.from.as_ref()
+            let from = change.from.as_deref().and_then(|from| held.get(from));
+            from.is_some_and(|held| held.contains(&change.address))
         });
-        let left: Vec<_> = waits.map(|change| change.address.to_string()).collect();
-        Ok((!left.is_empty()).then(|| format!("not moved yet: {}", left.join(", "))))
+        let left: Vec<_> = waits.map(|change| change.address).collect();
+        Ok((!left.is_empty()).then(|| format!("not moved yet: {}", few(&left))))
     })
     .await
 }

@@ -5,7 +5,7 @@ use vipd_api_types::{Operator, Policy, PolicySpec, PolicyWrite, Requirement, Sel
 use vipd_client::Written;
 
 use crate::apply::{self, ApplyArgs};
-use crate::cli::{Global, WriteArgs, label};
+use crate::cli::{Global, WriteArgs, label, labels};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::{connect, output, render};
@@ -80,16 +80,18 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
 }
 
 async fn create(args: CreateArgs, global: &Global) -> Result<(), Failure> {
-    let equal = |labels: Vec<(String, String)>| Selector {
-        match_labels: labels.into_iter().collect(),
-        ..Selector::default()
+    let equal = |given| {
+        Ok::<_, Failure>(Selector {
+            match_labels: labels(given)?,
+            ..Selector::default()
+        })
     };
     let body = PolicyWrite {
         name: Some(args.name.clone()),
-        labels: args.labels.into_iter().collect(),
+        labels: labels(args.labels)?,
         spec: PolicySpec {
-            vip_selector: equal(args.vip_labels),
-            node_selector: equal(args.node_labels),
+            vip_selector: equal(args.vip_labels)?,
+            node_selector: equal(args.node_labels)?,
             interfaces: args.interfaces,
         },
     };

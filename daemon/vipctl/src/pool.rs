@@ -5,7 +5,7 @@ use vipd_api_types::{Block, Count, Pool, PoolSpec, PoolWrite};
 use vipd_client::Written;
 
 use crate::apply::{self, ApplyArgs};
-use crate::cli::{Global, WriteArgs, label};
+use crate::cli::{Global, WriteArgs, label, labels};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood};
@@ -95,7 +95,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
 async fn create(args: CreateArgs, global: &Global) -> Result<(), Failure> {
     let body = PoolWrite {
         name: Some(args.name.clone()),
-        labels: args.labels.into_iter().collect(),
+        labels: labels(args.labels)?,
         spec: PoolSpec {
             blocks: args
                 .blocks

@@ -5,7 +5,7 @@ use vipd_api_types::{Failback, Families, Mode, MoveRequest, Vip, VipAddress, Vip
 use vipd_client::{Client, Written};
 
 use crate::apply::{self, ApplyArgs};
-use crate::cli::{Format, Global, WriteArgs, label};
+use crate::cli::{Format, Global, WriteArgs, label, labels};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood, or_dash};
@@ -135,7 +135,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
 async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(), Failure> {
     let body = VipWrite {
         name: Some(args.name.clone()),
-        labels: args.labels.into_iter().collect(),
+        labels: labels(args.labels)?,
         spec: VipSpec {
             pool: args.pool,
             addresses: args.addresses,

@@ -151,6 +151,10 @@ async fn a_node_is_given_a_weight_and_labels() {
     assert_eq!(set, "node/n2 set: weight 0, no labels\n");
     assert_eq!(node.vipctl("node set n2").await.code, 2, "set what?");
     assert_eq!(node.vipctl("node set n2 --weight 101").await.code, 2);
+    for twice in ["--label a=b --unlabel a", "--label a=b --label a=c"] {
+        let (error, next) = node.vipctl(&format!("node set n2 {twice}")).await.refused();
+        assert_eq!(error, "label a is named twice", "{twice}: {next}");
+    }
     let tried = node.vipctl("node set n2 --weight 7 --dry-run").await.good();
     assert!(tried.contains("dry run"), "{tried}");
     let get = node.vipctl("node get n2").await.good();
