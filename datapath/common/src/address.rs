@@ -79,10 +79,11 @@ pub mod flags {
 /// holder or its lease was withdrawn (`vipd_core::steward`). So the receiver may speak, by its own
 /// lease, for [`handing::SERVES_NS`] after each.
 pub mod handing {
-    /// How long a node may speak for an address after a packet for it was handed to it. Programs
-    /// that need longer to answer have their answers dropped, unless more packets come. It ends so
-    /// that a packet of one move gives no right in the next.
-    pub const SERVES_NS: u64 = 20_000_000;
+    /// How long a node may speak for an address after a packet for it was handed to it. Its first
+    /// answer shows the client where it is, so one packet may be all that is handed, and this is
+    /// how long the rest of the move may take without a loss. It ends so that a packet of one move
+    /// gives no right in the next, which the node takes part in 2 s later at the earliest.
+    pub const SERVES_NS: u64 = 1_000_000_000;
 }
 
 /// Everything the programs must know of one managed address. An address without an entry is none

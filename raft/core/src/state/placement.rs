@@ -43,7 +43,7 @@ impl State {
         addresses: &[IpAddr],
         without: Option<NodeId>,
     ) -> BTreeMap<IpAddr, Option<NodeId>> {
-        let mut places = Places::new(self, without);
+        let mut places = Places::new(self, without, None);
         let mut parts: BTreeMap<UnitKey, Vec<IpAddr>> = BTreeMap::new();
         let mut successors = BTreeMap::new();
         for address in addresses {
@@ -114,7 +114,7 @@ impl State {
     /// Gives these units holders where they lack one, and asks holders that should not keep addresses to release
     /// them where somebody else can take them. Where nobody else can any more, they stay.
     pub(super) fn settle_units(&mut self, entry: Entry, keys: impl IntoIterator<Item = UnitKey>) {
-        let mut places = Places::new(self, None);
+        let mut places = Places::new(self, None, Some(entry.at));
         let (mut plan, mut stay) = (Vec::new(), Vec::new());
         for key in keys {
             let unit = self.unit(key);

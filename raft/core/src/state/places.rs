@@ -2,7 +2,8 @@
 //!
 //! A unit goes to the node that is the least loaded after taking it, in proportion to its weight; among equals
 //! to the lowest number. VIPs that want to be apart come first: a node without such a neighbour wins over any
-//! load. Working it out changes nothing, so that the same code says what *would* happen.
+//! load; and before all that, one that has been up for a while wins over one that has just come. Working it out changes
+//! nothing, so that the same code says what *would* happen.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
@@ -11,10 +12,12 @@ use core::cmp::Ordering;
 use core::net::IpAddr;
 
 use super::State;
+use super::failback::SUPPORTED;
 use super::unit::Unit;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
+use crate::time::Millis;
 
 /// Where addresses may go.
 pub(super) struct Places<'a> {
@@ -27,17 +30,22 @@ pub(super) struct Places<'a> {
 struct Place<'a> {
     node: &'a Node,
     load: u64,
+    /// It came up, or its interface did, only just now: a majority may not support it yet, and until it does, nobody
+    /// would answer.
+    fresh: bool,
 }
 
 impl<'a> Places<'a> {
-    /// The nodes that accept addresses, except `without`.
-    pub(super) fn new(state: &'a State, without: Option<NodeId>) -> Self {
+    /// The nodes that accept addresses, except `without`. With a time, those that came up just before it are the last
+    /// choice.
+    pub(super) fn new(state: &'a State, without: Option<NodeId>, at: Option<Millis>) -> Self {
         let nodes = state.nodes.values();
         let places = nodes
             .filter(|node| node.accepts() && Some(node.id) != without)
             .map(|node| Place {
                 node,
                 load: state.index.load(node.id),
+                fresh: at.is_some_and(|at| at.0 < node.steady_since.0.saturating_add(SUPPORTED.0)),
             })
             .collect();
         Self {
@@ -106,16 +114,16 @@ impl<'a> Places<'a> {
             self.look_apart(key);
         }
         let new = new as u64;
-        let mut best: Option<(u64, &Place<'_>)> = None;
+        let mut best: Option<((bool, u64), &Place<'_>)> = None;
         for place in &self.places {
-            let crowd = self.crowd(unit, place.node.id);
+            let rank = (place.fresh, self.crowd(unit, place.node.id));
             let better = best.is_none_or(|(least, found)| {
-                let by_crowd = crowd.cmp(&least);
-                by_crowd.then_with(|| fuller(place, found, new)) == Ordering::Less
+                let by_rank = rank.cmp(&least);
+                by_rank.then_with(|| fuller(place, found, new)) == Ordering::Less
             });
             // The costly question last: of few nodes, and never of the fuller ones.
             if better && self.can_hold_all(place.node, addresses) {
-                best = Some((crowd, place));
+                best = Some((rank, place));
             }
         }
         best.map(|(_, place)| place.node.id)

@@ -19,16 +19,9 @@ fn after(ms: u64) -> Failback {
     Failback::After { delay: Millis(ms) }
 }
 
-/// Lets time pass: the entries of a test are 10 ms apart.
-fn pass(c: &mut Cluster, ms: u64) {
-    for _ in 0..ms / 10 {
-        c.state.apply_blank(c.state.applied() + 1);
-    }
-}
-
 /// Lets what is due return.
 fn fail_back(c: &mut Cluster) {
-    pass(c, SUPPORTED.0);
+    c.pass(SUPPORTED.0);
     c.apply(Command::FailBack).unwrap();
     c.release_all();
 }
@@ -69,7 +62,7 @@ fn after_a_delay_returns_once_its_home_was_up_for_that_long() {
     let mut c = cluster(after(DELAY));
     c.down(c.id("n2")).unwrap();
     assert_eq!(c.state.failback_due(), None, "nowhere to return to");
-    pass(&mut c, 5000);
+    c.pass(5000);
     c.up(c.id("n2"));
     let due = c.state.failback_due().unwrap();
     assert_eq!(
@@ -79,7 +72,7 @@ fn after_a_delay_returns_once_its_home_was_up_for_that_long() {
     c.apply(Command::FailBack).unwrap();
     c.release_all();
     assert_ne!(c.at("www").unwrap(), "n2", "asked too early");
-    pass(&mut c, DELAY);
+    c.pass(DELAY);
     assert!(c.state.failback_due().unwrap() <= now(&c));
     c.apply(Command::FailBack).unwrap();
     assert_eq!(c.state.failback_due(), None, "under way");
@@ -95,13 +88,13 @@ fn a_home_that_flaps_begins_its_delay_anew() {
     c.down(n2).unwrap();
     c.up(n2);
     let first = c.state.failback_due().unwrap();
-    pass(&mut c, DELAY / 2);
+    c.pass(DELAY / 2);
     c.down(n2).unwrap();
     c.up(n2);
     let second = c.state.failback_due().unwrap();
     assert!(second.0 >= first.0 + DELAY / 2);
     // A link that comes back counts like a node that does.
-    pass(&mut c, DELAY / 2);
+    c.pass(DELAY / 2);
     for up in [false, true] {
         c.apply(Command::NodeReport {
             node: n2,
@@ -170,7 +163,7 @@ fn a_group_returns_together_and_when_its_most_reluctant_vip_does() {
     c.up(c.id(&home));
     fail_back(&mut c);
     assert_ne!(c.at("a").unwrap(), home, "one of them waits, so all wait");
-    pass(&mut c, DELAY);
+    c.pass(DELAY);
     c.apply(Command::FailBack).unwrap();
     c.release_all();
     for vip in ["a", "b", "c", "d"] {

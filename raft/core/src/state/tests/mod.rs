@@ -155,7 +155,7 @@ impl Cluster {
                 );
             }
             let free = self.state.vips().get(&now.vip).is_some_and(|vip| {
-                vip.spec.group.is_none() && vip.spec.failback == Failback::Never
+                vip.spec.group.is_none() && vip.spec.failback == Failback::Never && !now.freeing
             });
             if let (Some(from), true, false) = (from, free, asked) {
                 assert!(
@@ -163,6 +163,13 @@ impl Cluster {
                     "{address} left node {from}, which could keep it, by {command:?}"
                 );
             }
+        }
+    }
+
+    /// Lets time pass: the entries of a test are 10 ms apart.
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / 10 {
+            self.state.apply_blank(self.state.applied() + 1);
         }
     }
 

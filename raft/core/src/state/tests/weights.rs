@@ -1,5 +1,6 @@
 //! Weights, labels, drains: what the operator says of nodes.
 
+use super::super::failback::SUPPORTED;
 use super::*;
 
 fn cluster(vips: usize) -> Cluster {
@@ -179,4 +180,32 @@ fn a_drained_node_s_load_is_spread_evenly_even_if_it_lets_go_bit_by_bit() {
     assert_eq!((to(1), to(4)), (2, 2));
     c.release_all();
     assert_eq!(c.loads(), [6, 0, 6]);
+}
+
+#[test]
+fn a_drain_prefers_a_node_that_has_been_up_for_a_while_and_takes_one_that_has_just_come_if_it_must()
+{
+    let mut c = cluster(0);
+    c.pass(SUPPORTED.0);
+    more(&mut c, 0..4);
+    c.down(c.id("n3")).unwrap();
+    c.up(c.id("n3"));
+    assert_eq!(c.loads(), [2, 2, 0]);
+    c.drain("n1", true);
+    c.release_all();
+    assert_eq!(c.loads(), [0, 4, 0], "though n3 has nothing to do");
+    c.drain("n2", true);
+    c.release_all();
+    assert_eq!(c.loads(), [0, 0, 4], "better than none");
+}
+
+#[test]
+fn a_drain_goes_by_load_again_a_second_after_a_node_came() {
+    let mut c = cluster(4);
+    c.down(c.id("n3")).unwrap();
+    c.up(c.id("n3"));
+    c.pass(SUPPORTED.0);
+    c.drain("n1", true);
+    c.release_all();
+    assert_eq!(c.loads(), [0, 2, 2]);
 }
