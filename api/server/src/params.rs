@@ -127,3 +127,15 @@ pub(crate) fn expect(headers: &HeaderMap) -> Result<Expect, Refusal> {
         Some(other) => Err(bad("If-None-Match", other)),
     }
 }
+
+/// Refuses a condition on a request that knows none: to leave it out silently would be to break it.
+pub(crate) fn unconditional(headers: &HeaderMap) -> Result<(), Refusal> {
+    match expect(headers)? {
+        Expect::Any => Ok(()),
+        Expect::Absent | Expect::At { revision: _ } => Err(Refusal::bad_request(
+            "bad_condition",
+            "this request knows neither If-Match nor If-None-Match",
+            "send it without; PUT, PATCH and DELETE of an object take If-Match: \"REVISION\"",
+        )),
+    }
+}

@@ -40,6 +40,35 @@ async fn a_pool_and_a_dual_stack_vip_are_made_and_held() {
 }
 
 #[tokio::test]
+async fn a_condition_on_a_request_that_knows_none_is_refused_not_left_out() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    let when = WriteOptions {
+        if_revision: Some(1),
+        ..NOW
+    };
+    let to = MoveRequest {
+        to: "n2".to_owned(),
+    };
+    assert_eq!(
+        reason(client.move_vip("www", &to, when).await),
+        "bad_condition"
+    );
+    assert_eq!(
+        reason(client.drain("n1", true, when).await),
+        "bad_condition"
+    );
+    let other = vip(Families::Ipv4);
+    assert_eq!(
+        reason(client.create::<Vip>(&other, when).await),
+        "bad_condition"
+    );
+    let www = client.get::<Vip>("www").await.unwrap();
+    assert_eq!(www.status.addresses[0].holder.as_deref(), Some("n1"));
+}
+
+#[tokio::test]
 async fn put_is_idempotent_and_counts_only_changes() {
     let node = Node::start().await;
     let client = node.client();

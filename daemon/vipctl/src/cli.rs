@@ -126,12 +126,28 @@ pub(crate) enum Noun {
     },
 }
 
-/// Options of a write.
+/// Options of a write that does not depend on what an object was.
 #[derive(Debug, Clone, Copy, Default, Args)]
-pub(crate) struct WriteArgs {
+pub(crate) struct TryArgs {
     /// Only say what would happen
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+impl From<TryArgs> for vipd_client::WriteOptions {
+    fn from(args: TryArgs) -> Self {
+        Self {
+            dry_run: args.dry_run,
+            if_revision: None,
+        }
+    }
+}
+
+/// Options of a write that replaces, changes or deletes an object.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct WriteArgs {
+    #[command(flatten)]
+    pub(crate) tried: TryArgs,
     /// Only if the object is still at this revision
     #[arg(long, value_name = "N")]
     pub(crate) if_revision: Option<u64>,
@@ -140,7 +156,7 @@ pub(crate) struct WriteArgs {
 impl From<WriteArgs> for vipd_client::WriteOptions {
     fn from(args: WriteArgs) -> Self {
         Self {
-            dry_run: args.dry_run,
+            dry_run: args.tried.dry_run,
             if_revision: args.if_revision,
         }
     }

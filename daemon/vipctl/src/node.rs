@@ -4,7 +4,7 @@ use clap::Subcommand;
 use vipd_api_types::{Node, NodePatch, NodeSpecPatch};
 use vipd_client::{Client, Written};
 
-use crate::cli::{self, Format, Global, WriteArgs, label};
+use crate::cli::{self, Format, Global, TryArgs, WriteArgs, label};
 use crate::failure::Failure;
 use crate::output::{self, Mood};
 use crate::wait::{WaitArgs, few};
@@ -27,7 +27,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         wait: WaitArgs,
         #[command(flatten)]
-        write: WriteArgs,
+        write: TryArgs,
     },
     /// Change a node's weight or labels; what is not named stays
     #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
@@ -51,7 +51,7 @@ pub(crate) enum Verb {
         /// Its name
         name: String,
         #[command(flatten)]
-        write: WriteArgs,
+        write: TryArgs,
     },
 }
 
@@ -113,7 +113,7 @@ async fn drain(
     client: &Client,
     name: &str,
     wait: WaitArgs,
-    write: WriteArgs,
+    write: TryArgs,
     format: Format,
 ) -> Result<(), Failure> {
     match client.drain(name, true, write.into()).await? {

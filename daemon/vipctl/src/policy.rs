@@ -5,7 +5,7 @@ use vipd_api_types::{Operator, Policy, PolicySpec, PolicyWrite, Requirement, Sel
 use vipd_client::Written;
 
 use crate::apply::{self, ApplyArgs};
-use crate::cli::{Global, WriteArgs, label, labels};
+use crate::cli::{Global, TryArgs, WriteArgs, label, labels};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::{connect, output, render};
@@ -51,7 +51,7 @@ pub(crate) struct CreateArgs {
     #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
     #[command(flatten)]
-    write: WriteArgs,
+    write: TryArgs,
 }
 
 pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {

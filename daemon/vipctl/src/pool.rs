@@ -5,7 +5,7 @@ use vipd_api_types::{Block, Count, Pool, PoolSpec, PoolWrite};
 use vipd_client::Written;
 
 use crate::apply::{self, ApplyArgs};
-use crate::cli::{Global, WriteArgs, label, labels};
+use crate::cli::{Global, TryArgs, WriteArgs, label, labels};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood};
@@ -63,7 +63,7 @@ pub(crate) struct CreateArgs {
     )]
     priority: i32,
     #[command(flatten)]
-    write: WriteArgs,
+    write: TryArgs,
 }
 
 pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use vipd_api_types::{Failback, Families, Mode, MoveRequest, Vip, VipAddress, Vip
 use vipd_client::{Client, Written};
 
 use crate::apply::{self, ApplyArgs};
-use crate::cli::{Format, Global, WriteArgs, label, labels};
+use crate::cli::{Format, Global, TryArgs, WriteArgs, label, labels};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood, or_dash};
@@ -43,7 +43,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         wait: WaitArgs,
         #[command(flatten)]
-        write: WriteArgs,
+        write: TryArgs,
     },
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct CreateArgs {
     #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
     #[command(flatten)]
-    write: WriteArgs,
+    write: TryArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -161,7 +161,7 @@ async fn move_to(
     name: &str,
     to: String,
     wait: WaitArgs,
-    write: WriteArgs,
+    write: TryArgs,
     format: Format,
 ) -> Result<(), Failure> {
     let request = MoveRequest { to: to.clone() };

@@ -59,6 +59,9 @@ async fn usage_errors_exit_2() {
         "vip create a --families both",
         "node frobnicate n1",
         "status --interval 100",
+        "vip move www --to n2 --if-revision 1",
+        "node drain n1 --if-revision 1",
+        "vip create a --if-revision 1",
     ] {
         let run = node.vipctl(words).await;
         assert_eq!(run.code, 2, "{words}: {run:?}");

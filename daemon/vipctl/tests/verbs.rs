@@ -104,16 +104,18 @@ async fn a_move_that_does_not_happen_is_a_failure_that_says_so() {
     let node = Node::start().await;
     node.web_and_www().await;
     node.memory.set_prompt(false);
+    assert_eq!(
+        node.vipctl("vip move www --to n2 --wait 0").await.good(),
+        "vip/www is moving to n2\n"
+    );
     let (what, next) = node.vipctl("vip move www --to n2 --wait 1").await.refused();
     assert!(
         what.starts_with("accepted, but after 1 s 10.0.0.10 is held by n1"),
         "{what}"
     );
     assert!(next.contains("vipctl vip list"), "{next}");
-    assert_eq!(
-        node.vipctl("vip move www --to n3 --wait 0").await.good(),
-        "vip/www is moving to n3\n"
-    );
+    let (what, _) = node.vipctl("vip move www --to n3").await.refused();
+    assert!(what.ends_with("is just moving to node n2"), "{what}");
 }
 
 #[tokio::test]

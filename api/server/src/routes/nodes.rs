@@ -13,7 +13,7 @@ use vipd_core::state::State as Cluster;
 use crate::control::LocalStatus;
 use crate::convert::{self, known_name};
 use crate::erased::Daemon;
-use crate::params::{Params, ReadParams, WriteParams, expect};
+use crate::params::{Params, ReadParams, WriteParams, expect, unconditional};
 use crate::problem::Refusal;
 use crate::strict::Strict;
 use crate::write;
@@ -89,7 +89,9 @@ pub(super) async fn drain(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
     Params(params): Params<WriteParams>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    unconditional(&headers)?;
     set_drained(&daemon, &name, true, params).await
 }
 
@@ -101,7 +103,9 @@ pub(super) async fn undrain(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
     Params(params): Params<WriteParams>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    unconditional(&headers)?;
     set_drained(&daemon, &name, false, params).await
 }
 

@@ -11,7 +11,7 @@ use vipd_core::state::State as Cluster;
 
 use crate::convert::{self, known_name, same_name};
 use crate::erased::Daemon;
-use crate::params::{Params, ReadParams, WriteParams, expect};
+use crate::params::{Params, ReadParams, WriteParams, expect, unconditional};
 use crate::problem::Refusal;
 use crate::strict::Strict;
 use crate::write;
@@ -57,8 +57,10 @@ pub(super) async fn get(
 pub(super) async fn create(
     State(daemon): State<Daemon>,
     Params(params): Params<WriteParams>,
+    headers: HeaderMap,
     Strict(body): Strict<PoolWrite>,
 ) -> Result<Response, Refusal> {
+    unconditional(&headers)?;
     let name = convert::name_or_generated(body.name.as_deref(), "pool")?;
     set(&daemon, name, body, Expect::Absent, params).await
 }

@@ -16,7 +16,7 @@ use crate::control::LocalStatus;
 use crate::convert::{self, known_name, same_name};
 use crate::erased::Daemon;
 use crate::outlook::RunnersUp;
-use crate::params::{Params, ReadParams, WriteParams, expect};
+use crate::params::{Params, ReadParams, WriteParams, expect, unconditional};
 use crate::problem::Refusal;
 use crate::strict::Strict;
 use crate::write::{self, Seen};
@@ -64,8 +64,10 @@ pub(super) async fn get(
 pub(super) async fn create(
     State(daemon): State<Daemon>,
     Params(params): Params<WriteParams>,
+    headers: HeaderMap,
     Strict(body): Strict<VipWrite>,
 ) -> Result<Response, Refusal> {
+    unconditional(&headers)?;
     let name = convert::name_or_generated(body.name.as_deref(), "vip")?;
     set(&daemon, name, body, Expect::Absent, params).await
 }
@@ -114,8 +116,10 @@ pub(super) async fn move_to(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
     Params(params): Params<WriteParams>,
+    headers: HeaderMap,
     Strict(body): Strict<MoveRequest>,
 ) -> Result<Response, Refusal> {
+    unconditional(&headers)?;
     let name = known_name("VIP", &name)?;
     let command = Command::MoveVip {
         name: name.clone(),
