@@ -10,12 +10,15 @@ use crate::world::World;
 
 /// Between looks.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often it is said what is missing, in milliseconds.
+const SAY: u64 = 500;
 
 /// Waits until nothing is dark and all replicas have caught up; a violation if that takes longer than the plan's bound.
 pub(crate) async fn demand(world: &Arc<World>) {
     let began = true_now();
     undrain(world).await;
     let goal = world.judge.look(|state| state.applied());
+    let mut next = SAY;
     loop {
         let dark = dark(world);
         let behind = behind(world, goal);
@@ -24,12 +27,19 @@ pub(crate) async fn demand(world: &Arc<World>) {
             world.say(format_args!("--- all is well after {took} ms"));
             return world.note_recovery(took);
         }
+        let shown: Vec<_> = dark
+            .iter()
+            .take(3)
+            .map(|(address, why)| format!("{address} ({why})"))
+            .collect();
+        if took >= next {
+            next += SAY;
+            let n = dark.len();
+            world.say(format_args!(
+                "--- {n} are dark: {shown:?}; behind entry {goal}: {behind:?}"
+            ));
+        }
         if took > world.plan.bound {
-            let shown: Vec<_> = dark
-                .iter()
-                .take(3)
-                .map(|(address, why)| format!("{address} ({why})"))
-                .collect();
             world.judge.accuse_of(format!(
                 "{took} ms after everything was healed {} addresses are dark: {}; behind entry {goal}: {behind:?}",
                 dark.len(),
@@ -67,7 +77,13 @@ fn dark(world: &World) -> Vec<(IpAddr, String)> {
             None => "no holder".into(),
         };
         unanswered
-            .map(|(address, allocation)| (*address, tell(allocation.holder)))
+            .map(|(address, allocation)| {
+                let holder = tell(allocation.holder);
+                let vacating = allocation
+                    .vacating
+                    .map(|cause| format!(", vacating: {cause:?}"));
+                (*address, holder + &vacating.unwrap_or_default())
+            })
             .collect()
     })
 }

@@ -22,7 +22,9 @@ use crate::world::World;
 
 /// The most entries in one frame.
 const BATCH: usize = 256;
-/// The first frame may be a large snapshot.
+/// The voter's first word comes at once.
+const FIRST: Duration = Duration::from_millis(300);
+/// The frame after it may be a large snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(5);
 /// A voter that has no majority this long is left for another.
 const ALONE: Duration = Duration::from_millis(1000);
@@ -142,6 +144,8 @@ async fn feed(
     let Some(voter) = process.voter.get() else {
         return;
     };
+    let alive = |leads| Feed::Alive(leads, process.quorum_ok());
+    pipe.send(&process.world, alive(process.leader()));
     let mut said: Option<(Local, Option<NodeId>)> = None;
     while !pipe.closed.load(Ordering::Relaxed) && !process.was_removed(agent) {
         let upto = process.shared.read().applied;
@@ -167,7 +171,7 @@ async fn feed(
         }
         let leads = process.leader();
         if said.is_none_or(|(when, who)| who != leads || when.elapsed() >= pace.alive()) {
-            pipe.send(&process.world, Feed::Alive(leads, process.quorum_ok()));
+            pipe.send(&process.world, alive(leads));
             said = Some((Local::now(), leads));
         }
         drop(NodeRuntime::timeout(pace.alive(), news.notified()).await);
@@ -199,10 +203,13 @@ async fn follow_one(process: &Arc<Process>, voter: NodeId) {
     let pipe = open(process, voter, host_at(peer));
     let _hang_up = HangUp(pipe.clone());
     let pace = pace(process);
-    let mut patience = SNAPSHOT;
+    let mut patience = [FIRST, SNAPSHOT].into_iter();
     let mut vouched = Local::now();
-    while let Ok(Some(frame)) = NodeRuntime::timeout(patience, pipe.next()).await {
-        patience = pace.silent();
+    loop {
+        let wait = patience.next().unwrap_or(pace.silent());
+        let Ok(Some(frame)) = NodeRuntime::timeout(wait, pipe.next()).await else {
+            return;
+        };
         match frame {
             Feed::Snapshot(meta, body) => {
                 // A voter that lags would take back what this node has acted on.

@@ -29,6 +29,9 @@ pub(crate) async fn feed(node: RaftNode, agent: NodeId, mut stream: Feeder) -> i
     tracing::info!(%agent, from = at.map_or(0, |id| id.index), "an agent follows");
     let mut applied = core.shared.applied();
     let mut leader = core.leader.subscribe();
+    // At once: what follows may be large, and the agent must know whether anybody is there.
+    let leads = *leader.borrow();
+    send(&mut stream, &alive(&node, leads)).await?;
     let mut said: Option<(Instant, Option<NodeId>)> = None;
     loop {
         if core.was_removed(agent) {
@@ -39,15 +42,7 @@ pub(crate) async fn feed(node: RaftNode, agent: NodeId, mut stream: Feeder) -> i
         at = catch_up(core, &voter.log, &mut stream, at).await?;
         let leads = *leader.borrow_and_update();
         if said.is_none_or(|(when, who)| who != leads || when.elapsed() >= pace.alive()) {
-            let quorum = node.status().quorum_ok;
-            send(
-                &mut stream,
-                &Feed::Alive {
-                    leader: leads,
-                    quorum,
-                },
-            )
-            .await?;
+            send(&mut stream, &alive(&node, leads)).await?;
             said = Some((Instant::now(), leads));
         }
         tokio::select! {
@@ -56,6 +51,11 @@ pub(crate) async fn feed(node: RaftNode, agent: NodeId, mut stream: Feeder) -> i
             () = sleep(pace.alive()) => {}
         }
     }
+}
+
+fn alive(node: &RaftNode, leader: Option<NodeId>) -> Feed {
+    let quorum = node.status().quorum_ok;
+    Feed::Alive { leader, quorum }
 }
 
 /// Sends everything that is applied here after `at`: only that is certainly committed.

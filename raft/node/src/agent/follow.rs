@@ -15,7 +15,9 @@ use crate::node::Core;
 use crate::peer::{LARGE, Lane, read_frame, write_frame};
 use crate::types::Entry;
 
-/// A snapshot may be large, and comes in one frame: at the beginning of a stream, where it is needed at all.
+/// The voter's first word comes at once, even from a busy host.
+const FIRST: Duration = Duration::from_millis(300);
+/// A snapshot may be large, and is the next frame after it, where it is needed at all.
 const SNAPSHOT: Duration = Duration::from_secs(5);
 /// A voter that has no majority this long is left for another, which may have one.
 const ALONE: Duration = Duration::from_millis(1000);
@@ -62,12 +64,12 @@ async fn follow_one(core: &Core, voter: NodeId) -> io::Result<()> {
     let at = core.shared.read().applied;
     let pace = Pace::of(core.settings.election_max);
     write_frame(&mut stream, &From { at, pace }.to_bytes()).await?;
-    let mut patience = SNAPSHOT;
+    let mut patience = [FIRST, SNAPSHOT].into_iter();
     let mut known = Vec::new();
     let mut vouched = Instant::now();
     loop {
-        let bytes = timeout(patience, read_frame(&mut stream, LARGE)).await??;
-        patience = pace.silent();
+        let wait = patience.next().unwrap_or(pace.silent());
+        let bytes = timeout(wait, read_frame(&mut stream, LARGE)).await??;
         match Feed::from_bytes(&bytes).map_err(invalid)? {
             Feed::Snapshot { meta, body } => {
                 let replica = Replica::restore(&meta, &body).map_err(invalid)?;

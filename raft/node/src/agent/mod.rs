@@ -3,7 +3,7 @@
 //! ```text
 //!   agent                          any voter
 //!    Follow {last entry applied, pace} ──>
-//!    <── Snapshot, or nothing, if the log reaches back so far
+//!    <── Alive, at once; Snapshot, or nothing, if the log reaches back so far
 //!    <── Entries, as they are applied there; Alive with who leads, at the pace asked for
 //! ```
 //! An agent keeps the state in memory only. When its stream breaks it goes to another voter and goes on from the
