@@ -40,8 +40,8 @@ mod watch;
 pub use error::DatapathError;
 pub use kernel::{Attach, Kernel, Options, boottime_ns};
 pub use model::{
-    Conflict, Counter, Datapath, Gate, Interface, Lost, NodeGate, Observed, ObservedAddress,
-    Wanted, WantedAddress,
+    Conflict, Counter, Counts, Datapath, Gate, Interface, Lost, Meter, NodeGate, Observed,
+    ObservedAddress, Wanted, WantedAddress,
 };
 pub use twin::{Twin, TwinHandle};
 pub use vipd_datapath_common::handing;

@@ -88,6 +88,22 @@ pub trait NodeGate: Send {
     fn set_deadline(&mut self, boottime_ns: u64);
 }
 
+/// What the programs counted, by address and by [`Counter::name`].
+pub type Counts = BTreeMap<IpAddr, BTreeMap<&'static str, u64>>;
+
+/// Reads the programs' counters, on any thread, for whoever asks: nobody pays for what nobody asks.
+pub trait Meter: Send + Sync {
+    /// What was counted for these addresses, over all CPUs. With thousands of them it can be some seconds old, and then
+    /// lacks those that have just come.
+    ///
+    /// # Errors
+    /// If the kernel does not let the map be read.
+    fn counters(
+        &self,
+        addresses: &mut dyn Iterator<Item = IpAddr>,
+    ) -> Result<Counts, DatapathError>;
+}
+
 /// A datapath: wanted state in, packets out.
 pub trait Datapath: Send {
     /// Interfaces that can carry virtual IPs: Ethernet, no loopback.
@@ -101,6 +117,9 @@ pub trait Datapath: Send {
 
     /// The lease of this node, for the beat thread.
     fn node_gate(&mut self) -> Result<Box<dyn NodeGate>, DatapathError>;
+
+    /// The counters, for whoever shows them.
+    fn meter(&mut self) -> Result<Box<dyn Meter>, DatapathError>;
 
     /// What the datapath really does at this moment.
     fn observe(&mut self) -> impl Future<Output = Result<Observed, DatapathError>> + Send;
@@ -145,9 +164,6 @@ pub struct ObservedAddress {
     /// Whether this node answers for it at this moment: open, before the deadline, present, and
     /// programs on the interface.
     pub answering: bool,
-    /// What the programs counted for it, over all CPUs; with thousands of addresses some seconds old, and empty for one
-    /// that has just come.
-    pub counters: BTreeMap<&'static str, u64>,
 }
 
 /// Somebody else claimed an address that is open here.

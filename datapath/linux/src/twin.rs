@@ -1,14 +1,13 @@
 //! A datapath in memory, for tests of the daemon.
 
 use std::{
-    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    Conflict, Datapath, DatapathError, Gate, Interface, Lost, NodeGate, Observed, ObservedAddress,
-    Wanted, boottime_ns,
+    Conflict, Counts, Datapath, DatapathError, Gate, Interface, Lost, Meter, NodeGate, Observed,
+    ObservedAddress, Wanted, boottime_ns,
 };
 
 /// Does what [`crate::Kernel`] does, without a kernel.
@@ -146,7 +145,6 @@ impl Inside {
                     && self.interface(&wanted.interface).is_ok(),
                 foreign: false,
                 answering: self.answers(*address, now_ns),
-                counters: BTreeMap::new(),
             };
             (*address, address_observed)
         };
@@ -170,6 +168,16 @@ impl NodeGate for TwinHandle {
     }
 }
 
+/// No packets pass, so nothing is counted.
+impl Meter for TwinHandle {
+    fn counters(
+        &self,
+        _addresses: &mut dyn Iterator<Item = IpAddr>,
+    ) -> Result<Counts, DatapathError> {
+        Ok(Counts::new())
+    }
+}
+
 impl Datapath for Twin {
     async fn interfaces(&mut self) -> Result<Vec<Interface>, DatapathError> {
         Ok(self.0.inside().interfaces.clone())
@@ -180,6 +188,10 @@ impl Datapath for Twin {
     }
 
     fn node_gate(&mut self) -> Result<Box<dyn NodeGate>, DatapathError> {
+        Ok(Box::new(self.0.clone()))
+    }
+
+    fn meter(&mut self) -> Result<Box<dyn Meter>, DatapathError> {
         Ok(Box::new(self.0.clone()))
     }
 

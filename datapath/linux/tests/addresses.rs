@@ -6,7 +6,7 @@ mod support;
 
 use std::{net::IpAddr, time::Duration};
 
-use support::{SECOND, VIP4, VIP6, open, run, vips, wanted, with_net};
+use support::{SECOND, VIP4, VIP6, counters, open, run, vips, wanted, with_net};
 use vipd_datapath::{Datapath, Gate, Wanted, boottime_ns, watch_interfaces};
 
 #[test]
@@ -159,9 +159,9 @@ fn a_second_interface_on_the_same_wire_does_not_answer_for_the_address_of_the_fi
         kernel.apply(&both).await.unwrap();
         assert!(net.answers(VIP4));
         assert!(!net.client_does(&["ping", "-n", "-c", "1", "-W", "0.5", "-I", "lan2", VIP4]));
-        let counters = &kernel.observe().await.unwrap().addresses[&vips()[0]].counters;
+        let counters = counters(&mut kernel);
         assert!(
-            counters["unanswered"] > 0,
+            counters[&vips()[0]]["unanswered"] > 0,
             "it was asked there: {counters:?}"
         );
     });

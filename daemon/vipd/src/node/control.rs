@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::warn;
 use vipd_api::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
@@ -13,7 +14,7 @@ use vipd_core::lease::Timing;
 use vipd_core::node::Role;
 use vipd_core::state::State;
 use vipd_core::time::Instant;
-use vipd_datapath::Gate;
+use vipd_datapath::{Counts, Gate, Meter};
 use vipd_raft::beat::{self, BeatStats};
 use vipd_raft::{ProposeError, RaftNode, TokenRequestError};
 
@@ -25,6 +26,7 @@ pub(super) struct NodeControl {
     shared: Arc<Shared>,
     beats: Arc<BeatStats>,
     timing: Timing,
+    meter: Box<dyn Meter>,
 }
 
 impl NodeControl {
@@ -33,20 +35,27 @@ impl NodeControl {
         shared: Arc<Shared>,
         beats: Arc<BeatStats>,
         timing: Timing,
+        meter: Box<dyn Meter>,
     ) -> Self {
         Self {
             raft,
             shared,
             beats,
             timing,
+            meter,
         }
     }
 
     fn addresses(&self, now: Instant) -> BTreeMap<std::net::IpAddr, LocalAddress> {
         let running = now.0 < self.beats.deadline_ns();
         let claims = self.shared.notices().claims().clone();
-        let observed = self.shared.observed().addresses.into_iter();
-        let local = observed.map(|(address, seen)| {
+        let observed = self.shared.observed().addresses;
+        let counted = self.meter.counters(&mut observed.keys().copied());
+        let mut counted = counted.unwrap_or_else(|error| {
+            warn!("the counters cannot be read: {error}");
+            Counts::new()
+        });
+        let local = observed.into_iter().map(|(address, seen)| {
             let answering = running && seen.gate == Gate::Open && seen.present;
             (
                 address,
@@ -54,7 +63,7 @@ impl NodeControl {
                     interface: seen.interface,
                     answering,
                     claimed_by: claims.get(&address).map(|claim| claimed_by(claim, now)),
-                    counters: seen.counters,
+                    counters: counted.remove(&address).unwrap_or_default(),
                 },
             )
         });

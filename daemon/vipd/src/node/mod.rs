@@ -131,6 +131,7 @@ impl<D: Datapath + 'static> Node<D> {
         links: watch::Receiver<u64>,
     ) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(&config).await?;
+        let meter = datapath.meter().context("the counters in the kernel")?;
         let identity = vipd_raft::peer_address(&config.data_dir)?;
         let listen = config.listen.unwrap_or(identity);
         let raft = RaftNode::open(settings(&config, listen)).await?;
@@ -150,7 +151,8 @@ impl<D: Datapath + 'static> Node<D> {
         };
         let config = Arc::new(config);
         let shared = Arc::new(Shared::default());
-        let control = NodeControl::new(raft.clone(), shared.clone(), beats.stats(), config.timing);
+        let (node, stats, timing) = (raft.clone(), beats.stats(), config.timing);
+        let control = NodeControl::new(node, shared.clone(), stats, timing, meter);
         let driver = Driver::new(config, raft.clone(), beats, datapath, shared);
         let api = Api::new(Arc::new(control));
         let (stop, _) = watch::channel(Ask::Nothing);

@@ -148,7 +148,6 @@ mod tests {
                 present: true,
                 foreign: false,
                 answering: true,
-                counters: BTreeMap::new(),
             };
             observed.addresses.insert(vip(last), seen);
         }

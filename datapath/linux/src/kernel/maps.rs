@@ -9,11 +9,12 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
+    maps::{HashMap, IterableMap as _, Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
     util::nr_cpus,
 };
-use vipd_datapath_common::{Address, AddressKey, Counter, Counters, name};
+use vipd_datapath_common::{Address, AddressKey, Counters, name};
 
+use super::meter::KernelMeter;
 use crate::DatapathError;
 
 pub(crate) struct Maps {
@@ -139,20 +140,9 @@ impl Maps {
         ))
     }
 
-    /// The counters of an address, summed over all CPUs.
-    pub(crate) fn counters(
-        &self,
-        address: IpAddr,
-    ) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
-        let mut sum = Counters::default();
-        match self.counters.get(&AddressKey::from(address), 0) {
-            Ok(values) => values.iter().for_each(|cpu| sum.add(cpu)),
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(failed(name::COUNTERS, "read", Some(address))(error)),
-        }
-        Ok(Counter::ALL
-            .map(|counter| (counter.name(), sum.get(counter)))
-            .into())
+    /// The counters, for reading.
+    pub(crate) fn meter(&self) -> Result<KernelMeter, DatapathError> {
+        KernelMeter::new(self.counters.map())
     }
 }
 

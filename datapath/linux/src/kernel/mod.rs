@@ -4,6 +4,7 @@ mod capability;
 mod gate;
 mod links;
 mod maps;
+mod meter;
 mod object;
 mod observe;
 mod pins;
@@ -28,13 +29,12 @@ use self::{
     gate::Deadline,
     links::Links,
     maps::Maps,
-    observe::Counts,
     pins::Pins,
     settle::{Job, Settler},
     steps::Later,
 };
 use crate::{
-    Datapath, DatapathError, Gate, Interface, Lost, NodeGate, Observed, Wanted,
+    Datapath, DatapathError, Gate, Interface, Lost, Meter, NodeGate, Observed, Wanted,
     announce::Announcer,
     netlink::{self, Batch, Mirror, News},
     plan::{Actual, Presence, oversteps, plan},
@@ -85,9 +85,10 @@ pub struct Kernel {
     lost: Vec<Lost>,
     /// Filters went since [`Kernel::mend_links`] last looked at them.
     filters_changed: bool,
-    counts: Counts,
     /// [`Datapath::apply`] got to its end once.
     applied: bool,
+    /// What it last made so without a failure, while nothing has changed since: nothing to plan then.
+    settled: Option<Wanted>,
     /// No programs of another version are left.
     alone: bool,
 }
@@ -141,8 +142,8 @@ impl Kernel {
             unfenced: BTreeSet::new(),
             lost: Vec::new(),
             filters_changed: false,
-            counts: Counts::default(),
             applied: false,
+            settled: None,
             alone: false,
         };
         // What the daemon before this one had only routed yet.
@@ -163,6 +164,7 @@ impl Kernel {
             self.actual.entries = self.maps.addresses()?;
         }
         if news.any() {
+            self.settled = None;
             self.take_over_news(&routed);
         }
         self.filters_changed |= news.filters;
@@ -330,6 +332,9 @@ impl Kernel {
         };
         self.settler.keep(open);
         let (taken, failures) = self.settler.done();
+        if !taken.is_empty() || !failures.is_empty() {
+            self.settled = None;
+        }
         for (address, ifindex) in taken {
             if let Some(present) = self.actual.present.get_mut(&address) {
                 present.retain(|at| at.ifindex != ifindex);
@@ -342,7 +347,10 @@ impl Kernel {
         let failures = self.look_at_the_settler(wanted);
         // Against the last known state: quick. What fails here the audit meets again.
         let mut clean = self.applied;
-        if self.applied {
+        if self.settled.as_ref() != Some(wanted) {
+            self.settled = None;
+        }
+        if self.applied && self.settled.is_none() {
             for error in self.round(wanted).await {
                 tracing::debug!(%error, "the quick path failed, the audit will tell");
                 clean = false;
@@ -368,6 +376,11 @@ impl Kernel {
             }
         }
         self.applied = true;
+        if !errors.is_empty() {
+            self.settled = None;
+        } else if self.settled.is_none() {
+            self.settled = Some(wanted.clone());
+        }
         DatapathError::all(errors)
     }
 
@@ -425,9 +438,13 @@ impl Datapath for Kernel {
         Ok(Box::new(self.gate.clone()))
     }
 
+    fn meter(&mut self) -> Result<Box<dyn Meter>, DatapathError> {
+        Ok(Box::new(self.maps.meter()?))
+    }
+
     async fn observe(&mut self) -> Result<Observed, DatapathError> {
         self.read_back().await?;
-        self.observed()
+        Ok(self.observed())
     }
 
     async fn remove(mut self) -> Result<(), DatapathError> {

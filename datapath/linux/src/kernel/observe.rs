@@ -1,37 +1,14 @@
 //! What the datapath really does, from what was just read back.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Instant};
+use std::net::IpAddr;
 
 use vipd_datapath_common::{Address, flags};
 
 use super::{Kernel, boottime_ns};
-use crate::{Conflict, DatapathError, Gate, Observed, ObservedAddress};
-
-/// Counters cost a system call for each address: their reading is good for so many times the time that it took.
-const WORTH: u32 = 500;
-
-/// The counters, as last read.
-#[derive(Default)]
-pub(super) struct Counts {
-    counts: BTreeMap<IpAddr, BTreeMap<&'static str, u64>>,
-    good_until: Option<Instant>,
-}
+use crate::{Conflict, Gate, Observed, ObservedAddress};
 
 impl Kernel {
-    fn count(&mut self) -> Result<(), DatapathError> {
-        let start = Instant::now();
-        if self.counts.good_until.is_some_and(|until| start < until) {
-            return Ok(());
-        }
-        let addresses = self.actual.entries.keys();
-        let counts = addresses.map(|address| Ok((*address, self.maps.counters(*address)?)));
-        self.counts.counts = counts.collect::<Result<_, DatapathError>>()?;
-        self.counts.good_until = Some(start + start.elapsed() * WORTH);
-        Ok(())
-    }
-
-    pub(super) fn observed(&mut self) -> Result<Observed, DatapathError> {
-        self.count()?;
+    pub(super) fn observed(&mut self) -> Observed {
         let mut observed = Observed {
             now_ns: boottime_ns(),
             deadline_ns: self.gate.deadline(),
@@ -45,7 +22,7 @@ impl Kernel {
             let seen = self.observed_address(*address, entry, alive);
             observed.addresses.insert(*address, seen);
         }
-        Ok(observed)
+        observed
     }
 
     fn conflicts(&self) -> Vec<Conflict> {
@@ -71,12 +48,6 @@ impl Kernel {
             present,
             foreign: present && !entry.has(flags::ADDED),
             answering: open && alive && present && attached,
-            counters: self
-                .counts
-                .counts
-                .get(&address)
-                .cloned()
-                .unwrap_or_default(),
         }
     }
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use nix::sched::{CloneFlags, setns};
-use vipd_datapath::{Gate, Kernel, NodeGate, Wanted, WantedAddress, boottime_ns};
+use vipd_datapath::{Counts, Datapath, Gate, Kernel, NodeGate, Wanted, WantedAddress, boottime_ns};
 
 pub const VIP4: &str = "10.9.0.100";
 pub const VIP6: &str = "fd09::100";
@@ -201,6 +201,12 @@ pub fn with_net<F: Future<Output = ()>>(test: impl FnOnce(&'static Net) -> F + S
 
 pub fn vips() -> [IpAddr; 2] {
     [VIP4.parse().unwrap(), VIP6.parse().unwrap()]
+}
+
+/// What was counted for both.
+pub fn counters(kernel: &mut Kernel) -> Counts {
+    let meter = kernel.meter().unwrap();
+    meter.counters(&mut vips().into_iter()).unwrap()
 }
 
 /// Both VIPs on `lan`.
