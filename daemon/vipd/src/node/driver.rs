@@ -251,7 +251,7 @@ impl<D: Datapath> Driver<D> {
         told.into_iter()
             .for_each(|notice| self.tell_cluster(notice));
         self.look_at_interfaces().await;
-        if let Some(wanted) = self.wanted.clone() {
+        if let Some(wanted) = self.wanted.take() {
             self.tell_datapath(wanted).await;
         }
         self.observe().await;

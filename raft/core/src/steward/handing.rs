@@ -81,6 +81,11 @@ impl Moves {
         asked.chain(self.gone.values()).min().copied()
     }
 
+    /// Whether time alone changes nothing of what the moves make.
+    pub(super) fn still(&self) -> bool {
+        self.next_look().is_none() && self.takes_from <= self.looked
+    }
+
     /// What the holder `me` does about an address that it is asked to give back. `serves` if it may speak at all.
     pub(super) fn leaving(&self, state: &State, address: IpAddr, serves: bool) -> Duty {
         let next = state.allocations().get(&address).and_then(|of| of.next);

@@ -146,6 +146,8 @@ pub struct Steward {
     candidacy: Option<Candidacy>,
     /// What the datapath last was told, once it was told anything.
     told: Option<Gates>,
+    /// Of which entry, and whether supported, the gates were last computed.
+    computed: Option<(u64, bool)>,
     supported: bool,
     /// This node's own lease is fenced by some voter: renew it.
     fenced: Option<Epoch>,
@@ -178,6 +180,7 @@ impl Steward {
             takeover: Takeover::default(),
             candidacy: None,
             told: None,
+            computed: None,
             supported: false,
             fenced: None,
             caught_up: false,
@@ -298,6 +301,14 @@ impl Steward {
         if !self.caught_up || (!self.supported && patient) {
             return None;
         }
+        // Only these, the moves and the clock make gates; and the clock matters to moves alone. An idle node looks every
+        // second, and has thousands of addresses.
+        let basis = Some((state.applied(), self.supported));
+        let still = self.given_back.is_empty() && self.moves.still();
+        if self.told.is_some() && self.computed == basis && still {
+            return None;
+        }
+        self.computed = basis;
         self.moves
             .look(facts.now, state, self.me, self.told.as_ref());
         let mut gates = gates::gates(state, self.me, self.supported, &self.moves);

@@ -124,6 +124,18 @@ fn a_move_is_served_by_the_holder_then_handed_then_held_by_the_next_one() {
 }
 
 #[test]
+fn a_next_holder_takes_once_its_lease_is_old_enough_though_nothing_else_happens() {
+    let (mut state, holder, next) = two_nodes();
+    let mut new = Seat::of(&state, next);
+    drain(&mut state, holder, true);
+    assert_eq!(new.look(&state, 1), Duty::Shut);
+    assert_eq!(
+        new.look(&state, SETTLED + 1),
+        Duty::Take { from: mac(holder) }
+    );
+}
+
+#[test]
 fn without_support_nobody_hands_on_or_takes() {
     let (mut state, holder, next) = two_nodes();
     let (mut old, mut new) = (Seat::settled(&state, holder), Seat::settled(&state, next));
