@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::Flock;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -203,10 +203,16 @@ impl Core {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
+    /// How long ago the leader was heard; `None` if never.
+    pub(crate) fn heard_ago(&self) -> Option<Duration> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map(|at| at.elapsed())
+    }
+
     /// Whether a leader was heard so lately that it can be assumed to have a majority.
     pub(crate) fn hears_leader(&self) -> bool {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.is_some_and(|at| at.elapsed() <= self.settings.election_max * 2)
+        self.heard_ago()
+            .is_some_and(|ago| ago <= self.settings.election_max * 2)
     }
 
     /// Notes once why this node can no longer take part. That it is shutting down is no such reason.

@@ -8,6 +8,7 @@
 mod handle;
 pub(crate) mod members;
 mod open;
+mod pace;
 mod propose;
 mod read;
 mod removal;
