@@ -27,7 +27,7 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t = 1, value_name = "N")]
         uses: u32,
     },
-    /// Move as few addresses as bring every node within one of its share by weight
+    /// Move as few addresses as bring every node within one of its share by weight; one of weight 0 is emptied
     Rebalance {
         /// Only say what would move
         #[arg(long)]

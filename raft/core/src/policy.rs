@@ -40,14 +40,21 @@ impl core::error::Error for InvalidPattern {}
 impl Pattern {
     /// The longest pattern, in bytes.
     pub const MAX: usize = 256;
-    /// Bounds what a pattern costs in memory once compiled, in bytes.
+    /// Bounds what a pattern costs in memory once compiled, in bytes, when it is asked for.
     const COMPILED: usize = 1 << 16;
+    /// The same when it is read back. Another version of the compiler may need more for it, and must not refuse a log or a
+    /// snapshot for that; a pattern that was let in comes nowhere near.
+    const READ_BACK: usize = 64 * Self::COMPILED;
 
     /// Compiles a pattern.
     ///
     /// # Errors
     /// [`InvalidPattern`] with the text and the reason.
     pub fn new(text: &str) -> Result<Self, InvalidPattern> {
+        Self::within(text, Self::COMPILED)
+    }
+
+    fn within(text: &str, compiled: usize) -> Result<Self, InvalidPattern> {
         let invalid = |why: String| InvalidPattern {
             text: text.into(),
             why,
@@ -60,7 +67,7 @@ impl Pattern {
             )));
         }
         RegexBuilder::new(text)
-            .size_limit(Self::COMPILED)
+            .size_limit(compiled)
             .build()
             .map(Self)
             .map_err(|error| {
@@ -102,7 +109,8 @@ impl Wire for Pattern {
         String::from(self.as_str()).encode(out);
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::new(&String::decode(input)?).map_err(|_| DecodeError::Invalid("interface pattern"))
+        Self::within(&String::decode(input)?, Self::READ_BACK)
+            .map_err(|_| DecodeError::Invalid("interface pattern"))
     }
 }
 
@@ -190,6 +198,14 @@ mod tests {
             Pattern::new("(a{1000}){1000}").is_err(),
             "would cost too much memory"
         );
+    }
+
+    #[test]
+    fn a_pattern_that_another_compiler_let_in_is_read_back() {
+        let text = String::from("(a{300}){10}");
+        assert!(Pattern::new(&text).is_err(), "too much to be asked for now");
+        let read = Pattern::from_bytes(&text.to_bytes()).unwrap();
+        assert_eq!(read.as_str(), text);
     }
 
     #[test]
