@@ -6,6 +6,7 @@ mod demo;
 mod init;
 mod join;
 mod place;
+mod reload;
 mod run;
 mod token;
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 use vipd::config::{Checked, Config, DEFAULT_PATH};
@@ -18,6 +19,7 @@ use vipd_raft::Init;
 
 use super::init::admin_token;
 use super::place::{default_listen, write_private};
+use super::reload::Bound;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -47,6 +49,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Ended::Reload => {
             // Its threads end with the program's image; whatever they still do is cut off.
             runtime.shutdown_background();
+            // Another one waits in the kernel until the next life takes it: it would end a program without a handler.
+            let _unheld = hangup().thread_block();
             let error = Command::new(&program)
                 .args(std::env::args_os().skip(1))
                 .exec();
@@ -84,6 +88,10 @@ fn load(args: &Args) -> anyhow::Result<Checked> {
     Ok(config)
 }
 
+fn hangup() -> SigSet {
+    SigSet::from_iter([Signal::SIGHUP])
+}
+
 async fn serve(
     config: Checked,
     alone: bool,
@@ -94,7 +102,11 @@ async fn serve(
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
+    // An earlier life of this process may have held it back.
+    hangup()
+        .thread_unblock()
+        .context("cannot take signals (SIGHUP)")?;
     let attach = if config.force_tc {
         Attach::Clsact
     } else {
@@ -107,8 +119,13 @@ async fn serve(
     })
     .await?;
     let links = vipd_datapath::watch_interfaces()?;
-    let node = Node::build(config, datapath, links).await?;
-    let handle = node.handle();
+    let peer = match config.listen {
+        Some(peer) => peer,
+        None => vipd_raft::peer_address(&config.data_dir)?,
+    };
+    let bound = |role| Bound::by(&config, role, peer);
+    let node = Node::build(config.clone(), datapath, links).await?;
+    let (handle, bound) = (node.handle(), bound(node.role()));
     let asked_to_stop = Arc::new(AtomicBool::new(false));
     let stop = asked_to_stop.clone();
     tokio::spawn(async move {
@@ -116,8 +133,8 @@ async fn serve(
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => match load() {
-                    Ok(_) => handle.reload(),
+                _ = hung_up.recv() => match load().and_then(|next| bound.allows(&next)) {
+                    Ok(()) => handle.reload(),
                     Err(error) => error!("not reloaded, this node goes on as it is: {error:#}"),
                 },
             }

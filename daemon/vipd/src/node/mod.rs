@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vipd_api::{Api, bind_tcp, bind_unix};
+use vipd_core::node::Role;
 use vipd_core::time::Span;
 use vipd_datapath::Datapath;
 use vipd_raft::beat::{self, BeatSettings, Beats, Event};
@@ -165,6 +166,12 @@ impl<D: Datapath + 'static> Node<D> {
             listeners,
             stop,
         })
+    }
+
+    /// What it joined as.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.raft.role()
     }
 
     /// How to stop it.
