@@ -126,12 +126,6 @@ impl Probe {
             .collect()
     }
 
-    /// When the datagram with this number was sent, if it was.
-    pub fn asked_at(&self, number: u64) -> Option<Stamp> {
-        let place = usize::try_from(number).ok()?;
-        self.shared.asked().get(place).copied()
-    }
-
     /// The newest reply.
     pub fn latest(&self) -> Option<Reply> {
         self.shared.replies().last().cloned()
