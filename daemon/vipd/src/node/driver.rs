@@ -36,6 +36,10 @@ use crate::config::Checked;
 /// Between looks at what the kernel really has.
 const AUDIT: Duration = Duration::from_secs(1);
 
+/// How often a notice is told that the cluster does not take, and after how long: for a minute or more.
+const TELL_TRIES: u32 = 60;
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long to try to pass on the lead before a reload.
 const LEAD: Duration = Duration::from_secs(1);
 /// How long to ask for a longer lease before a reload.
@@ -269,13 +273,19 @@ impl<D: Datapath> Driver<D> {
         }
     }
 
-    /// Makes an event of it for everybody. Once, and perhaps in vain: the log of this node has it too.
+    /// Makes an event of it for everybody, as soon as the cluster can be told: what is worth a notice is often what keeps
+    /// it from being told. The log of this node has it in any case.
     fn tell_cluster(&self, notice: Notice) {
         warn!("{notice}");
         let (raft, node) = (self.raft.clone(), self.raft.id());
         tokio::spawn(async move {
-            if let Err(error) = raft.propose(Command::Notice { node, notice }).await {
-                debug!("a notice was not told to the cluster: {error}");
+            for _ in 0..TELL_TRIES {
+                let notice = notice.clone();
+                match raft.propose(Command::Notice { node, notice }).await {
+                    Ok(_) => return,
+                    Err(error) => debug!("a notice was not told to the cluster: {error}"),
+                }
+                sleep(TELL_AGAIN).await;
             }
         });
     }
