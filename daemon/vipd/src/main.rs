@@ -1,4 +1,5 @@
 //! The daemon's command line. Thin: parses, calls the library, says what failed.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cli;
 

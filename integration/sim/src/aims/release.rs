@@ -1,4 +1,5 @@
-//! The word that a node has let go is late: meanwhile it was told to keep the address, and opened it again.
+//! The word that a node has let go is late: meanwhile the next holder was lost, the node was told to keep the address, and
+//! opened it again.
 
 use vipd_core::command::Command;
 
@@ -15,21 +16,27 @@ pub(super) async fn play(stage: &mut Stage<'_>) -> Option<()> {
     let nodes: Vec<Actor> = stage.actors();
     stage.cut_from(&holder, &leader, true);
     let mut asked = None;
-    for node in nodes.iter().filter(|it| it.host.id != holder.host.id) {
+    for node in nodes
+        .iter()
+        .filter(|it| may_be_lost(stage, it, &holder, &leader))
+    {
         let name = vip.clone();
         let to = node.host.name().ok()?;
-        asked = stage
-            .order(&leader, Command::MoveVip { name, to })
-            .await
-            .or(asked);
-        if asked.is_some() {
+        let move_there = Command::MoveVip { name, to };
+        if stage.order(&leader, move_there).await.is_some() {
+            asked = Some(node);
             break;
         }
     }
-    asked?;
+    let next = asked?;
     let silent = || stage.world.judge.announcer(address) != Some(holder.host.id);
     stage.until(400, silent).await?;
-    stage.pause(0, 5).await;
+    // A move that has begun is finished, unless its destination is lost.
+    for other in &nodes {
+        stage.cut(next, other, true);
+    }
+    let lost = || stage.lease(next).is_none();
+    stage.until(900, lost).await?;
     let back = Command::MoveVip {
         name: vip,
         to: home,
@@ -44,4 +51,15 @@ pub(super) async fn play(stage: &mut Stage<'_>) -> Option<()> {
     stage.cut_from(&holder, &leader, false);
     stage.pause(400, 1_600).await;
     Some(())
+}
+
+/// Whether the holder keeps its lease without this node and without being heard by the leader.
+fn may_be_lost(stage: &Stage<'_>, node: &Actor, holder: &Actor, leader: &Actor) -> bool {
+    let voters = stage.look(|state| state.voters().map(|(_, sets)| sets.voters()));
+    let voters = voters.unwrap_or_default();
+    let support = voters
+        .iter()
+        .filter(|it| **it != node.node() && **it != leader.node());
+    let others = [holder, leader].iter().all(|it| it.host.id != node.host.id);
+    others && support.count() * 2 > voters.len()
 }
