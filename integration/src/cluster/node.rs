@@ -134,11 +134,15 @@ impl<'a> Node<'a> {
 
     /// SIGHUP, as `systemctl reload`, and waits until the daemon has begun anew.
     pub fn reload(&self) -> Result<()> {
-        let lives = || self.log_tail(usize::MAX).matches(" running ").count();
-        let before = lives();
+        let before = self.host.process(DAEMON, |p| p.written())?;
         self.host.hang_up(DAEMON)?;
         let what = format!("vipd on {} has begun anew", self.host.name());
-        wait(&what, PATIENCE, || Ok((lives() > before).then_some(())))
+        wait(&what, PATIENCE, || {
+            let begun = self
+                .host
+                .process(DAEMON, |p| p.says_since(before, " running "))?;
+            Ok(begun.then_some(()))
+        })
     }
 
     /// SIGTERM, and waits for the end.

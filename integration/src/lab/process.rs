@@ -107,6 +107,27 @@ impl Process {
         }
     }
 
+    /// How many bytes it has written.
+    pub fn written(&self) -> Result<u64> {
+        let log = std::fs::metadata(&self.log);
+        Ok(log
+            .with_context(|| format!("look at {}", self.log.display()))?
+            .len())
+    }
+
+    /// Whether it has written `word` since it had written so many bytes.
+    pub fn says_since(&self, written: u64, word: &str) -> Result<bool> {
+        let read = || -> std::io::Result<String> {
+            let mut file = File::open(&self.log)?;
+            file.seek(SeekFrom::Start(written))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let said = read().with_context(|| format!("read {}", self.log.display()))?;
+        Ok(said.contains(word))
+    }
+
     /// The last `lines` lines of its output.
     pub fn tail(&self, lines: usize) -> String {
         let read = || -> std::io::Result<String> {
