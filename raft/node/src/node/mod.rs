@@ -8,13 +8,13 @@
 mod handle;
 pub(crate) mod members;
 mod open;
-mod pace;
 mod propose;
 mod read;
 mod removal;
 mod service;
 mod settings;
 mod status;
+mod ticks;
 mod tokens;
 mod transfer;
 

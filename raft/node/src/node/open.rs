@@ -210,7 +210,7 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
         }
         follow_raft(&core, voter);
         core.spawn(super::members::keep(core.clone()));
-        core.spawn(super::pace::keep(core.clone()));
+        core.spawn(super::ticks::keep(core.clone()));
     }
     Ok(core)
 }
