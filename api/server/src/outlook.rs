@@ -1,7 +1,7 @@
 //! Who would take over which address, as VIPs show it.
 //!
 //! Working that out means to place all that a holder has, which takes milliseconds when that is thousands of addresses. So
-//! it is done once for each holder and revision, and on a copy of the state: nobody who reads keeps an entry waiting.
+//! it is done once for each holder and revision, and on a copy of the state: an entry waits for the copying at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
