@@ -117,6 +117,7 @@ impl Cluster {
                 ..PoolSpec::default()
             },
             expect: Expect::Any,
+            care: vipd_core::pool::Care::default(),
         });
         commands.extend(self.nodes.iter().map(|node| self.up(*node)));
         commands.push(self.put());

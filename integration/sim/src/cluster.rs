@@ -57,6 +57,7 @@ pub(crate) async fn set_up(world: &Arc<World>) -> Result<(), String> {
             labels: Labels::new(),
             spec,
             expect: Expect::Any,
+            care: vipd_core::pool::Care::default(),
         };
         insist(world, put).await?;
     }

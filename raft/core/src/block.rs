@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::codec::{DecodeError, Reader, Wire, Writer};
+use crate::codec::{DecodeError, Reader, Wire, Writer, wire_enum};
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,8 @@ pub enum Family {
     /// IPv6.
     V6,
 }
+
+wire_enum!(Family { 0 => V4, 1 => V6 });
 
 impl Family {
     /// Both families, IPv4 first.

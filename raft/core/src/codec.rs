@@ -46,11 +46,11 @@ impl Writer {
     }
 }
 
-/// The layout that is written: 2 has policies, groups, weights and failback.
-pub const LAYOUT: u8 = 2;
-/// The oldest that is read. Layout 1 was never released, and its entries meant other things: replicas that replay different
-/// parts of such a log by the rules of today would differ.
-const OLDEST: u8 = 2;
+/// The layout that is written: 2 has policies, groups, weights and failback; 3 has requests that wait, sharing and cooling.
+pub const LAYOUT: u8 = 3;
+/// The oldest that is read. Layouts 1 and 2 were never released, and their entries meant other things: replicas that replay
+/// different parts of such a log by the rules of today would differ.
+const OLDEST: u8 = 3;
 
 /// Bytes being read.
 #[derive(Debug)]

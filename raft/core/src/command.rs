@@ -11,7 +11,7 @@ use crate::name::{Labels, Name};
 use crate::node::{Interface, Role, Weight};
 use crate::notice::Notice;
 use crate::policy::PolicySpec;
-use crate::pool::PoolSpec;
+use crate::pool::{Care, PoolSpec};
 use crate::time::Millis;
 use crate::token::{Access, TokenHash};
 use crate::vip::VipSpec;
@@ -123,13 +123,17 @@ pub enum Command {
         spec: PoolSpec,
         /// Compare-and-set.
         expect: Expect,
+        /// What may come of it.
+        care: Care,
     },
-    /// Deletes a pool without allocations.
+    /// Deletes a pool.
     DeletePool {
         /// Which.
         name: Name,
         /// Compare-and-set.
         expect: Expect,
+        /// Take its addresses from their VIPs where no other pool has them.
+        force: bool,
     },
     /// Makes or replaces a VIP.
     PutVip {
@@ -218,6 +222,8 @@ pub enum Command {
     Rebalance,
     /// Returns those VIPs to their homes whose delay is over.
     FailBack,
+    /// Lets those addresses be given again that have cooled down.
+    Ripen,
     /// A node noticed something on its host: an event, and no more.
     Notice {
         /// Which node.
@@ -237,8 +243,8 @@ wire_enum!(Command {
     6 => Released { node, addresses },
     7 => SetDrained { node, drained },
     8 => RemoveNode { node },
-    9 => PutPool { name, labels, spec, expect },
-    10 => DeletePool { name, expect },
+    9 => PutPool { name, labels, spec, expect, care },
+    10 => DeletePool { name, expect, force },
     11 => PutVip { name, labels, spec, expect },
     12 => DeleteVip { name, expect },
     13 => MoveVip { name, to },
@@ -251,6 +257,7 @@ wire_enum!(Command {
     20 => Rebalance,
     21 => FailBack,
     22 => Notice { node, notice },
+    23 => Ripen,
 });
 
 /// A command with the wall-clock time its proposer stamped on it: the payload of a log entry.

@@ -9,6 +9,7 @@ use crate::id::{Epoch, NodeId, Revision};
 use crate::name::Name;
 use crate::node::Weight;
 use crate::notice::Notice;
+use crate::rejection::Rejection;
 use crate::time::Millis;
 
 /// Why an address changed its holder.
@@ -97,6 +98,32 @@ pub enum What {
         /// Which.
         address: IpAddr,
         /// Of this VIP.
+        vip: Name,
+    },
+    /// A VIP got an address that another has already.
+    Shared {
+        /// Which.
+        address: IpAddr,
+        /// The VIP that came.
+        vip: Name,
+    },
+    /// A VIP left an address to others that have it.
+    Unshared {
+        /// Which.
+        address: IpAddr,
+        /// The VIP that left.
+        vip: Name,
+    },
+    /// A VIP waits for what it asks for.
+    Unmet {
+        /// Which.
+        vip: Name,
+        /// Why the first thing it waits for is not given.
+        why: Rejection,
+    },
+    /// A VIP that waited has all it asks for.
+    Satisfied {
+        /// Which.
         vip: Name,
     },
     /// An address changed its holder.
@@ -230,6 +257,10 @@ wire_enum!(What {
     16 => PolicyDeleted { policy },
     17 => Noticed { node, name, vip, notice },
     18 => InterfaceChanged { node, name, interface, up },
+    19 => Shared { address, vip },
+    20 => Unshared { address, vip },
+    21 => Unmet { vip, why },
+    22 => Satisfied { vip },
 });
 
 /// One event.
@@ -262,6 +293,12 @@ impl fmt::Display for What {
             Self::VipDeleted { vip } => write!(f, "VIP {vip} deleted"),
             Self::Allocated { address, vip } => write!(f, "{address} allocated to VIP {vip}"),
             Self::Freed { address, vip } => write!(f, "{address} of VIP {vip} freed"),
+            Self::Shared { address, vip } => write!(f, "{address} shared with VIP {vip}"),
+            Self::Unshared { address, vip } => {
+                write!(f, "{address} no longer shared with VIP {vip}")
+            }
+            Self::Unmet { vip, why } => write!(f, "VIP {vip} waits: {why}"),
+            Self::Satisfied { vip } => write!(f, "VIP {vip} has all it asks for"),
             Self::HolderChanged {
                 address,
                 vip,

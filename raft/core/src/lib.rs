@@ -29,6 +29,7 @@ pub mod pool;
 pub mod range_set;
 pub mod rejection;
 pub mod selector;
+pub mod sharing;
 pub mod state;
 pub mod steward;
 pub mod time;

@@ -164,8 +164,7 @@ impl Policy {
     /// Whether it is about this VIP.
     #[must_use]
     pub fn selects(&self, vip: &Vip) -> bool {
-        let label = |key: &str| vip.labels.get(key).map(String::as_str);
-        self.spec.vips.selects(&vip.name, label)
+        vip.spec.selected(&self.spec.vips, &vip.name, &vip.labels)
     }
 
     /// Whether it lets the VIPs that it selects be announced on this interface of this node.

@@ -6,7 +6,9 @@ use crate::block::{Block, Family};
 use crate::codec::wire_struct;
 use crate::id::Revision;
 use crate::name::{Labels, Name};
+use crate::selector::Selector;
 use crate::time::Millis;
+use crate::vip::VipSpec;
 
 /// What the operator asks of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +21,14 @@ pub struct PoolSpec {
     pub disabled: bool,
     /// Whether a VIP that names no pool may get its address here.
     pub auto_assign: bool,
-    /// Pools with a lower number are tried first; equal numbers by name.
+    /// Pools with a lower number are tried first; of equal ones those with a selector, then by name.
     pub priority: i32,
+    /// The VIPs it serves; all when there is none.
+    pub selector: Option<Selector>,
+    /// For so long nobody is given an address that was freed.
+    pub cooldown: Millis,
+    /// Whether a VIP that returns under the same name within that time is given its address again.
+    pub reclaim: bool,
 }
 
 impl Default for PoolSpec {
@@ -31,6 +39,9 @@ impl Default for PoolSpec {
             disabled: false,
             auto_assign: true,
             priority: 0,
+            selector: None,
+            cooldown: Millis(0),
+            reclaim: false,
         }
     }
 }
@@ -41,7 +52,7 @@ wire_struct!(PoolSpec {
     disabled,
     auto_assign,
     priority
-});
+} since 3 { selector, cooldown, reclaim });
 
 impl PoolSpec {
     /// The block that offers `address`, if any.
@@ -60,6 +71,13 @@ impl PoolSpec {
         self.blocks.iter().any(|block| block.contains(address))
     }
 
+    /// Whether it may serve this VIP.
+    #[must_use]
+    pub fn serves(&self, name: &Name, labels: &Labels, spec: &VipSpec) -> bool {
+        let selector = self.selector.as_ref();
+        selector.is_none_or(|selector| spec.selected(selector, name, labels))
+    }
+
     /// How many addresses of `family` the pool can ever hand out; `None` when more than `u128` counts.
     #[must_use]
     pub fn total(&self, family: Family) -> Option<u128> {
@@ -72,6 +90,18 @@ impl PoolSpec {
             })
     }
 }
+
+/// What may come of a pool's change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Care {
+    /// It is refused if a block overlaps another; else the younger pool hands out nothing until that ends.
+    pub strict: bool,
+    /// Addresses that the pool no longer has, and no other has either, are taken from their VIPs; else it is refused
+    /// while there are such.
+    pub force: bool,
+}
+
+wire_struct!(Care { strict, force });
 
 /// A pool as the cluster holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +118,8 @@ pub struct Pool {
     pub generation: u64,
     /// The entry that last changed it.
     pub revision: Revision,
+    /// The entry that made it: of two pools that overlap, the younger one waits.
+    pub born: Revision,
 }
 
 wire_struct!(Pool {
@@ -97,4 +129,4 @@ wire_struct!(Pool {
     created,
     generation,
     revision
-});
+} since 3 { born });

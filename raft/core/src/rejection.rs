@@ -8,6 +8,8 @@ use core::net::IpAddr;
 use crate::codec::wire_enum;
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::Name;
+use crate::sharing::Incompatible;
+use crate::time::Millis;
 
 /// Why a command was refused. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +136,32 @@ pub enum Rejection {
         /// The node that has it.
         node: Name,
     },
+    /// The pool overlaps an older one, and hands out nothing until that ends.
+    PoolConflicting {
+        /// The pool.
+        pool: Name,
+    },
+    /// No pool that could serve it selects the VIP.
+    PoolSelectorMismatch {
+        /// The pool named or that has the address, if there is one.
+        pool: Option<Name>,
+    },
+    /// A requested address belongs to a VIP that this one may not share with.
+    Incompatible {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        vip: Name,
+        /// The rule that says so.
+        rule: Incompatible,
+    },
+    /// A requested address was freed a short while ago.
+    Cooling {
+        /// The address.
+        address: IpAddr,
+        /// When it may be given again.
+        until: Millis,
+    },
     /// A lease was judged over by voters that have changed since.
     VotersChanged {
         /// The membership entry it was judged by.
@@ -173,6 +201,10 @@ wire_enum!(Rejection {
     19 => VotersChanged { judged, now },
     20 => HostAddress { address, node },
     21 => OnItsWay { address, to },
+    22 => PoolConflicting { pool },
+    23 => PoolSelectorMismatch { pool },
+    24 => Incompatible { address, vip, rule },
+    25 => Cooling { address, until },
 });
 
 impl Rejection {
@@ -202,6 +234,10 @@ impl Rejection {
             Self::VotersChanged { .. } => "voters_changed",
             Self::HostAddress { .. } => "host_address",
             Self::OnItsWay { .. } => "on_its_way",
+            Self::PoolConflicting { .. } => "pool_conflicting",
+            Self::PoolSelectorMismatch { .. } => "pool_selector_mismatch",
+            Self::Incompatible { .. } => "already_allocated_incompatible",
+            Self::Cooling { .. } => "cooling_down",
         }
     }
 
@@ -231,6 +267,12 @@ impl Rejection {
             Self::NodeBusy { .. } => "drain and stop it, and remove it from the voters first",
             Self::AlreadyBootstrapped => "join the cluster instead: vipd join",
             Self::VotersChanged { .. } => "nothing to do: it is judged again",
+            Self::PoolConflicting { .. } => "end the overlap: vipctl pool get shows it",
+            Self::PoolSelectorMismatch { .. } => {
+                "change the VIP's labels, or the pool's selector: vipctl pool list"
+            }
+            Self::Incompatible { .. } => "choose another address, or make the two compatible",
+            Self::Cooling { .. } => "nothing to do: it waits, or choose another address",
             Self::HostAddress { .. } => {
                 "choose another address, and keep hosts' own addresses out of pools"
             }
@@ -292,7 +334,7 @@ impl fmt::Display for Rejection {
             Self::NoPool {
                 family,
                 pool: Some(pool),
-            } => write!(f, "pool {pool} has no {family} block"),
+            } => write!(f, "there is no pool {pool} with an {family} block"),
             Self::NoPool { family, pool: None } => {
                 write!(f, "no pool hands out {family} addresses")
             }
@@ -317,6 +359,21 @@ impl fmt::Display for Rejection {
             }
             Self::OnItsWay { address, to } => {
                 write!(f, "address {address} is just moving to node {to}")
+            }
+            Self::PoolConflicting { pool } => {
+                write!(f, "pool {pool} overlaps an older pool")
+            }
+            Self::PoolSelectorMismatch { pool: Some(pool) } => {
+                write!(f, "the selector of pool {pool} does not select this VIP")
+            }
+            Self::PoolSelectorMismatch { pool: None } => {
+                f.write_str("no pool's selector selects this VIP")
+            }
+            Self::Incompatible { address, vip, rule } => {
+                write!(f, "address {address} belongs to VIP {vip}: {rule}")
+            }
+            Self::Cooling { address, .. } => {
+                write!(f, "address {address} was freed a short while ago")
             }
             Self::VotersChanged { judged, now } => {
                 write!(f, "the voters changed at entry {now}, after entry {judged}")

@@ -11,6 +11,9 @@ use crate::name::{Labels, Name};
 /// nobody can pass for another.
 pub const NAME_LABEL: &str = "vipd/name";
 
+/// The same for the namespace of a VIP.
+pub const NAMESPACE_LABEL: &str = "vipd/namespace";
+
 /// Conditions on labels; all must be met. An empty one selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {

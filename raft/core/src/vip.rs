@@ -1,7 +1,9 @@
 //! VIPs: what the operator asks for; and allocations: the durable fact that an address belongs to one.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::IpAddr;
 
 use crate::block::Family;
@@ -9,6 +11,8 @@ use crate::codec::{wire_enum, wire_struct};
 use crate::event::Cause;
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
+use crate::rejection::Rejection;
+use crate::selector::{NAMESPACE_LABEL, Selector};
 use crate::time::Millis;
 
 /// Which families a VIP wants.
@@ -67,6 +71,37 @@ pub enum Failback {
 
 wire_enum!(Failback { 0 => After { delay }, 1 => Never });
 
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+wire_enum!(Protocol { 0 => Tcp, 1 => Udp });
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// A port that a VIP claims of its addresses. A VIP that names none claims all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port, 1 to 65535.
+    pub port: u16,
+}
+
+wire_struct!(Port { protocol, port });
+
 /// What the operator asks of a VIP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VipSpec {
@@ -86,6 +121,14 @@ pub struct VipSpec {
     pub apart: Option<Name>,
     /// Whether it returns to its home.
     pub failback: Failback,
+    /// The namespace it belongs to; [`VipSpec::NAMESPACE`] when absent.
+    pub namespace: Option<Name>,
+    /// VIPs with the same key may have the same addresses, see [`crate::sharing`].
+    pub sharing_key: Option<String>,
+    /// Namespaces, or `*` for all, whose VIPs may share with this one.
+    pub sharing_namespaces: BTreeSet<String>,
+    /// The ports it claims of its addresses; all when it names none.
+    pub ports: BTreeSet<Port>,
 }
 
 wire_struct!(VipSpec {
@@ -94,7 +137,57 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-} since 2 { group, apart, failback });
+} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports });
+
+impl VipSpec {
+    /// The namespace of a VIP that names none.
+    pub const NAMESPACE: &str = "default";
+
+    /// The namespace it belongs to.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.namespace
+            .as_ref()
+            .map_or(Self::NAMESPACE, Name::as_str)
+    }
+
+    /// Whether a selector is about the VIP with this spec. Its namespace is a label that it cannot set itself.
+    #[must_use]
+    pub fn selected(&self, selector: &Selector, name: &Name, labels: &Labels) -> bool {
+        selector.selects(name, |key| match key {
+            NAMESPACE_LABEL => Some(self.namespace()),
+            other => labels.get(other).map(String::as_str),
+        })
+    }
+}
+
+/// What a VIP asks for and has not been given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// An address of this family.
+    Family {
+        /// Which.
+        family: Family,
+    },
+    /// This very address.
+    Address {
+        /// Which.
+        address: IpAddr,
+    },
+}
+
+wire_enum!(Wanted { 0 => Family { family }, 1 => Address { address } });
+
+/// A wish of a VIP that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// For what.
+    pub wanted: Wanted,
+    /// Why it has not been given.
+    pub why: Rejection,
+}
+
+wire_struct!(Unmet { wanted, why });
 
 /// A VIP as the cluster holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +206,10 @@ pub struct Vip {
     pub generation: u64,
     /// The entry that last changed it.
     pub revision: Revision,
+    /// The entry that made it: who waits longer is served first.
+    pub born: Revision,
+    /// What it asks for and has not been given; it waits for that.
+    pub unmet: Vec<Unmet>,
 }
 
 wire_struct!(Vip {
@@ -123,9 +220,18 @@ wire_struct!(Vip {
     created,
     generation,
     revision
-});
+} since 3 { born, unmet });
 
-/// The fact that an address belongs to a VIP, and who holds it.
+impl Vip {
+    /// Whether it has what it needs. One that prefers two families needs but one of them.
+    #[must_use]
+    pub fn satisfied(&self) -> bool {
+        let enough = self.spec.addresses.is_empty() && self.spec.families == Families::PreferDual;
+        self.unmet.is_empty() || (enough && !self.addresses.is_empty())
+    }
+}
+
+/// The fact that an address belongs to a VIP, or is shared by several, and who holds it.
 ///
 /// ```text
 ///             place                    vacate                       released, node down
@@ -135,7 +241,7 @@ wire_struct!(Vip {
 /// holder may still be announcing stays allocated, even when its VIP is gone (`freeing`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocation {
-    /// The VIP it belongs to.
+    /// The VIP it belongs to: of those that share it, who has had it longest.
     pub vip: Name,
     /// The pool it came from.
     pub pool: Name,
@@ -157,6 +263,8 @@ pub struct Allocation {
     pub freeing: bool,
     /// The node it was last put on by choice, see [`Failback`].
     pub home: Option<NodeId>,
+    /// The other VIPs that share it, in the order they came.
+    pub sharers: Vec<Name>,
 }
 
 wire_struct!(Allocation {
@@ -170,9 +278,20 @@ wire_struct!(Allocation {
     vacating,
     next,
     freeing
-} since 2 { home });
+} since 2 { home } since 3 { sharers });
 
 impl Allocation {
+    /// The VIPs that have it.
+    pub fn vips(&self) -> impl Iterator<Item = &Name> + Clone {
+        core::iter::once(&self.vip).chain(&self.sharers)
+    }
+
+    /// Whether this VIP has it.
+    #[must_use]
+    pub fn is_of(&self, vip: &Name) -> bool {
+        self.vips().any(|user| user == vip)
+    }
+
     /// Who holds the address once what is under way is done.
     #[must_use]
     pub fn destination(&self) -> Option<NodeId> {

@@ -2,6 +2,7 @@
 
 use super::State;
 use super::index::{Index, Whereabouts};
+use super::ipam::{Stir, Taken};
 use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, since};
 
 impl Wire for State {
@@ -19,6 +20,7 @@ impl Wire for State {
         self.events.encode(out);
         self.events_made.encode(out);
         self.policies.encode(out);
+        self.cooling.encode(out);
     }
 
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -36,6 +38,7 @@ impl Wire for State {
                 events: Wire::decode(input)?,
                 events_made: Wire::decode(input)?,
                 policies: since(2, input)?,
+                cooling: since(3, input)?,
                 index: Index::default(),
             })
         })?;
@@ -50,9 +53,16 @@ impl State {
         let mut index = Index::default();
         for vip in self.vips.values() {
             index.put_vip(None, Some(vip));
+            index.stock.set_waiting(vip, true);
         }
         for (address, allocation) in &self.allocations {
-            index.allocated(*address, &allocation.pool);
+            index.stock.count(*address, &allocation.pool);
+            if allocation.freeing {
+                index.stock.set_late(*address, &allocation.vip, true);
+            } else if let Some(vip) = self.vips.get(&allocation.vip) {
+                let key = vip.spec.sharing_key.as_ref();
+                index.stock.set_key(*address, key);
+            }
             index.changed(
                 *address,
                 Whereabouts::default(),
@@ -60,10 +70,20 @@ impl State {
             );
             index.set_away(*address, None, self.away_from(allocation));
         }
-        for pool in self.pools.values() {
-            index.set_pool(pool, &self.allocations);
+        for (address, cooling) in &self.cooling {
+            index.stock.set_cooling(*address, cooling, true);
         }
         index.set_hosts(&self.nodes);
+        index.stock.set_pools(&self.pools);
+        index.stock.stir = Stir::default();
+        let taken = Taken {
+            allocations: &self.allocations,
+            cooling: &self.cooling,
+            hosts: &index.hosts,
+        };
+        for pool in self.pools.values() {
+            index.stock.refill(pool, &taken);
+        }
         index.names = self
             .nodes
             .values()

@@ -5,12 +5,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::block::{Family, number};
+use super::ipam::Stock;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
-use crate::pool::Pool;
-use crate::range_set::RangeSet;
 use crate::vip::{Allocation, Vip};
 
 /// Where an address is, and where it will be.
@@ -31,10 +29,8 @@ impl Whereabouts {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
-    /// Free numbers of each pool and family.
-    free: BTreeMap<(Name, Family), RangeSet>,
-    /// Allocations of each pool and family.
-    used: BTreeMap<(Name, Family), u64>,
+    /// What is free.
+    pub(super) stock: Stock,
     /// The addresses each node holds.
     held: BTreeMap<NodeId, BTreeSet<IpAddr>>,
     /// How many addresses each node will hold once everything under way is done.
@@ -60,31 +56,9 @@ impl Index {
         self.load.get(&node).copied().unwrap_or(0)
     }
 
-    pub(super) fn used(&self, pool: &Name, family: Family) -> u128 {
-        self.used
-            .get(&(pool.clone(), family))
-            .copied()
-            .map_or(0, u128::from)
-    }
-
-    pub(super) fn available(&self, pool: &Name, family: Family) -> Option<u128> {
-        self.free
-            .get(&(pool.clone(), family))
-            .map_or(Some(0), RangeSet::len)
-    }
-
-    /// The lowest free address that is no host's own.
-    pub(super) fn first_free(&self, pool: &Name, family: Family) -> Option<IpAddr> {
-        let free = self.free.get(&(pool.clone(), family))?;
-        let mut n = free.first()?;
-        while self.hosts.contains_key(&family.address(n)) {
-            n = free.first_from(n.checked_add(1)?)?;
-        }
-        Some(family.address(n))
-    }
-
-    /// Notes the addresses that the nodes themselves have: where peers reach them, and on their interfaces.
-    pub(super) fn set_hosts(&mut self, nodes: &BTreeMap<NodeId, Node>) {
+    /// Notes the addresses that the nodes themselves have: where peers reach them, and on their interfaces. Returns
+    /// what it was before.
+    pub(super) fn set_hosts(&mut self, nodes: &BTreeMap<NodeId, Node>) -> BTreeMap<IpAddr, NodeId> {
         let own = |node: &Node| {
             let interfaces = node
                 .interfaces
@@ -97,54 +71,7 @@ impl Index {
         let all = nodes
             .values()
             .flat_map(|node| own(node).into_iter().map(|ip| (ip, node.id)));
-        self.hosts = all.collect();
-    }
-
-    /// Computes the free addresses of a pool anew.
-    pub(super) fn set_pool(&mut self, pool: &Pool, allocations: &BTreeMap<IpAddr, Allocation>) {
-        self.forget_pool(&pool.name);
-        for block in &pool.spec.blocks {
-            let (first, last) = block.usable(pool.spec.allow_first_last);
-            let free = self
-                .free
-                .entry((pool.name.clone(), block.family()))
-                .or_default();
-            free.insert_run(first, last);
-            for (address, _) in allocations.range(block.start()..=block.stop()) {
-                free.remove(number(*address));
-            }
-        }
-    }
-
-    pub(super) fn forget_pool(&mut self, pool: &Name) {
-        for family in Family::ALL {
-            self.free.remove(&(pool.clone(), family));
-        }
-    }
-
-    pub(super) fn allocated(&mut self, address: IpAddr, pool: &Name) {
-        let key = (pool.clone(), Family::of(address));
-        if let Some(free) = self.free.get_mut(&key) {
-            free.remove(number(address));
-        }
-        *self.used.entry(key).or_default() += 1;
-    }
-
-    /// `offered`: whether the pool still hands the address out.
-    pub(super) fn freed(&mut self, address: IpAddr, pool: &Name, offered: bool) {
-        let key = (pool.clone(), Family::of(address));
-        if offered {
-            self.free
-                .entry(key.clone())
-                .or_default()
-                .insert_run(number(address), number(address));
-        }
-        match self.used.get_mut(&key) {
-            Some(1) | None => {
-                self.used.remove(&key);
-            }
-            Some(n) => *n -= 1,
-        }
+        core::mem::replace(&mut self.hosts, all.collect())
     }
 
     /// Follows a change of an allocation.

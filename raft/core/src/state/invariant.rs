@@ -3,11 +3,15 @@
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::State;
 use super::unit::UnitKey;
 use crate::name::Name;
 use crate::node::Node;
+use crate::sharing::compatible;
+use crate::vip::Allocation;
 
 impl State {
     /// The first broken invariant, in words.
@@ -18,7 +22,7 @@ impl State {
         for (name, vip) in &self.vips {
             for address in &vip.addresses {
                 match self.allocations.get(address) {
-                    Some(allocation) if allocation.vip == *name && !allocation.freeing => {}
+                    Some(allocation) if allocation.is_of(name) && !allocation.freeing => {}
                     Some(_) | None => {
                         return Err(format!("VIP {name} lists {address}, which is not its own"));
                     }
@@ -26,21 +30,19 @@ impl State {
             }
         }
         for (address, allocation) in &self.allocations {
-            let wanted = self
-                .vips
-                .get(&allocation.vip)
-                .is_some_and(|vip| vip.addresses.contains(address));
-            if wanted == allocation.freeing {
-                return Err(format!(
-                    "{address}: wanted by its VIP {wanted}, freeing {}",
-                    allocation.freeing
-                ));
+            for name in allocation.vips() {
+                let vip = self.vips.get(name);
+                let wanted = vip.is_some_and(|vip| vip.addresses.contains(address));
+                if wanted == allocation.freeing {
+                    return Err(format!(
+                        "{address}: wanted by VIP {name} {wanted}, freeing {}",
+                        allocation.freeing
+                    ));
+                }
             }
-            if !self
-                .pools
-                .get(&allocation.pool)
-                .is_some_and(|pool| pool.spec.contains(*address))
-            {
+            self.check_sharing(*address, allocation)?;
+            let pool = self.pools.get(&allocation.pool);
+            if !allocation.freeing && !pool.is_some_and(|pool| pool.spec.contains(*address)) {
                 return Err(format!(
                     "{address} is in no block of its pool {}",
                     allocation.pool
@@ -59,11 +61,38 @@ impl State {
                 Some(Some(_)) | None => {}
             }
         }
+        for (address, cooling) in &self.cooling {
+            if self.allocations.contains_key(address) {
+                return Err(format!(
+                    "{address} of VIP {} cools down and is allocated",
+                    cooling.vip
+                ));
+            }
+        }
         for group in self.index.groups.keys() {
             self.check_group(group)?;
         }
         if self.index != self.derive() {
             return Err("the index disagrees with the state".into());
+        }
+        Ok(())
+    }
+
+    /// Whoever shares an address may share it with all others.
+    fn check_sharing(&self, address: IpAddr, allocation: &Allocation) -> Result<(), String> {
+        let vips: Vec<_> = allocation
+            .vips()
+            .filter_map(|name| self.vips.get(name))
+            .collect();
+        for (i, vip) in vips.iter().enumerate() {
+            for other in &vips[..i] {
+                compatible(&vip.spec, &other.spec).map_err(|rule| {
+                    format!(
+                        "{address} is shared by {} and {}: {rule}",
+                        vip.name, other.name
+                    )
+                })?;
+            }
         }
         Ok(())
     }

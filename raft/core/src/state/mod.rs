@@ -7,6 +7,7 @@ mod encoding;
 mod failback;
 mod index;
 mod invariant;
+mod ipam;
 mod nodes;
 mod passage;
 mod placement;
@@ -37,6 +38,7 @@ use crate::token::{ApiToken, JoinToken, TokenHash};
 use crate::vip::{Allocation, Vip};
 
 use index::Index;
+pub use ipam::{Clash, Cooling};
 
 /// How many of the newest events are kept.
 pub const EVENTS_KEPT: usize = 1000;
@@ -56,6 +58,7 @@ pub struct State {
     events: VecDeque<Event>,
     events_made: u64,
     policies: BTreeMap<Name, Policy>,
+    cooling: BTreeMap<IpAddr, Cooling>,
     /// Derived from the rest, never encoded.
     index: Index,
 }
@@ -90,7 +93,7 @@ impl State {
             revision: Revision(index),
             at: proposal.at,
         };
-        match &proposal.command {
+        let outcome = match &proposal.command {
             Command::Bootstrap {
                 cluster,
                 name,
@@ -128,8 +131,13 @@ impl State {
                 labels,
                 spec,
                 expect,
-            } => self.put_pool(entry, name, labels, spec, *expect),
-            Command::DeletePool { name, expect } => self.delete_pool(entry, name, *expect),
+                care,
+            } => self.put_pool(entry, name, labels, spec, *expect, *care),
+            Command::DeletePool {
+                name,
+                expect,
+                force,
+            } => self.delete_pool(entry, name, *expect, *force),
             Command::PutVip {
                 name,
                 labels,
@@ -168,7 +176,10 @@ impl State {
             Command::Rebalance => self.rebalance(entry),
             Command::FailBack => self.fail_back(entry),
             Command::Notice { node, notice } => self.notice(entry, *node, notice),
-        }
+            Command::Ripen => self.ripen(entry),
+        };
+        self.satisfy_waiting(entry);
+        outcome
     }
 
     /// Notes the voter sets of a committed membership entry: one set, or two while the change is joint.
@@ -222,6 +233,18 @@ impl State {
         &self.policies
     }
 
+    /// Why a pool hands out nothing, if it overlaps an older one.
+    #[must_use]
+    pub fn clash(&self, pool: &Name) -> Option<&Clash> {
+        self.index.stock.clash(pool)
+    }
+
+    /// Addresses that nobody is given for a while, since they were freed.
+    #[must_use]
+    pub fn cooling(&self) -> &BTreeMap<IpAddr, Cooling> {
+        &self.cooling
+    }
+
     /// All VIPs, by name.
     #[must_use]
     pub fn vips(&self) -> &BTreeMap<Name, Vip> {
@@ -264,8 +287,8 @@ impl State {
     pub fn usage(&self, pool: &Pool, family: Family) -> Usage {
         Usage {
             total: pool.spec.total(family),
-            used: self.index.used(&pool.name, family),
-            available: self.index.available(&pool.name, family),
+            used: self.index.stock.used(&pool.name, family),
+            available: self.index.stock.available(&pool.name, family),
         }
     }
 

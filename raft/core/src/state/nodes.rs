@@ -101,7 +101,7 @@ impl State {
         };
         self.index.names.insert(name.clone(), id);
         self.nodes.insert(id, node);
-        self.index.set_hosts(&self.nodes);
+        self.follow_hosts();
         self.note(
             entry,
             What::NodeJoined {
@@ -146,7 +146,7 @@ impl State {
                 epoch,
             },
         );
-        self.index.set_hosts(&self.nodes);
+        self.follow_hosts();
         self.forget_old_voter_sets();
         self.settle(entry);
         done(entry)
@@ -187,7 +187,7 @@ impl State {
                 },
             );
         }
-        self.index.set_hosts(&self.nodes);
+        self.follow_hosts();
         self.forget_old_voter_sets();
         self.settle(entry);
         done(entry)
@@ -413,7 +413,7 @@ impl State {
             self.change(address, |of| of.home = of.destination());
         }
         self.nodes.remove(&id);
-        self.index.set_hosts(&self.nodes);
+        self.follow_hosts();
         self.index.names.remove(name);
         self.note(
             entry,

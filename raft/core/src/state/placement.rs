@@ -13,7 +13,7 @@ use super::unit::{Unit, UnitKey};
 use super::{Entry, State};
 use crate::event::{Cause, What};
 use crate::id::{Epoch, NodeId};
-use crate::vip::{Allocation, Failback};
+use crate::vip::{Allocation, Failback, Vip};
 
 impl State {
     /// What the loss of `node` would do: each address that it holds, with its runner-up. This is what `NodeDown`
@@ -276,7 +276,8 @@ impl State {
         if allocation.destination() == Some(home) || allocation.freeing {
             return None;
         }
-        let vip = self.vips.get(&allocation.vip)?;
-        (vip.spec.failback != Failback::Never).then_some(home)
+        let mut vips = allocation.vips().filter_map(|vip| self.vips.get(vip));
+        let returns = |vip: &Vip| vip.spec.failback != Failback::Never;
+        vips.all(returns).then_some(home)
     }
 }

@@ -1,19 +1,26 @@
-//! Pools: made, replaced, deleted; never under a live allocation.
+//! Pools: made, replaced, deleted; under a live allocation only by force.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::{Entry, State, expected, not_found, put};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::What;
 use crate::id::Revision;
 use crate::name::{Labels, Name};
-use crate::pool::{Pool, PoolSpec};
+use crate::pool::{Care, Pool, PoolSpec};
 use crate::rejection::Rejection;
+use crate::time::Millis;
 
 /// The most blocks of one pool.
 const MAX_BLOCKS: usize = 1024;
+/// The most blocks of all pools.
+const MAX_BLOCKS_IN_ALL: usize = 16_384;
+/// The longest that an address cools down.
+const MAX_COOLDOWN: Millis = Millis(30 * 24 * 3600 * 1000);
 /// How many allocations a refusal lists.
 const LISTED: usize = 10;
 
@@ -25,6 +32,7 @@ impl State {
         labels: &Labels,
         spec: &PoolSpec,
         expect: Expect,
+        care: Care,
     ) -> Outcome {
         let old = self.pools.get(name);
         expected(expect, name, "pool", old.map(|pool| pool.revision))?;
@@ -37,11 +45,17 @@ impl State {
             });
         }
         self.check_blocks(name, spec)?;
-        self.check_stranded(name, |allocation| spec.contains(allocation))?;
+        if care.strict {
+            self.check_overlap(name, spec)?;
+        }
+        let stranded = self.stranded(name, |address| spec.contains(address), care.force)?;
         let new = old.is_none();
-        let (created, generation) = match old {
-            Some(old) => (old.created, old.generation + u64::from(old.spec != *spec)),
-            None => (entry.at, 1),
+        let (created, born, generation) = match old {
+            Some(old) => {
+                let changed = u64::from(old.spec != *spec);
+                (old.created, old.born, old.generation + changed)
+            }
+            None => (entry.at, entry.revision, 1),
         };
         let pool = Pool {
             name: name.clone(),
@@ -50,23 +64,39 @@ impl State {
             created,
             generation,
             revision: entry.revision,
+            born,
         };
-        self.index.set_pool(&pool, &self.allocations);
         self.pools.insert(name.clone(), pool);
+        self.index.stock.set_pools(&self.pools);
+        if spec.cooldown == Millis(0) {
+            self.warm_all_of(name);
+        }
+        if let Some(pool) = self.pools.get(name).cloned() {
+            self.refill(&pool);
+        }
         self.note(entry, What::PoolPut { pool: name.clone() });
+        self.evict(entry, stranded);
         put(entry, new)
     }
 
-    pub(super) fn delete_pool(&mut self, entry: Entry, name: &Name, expect: Expect) -> Outcome {
+    pub(super) fn delete_pool(
+        &mut self,
+        entry: Entry,
+        name: &Name,
+        expect: Expect,
+        force: bool,
+    ) -> Outcome {
         let pool = self
             .pools
             .get(name)
             .ok_or_else(|| not_found("pool", name))?;
         expected(expect, name, "pool", Some(pool.revision))?;
-        self.check_stranded(name, |_| false)?;
+        let stranded = self.stranded(name, |_| false, force)?;
         self.pools.remove(name);
-        self.index.forget_pool(name);
+        self.index.stock.set_pools(&self.pools);
+        self.warm_all_of(name);
         self.note(entry, What::PoolDeleted { pool: name.clone() });
+        self.evict(entry, stranded);
         Ok(Applied::Done {
             revision: Revision(entry.revision.0),
         })
@@ -84,6 +114,25 @@ impl State {
                 why: format!("pool {name} has {n} blocks, more than {MAX_BLOCKS}"),
             });
         }
+        let others = self.pools.values().filter(|pool| pool.name != *name);
+        let others: usize = others.map(|pool| pool.spec.blocks.len()).sum();
+        if others + spec.blocks.len() > MAX_BLOCKS_IN_ALL {
+            return Err(Rejection::Invalid {
+                why: format!(
+                    "with pool {name} there would be more than {MAX_BLOCKS_IN_ALL} blocks in all pools"
+                ),
+            });
+        }
+        if spec.cooldown > MAX_COOLDOWN {
+            return Err(Rejection::Invalid {
+                why: format!("pool {name} cools addresses down for more than 30 days"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a block that shares addresses with another.
+    fn check_overlap(&self, name: &Name, spec: &PoolSpec) -> Result<(), Rejection> {
         for (i, block) in spec.blocks.iter().enumerate() {
             let own = spec.blocks[..i].iter().map(|other| (other, name));
             let others = self.pools.values().filter(|pool| pool.name != *name);
@@ -105,31 +154,68 @@ impl State {
         Ok(())
     }
 
-    fn check_stranded(
+    /// The allocations that the pool keeps no more, each with another pool that has the address, if one has.
+    ///
+    /// # Errors
+    /// Without `force`: those that no pool would have, the first of them by name.
+    fn stranded(
         &self,
         name: &Name,
-        keeps: impl Fn(core::net::IpAddr) -> bool,
-    ) -> Result<(), Rejection> {
-        let mut stranded = Vec::new();
-        let mut count = 0u64;
-        for (address, allocation) in self
+        keeps: impl Fn(IpAddr) -> bool,
+        force: bool,
+    ) -> Result<Vec<(IpAddr, Option<Name>)>, Rejection> {
+        let of_pool = self
             .allocations
             .iter()
-            .filter(|(a, of)| of.pool == *name && !keeps(**a))
-        {
-            count += 1;
-            if stranded.len() < LISTED {
-                stranded.push((*address, allocation.vip.clone()));
+            .filter(|(_, of)| of.pool == *name && !of.freeing);
+        let leaving = of_pool.filter(|(address, _)| !keeps(**address));
+        let stranded: Vec<(IpAddr, Option<Name>)> = leaving
+            .map(|(address, _)| {
+                let others = self.index.stock.pools_with(*address);
+                let others = others.filter(|other| *other != name);
+                // Of several the oldest, which is the one that is not conflicting.
+                let born = |other: &&Name| self.pools.get(*other).map(|pool| pool.born);
+                (*address, others.min_by_key(born).cloned())
+            })
+            .collect();
+        let homeless = stranded.iter().filter(|(_, other)| other.is_none());
+        let count = homeless.clone().count() as u64;
+        if count == 0 || force {
+            return Ok(stranded);
+        }
+        let listed = homeless.take(LISTED).filter_map(|(address, _)| {
+            let allocation = self.allocations.get(address)?;
+            Some((*address, allocation.vip.clone()))
+        });
+        Err(Rejection::InUse {
+            pool: name.clone(),
+            allocations: listed.collect(),
+            count,
+        })
+    }
+
+    /// Has addresses that a pool no longer has belong to another, or else takes them from their VIPs.
+    fn evict(&mut self, entry: Entry, stranded: Vec<(IpAddr, Option<Name>)>) {
+        let mut losers = Vec::new();
+        for (address, other) in stranded {
+            let Some(allocation) = self.allocations.get(&address) else {
+                continue;
+            };
+            match other {
+                Some(new) => self.rehome(address, &new),
+                None => losers.extend(allocation.vips().map(|vip| (address, vip.clone()))),
             }
         }
-        if count == 0 {
-            Ok(())
-        } else {
-            Err(Rejection::InUse {
-                pool: name.clone(),
-                allocations: stranded,
-                count,
-            })
+        let mut units = BTreeSet::new();
+        let mut asking = BTreeSet::new();
+        for (address, vip) in losers {
+            units.extend(self.unit_key(&vip));
+            units.extend(self.lose(entry, address, &vip));
+            asking.extend(self.vips.get(&vip).map(|vip| (vip.born, vip.name.clone())));
         }
+        for (_, vip) in asking {
+            units.extend(self.satisfy(entry, &vip, false));
+        }
+        self.settle_units(entry, units);
     }
 }

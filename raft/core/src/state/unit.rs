@@ -8,6 +8,7 @@ use super::State;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
+use crate::policy::Policy;
 use crate::time::Millis;
 use crate::vip::{Allocation, Failback, Vip};
 
@@ -50,7 +51,12 @@ impl State {
     pub(super) fn unit(&self, key: UnitKey) -> Unit {
         let (mut addresses, mut apart) = (Vec::new(), BTreeSet::new());
         for vip in self.vips_of(&key) {
-            addresses.extend(&vip.addresses);
+            // One that several share belongs to the unit of one of them.
+            let own = |address: &&IpAddr| {
+                let allocation = self.allocations.get(*address);
+                allocation.is_some_and(|allocation| allocation.vip == vip.name)
+            };
+            addresses.extend(vip.addresses.iter().filter(own));
             apart.extend(vip.spec.apart.clone());
         }
         Unit {
@@ -71,7 +77,11 @@ impl State {
 
     /// How long the unit's home must have been steady before it returns: what the most reluctant VIP says.
     pub(super) fn failback_of(&self, key: &UnitKey) -> Option<Millis> {
-        let most_reluctant = self.vips_of(key).map(|vip| vip.spec.failback).max()?;
+        let addresses = self.unit(key.clone()).addresses.into_iter();
+        let of = addresses.filter_map(|address| self.allocations.get(&address));
+        let vips = of.flat_map(Allocation::vips);
+        let vips = vips.filter_map(|name| self.vips.get(name));
+        let most_reluctant = vips.map(|vip| vip.spec.failback).max()?;
         match most_reluctant {
             Failback::After { delay } => Some(delay),
             Failback::Never => None,
@@ -93,18 +103,21 @@ impl State {
         allocation: &Allocation,
     ) -> Option<&'a str> {
         let named = allocation.interface.as_deref();
-        let vip = match self.policies.is_empty() {
-            true => None,
-            false => self.vips.get(&allocation.vip),
-        };
-        let policies = self.policies.values();
-        let mut about = policies.filter(|policy| vip.is_some_and(|vip| policy.selects(vip)));
-        let Some(first) = about.next() else {
+        if self.policies.is_empty() {
             return node.interface_for(address, named);
-        };
-        let about: Vec<_> = core::iter::once(first).chain(about).collect();
-        node.interfaces_for(address, named)
-            .find(|interface| about.iter().any(|policy| policy.allows(node, interface)))
+        }
+        // Each VIP that has it must be allowed there, by any policy that is about it.
+        let vips = allocation.vips().filter_map(|vip| self.vips.get(vip));
+        let about = vips.map(|vip| {
+            let policies = self.policies.values();
+            policies.filter(|policy| policy.selects(vip)).collect()
+        });
+        let about: Vec<Vec<_>> = about.filter(|about: &Vec<_>| !about.is_empty()).collect();
+        node.interfaces_for(address, named).find(|interface| {
+            let allows =
+                |policies: &Vec<&Policy>| policies.iter().any(|p| p.allows(node, interface));
+            about.iter().all(allows)
+        })
     }
 
     /// Whether `node` may go on, or begin, to hold `address`.

@@ -99,6 +99,7 @@ fn two_nodes() -> (State, NodeId, NodeId) {
             labels: Labels::new(),
             spec,
             expect: Expect::Any,
+            care: crate::pool::Care::default(),
         },
     );
     let spec = VipSpec::default();

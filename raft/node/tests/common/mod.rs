@@ -186,6 +186,7 @@ pub(crate) fn pool(name: &str, n: impl Into<u32>) -> Command {
         labels: Labels::new(),
         spec,
         expect: Expect::Any,
+        care: vipd_core::pool::Care::default(),
     }
 }
 

@@ -158,6 +158,7 @@ impl World {
             labels: Labels::new(),
             spec,
             expect: Default::default(),
+            care: crate::pool::Care::default(),
         });
         for i in 0..4 {
             let spec = VipSpec {

@@ -2,11 +2,14 @@
 
 mod failback;
 mod groups;
+mod ipam;
 mod notices;
 mod old;
 mod policies;
 mod random;
 mod rebalance;
+mod reference;
+mod sharing;
 mod speed;
 mod stories;
 mod weights;
@@ -82,10 +85,12 @@ impl Cluster {
 
     fn apply(&mut self, command: Command) -> Outcome {
         let index = self.state.applied() + 1;
-        let proposal = Proposal {
-            at: Millis(index * 10),
-            command,
-        };
+        self.apply_at(Millis(index * 10), command)
+    }
+
+    fn apply_at(&mut self, at: Millis, command: Command) -> Outcome {
+        let index = self.state.applied() + 1;
+        let proposal = Proposal { at, command };
         let before = self.state.clone();
         let outcome = self.state.apply(index, &proposal);
         if outcome.is_err() {
@@ -144,7 +149,7 @@ impl Cluster {
                 continue;
             };
             let (from, to) = (then.destination(), now.destination());
-            if from == to {
+            if from == to || now.freeing {
                 continue;
             }
             if let Some(node) = to.and_then(|to| self.state.node(to)) {
@@ -216,6 +221,7 @@ impl Cluster {
             labels: Labels::new(),
             spec,
             expect: Expect::Any,
+            care: crate::pool::Care::default(),
         })
     }
 
@@ -295,6 +301,18 @@ impl Cluster {
     fn loads(&self) -> Vec<usize> {
         let ids = self.ids().into_iter();
         ids.map(|id| self.state.held_by(id).count()).collect()
+    }
+
+    /// Asks for a VIP that does not get all that it asks for, and says why.
+    fn waits(&mut self, vip: &str, spec: VipSpec) -> &'static str {
+        self.vip(vip, spec).unwrap();
+        self.waiting_for(vip).expect("it waits for something")
+    }
+
+    /// Why a VIP waits, if it does.
+    fn waiting_for(&self, vip: &str) -> Option<&'static str> {
+        let unmet = self.state.vips()[&name(vip)].unmet.first();
+        unmet.map(|unmet| unmet.why.reason())
     }
 
     fn refusal(outcome: Outcome) -> &'static str {

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::policy::{Pattern, PolicySpec};
+use crate::pool::Care;
 use crate::selector::Selector;
+use crate::vip::{Port, Protocol};
 
 /// A random command over few names, so that they collide.
 fn command() -> impl Strategy<Value = Command> {
@@ -69,6 +71,19 @@ fn command() -> impl Strategy<Value = Command> {
             .into_iter()
             .collect()
     });
+    let care = (any::<bool>(), any::<bool>()).prop_map(|(strict, force)| Care { strict, force });
+    let cooldown = (
+        prop_oneof![Just(Millis(0)), Just(Millis(60))],
+        any::<bool>(),
+    );
+    let ports = prop::collection::btree_set(
+        (1u16..4).prop_map(|port| Port {
+            protocol: Protocol::Tcp,
+            port,
+        }),
+        0..3,
+    );
+    let sharing = (prop::option::weighted(0.4, Just("s".to_string())), ports);
     prop_oneof![
         1 => ((0u8..2).prop_map(|i| name(&format!("y{i}"))), policy).prop_map(|(name, spec)| {
             Command::PutPolicy { name, labels: Labels::new(), spec, expect: Expect::Any }
@@ -79,13 +94,14 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         1 => Just(Command::Rebalance),
         1 => Just(Command::FailBack),
-        2 => (pool(), blocks, any::<bool>(), any::<bool>()).prop_map(|(name, blocks, allow_first_last, disabled)| {
-            let spec = PoolSpec { blocks, allow_first_last, disabled, ..PoolSpec::default() };
-            Command::PutPool { name, labels: Labels::new(), spec, expect: Expect::Any }
+        2 => (pool(), blocks, any::<bool>(), any::<bool>(), care, cooldown).prop_map(|(name, blocks, allow_first_last, disabled, care, (cooldown, reclaim))| {
+            let spec = PoolSpec { blocks, allow_first_last, disabled, cooldown, reclaim, ..PoolSpec::default() };
+            Command::PutPool { name, labels: Labels::new(), spec, expect: Expect::Any, care }
         }),
-        1 => pool().prop_map(|name| Command::DeletePool { name, expect: Expect::Any }),
-        6 => (vip(), prop::option::of(pool()), families, addresses, belongs).prop_map(|(name, pool, families, addresses, (group, apart, failback))| {
-            let spec = VipSpec { pool, families, addresses, group, apart, failback, ..VipSpec::default() };
+        1 => (pool(), any::<bool>()).prop_map(|(name, force)| Command::DeletePool { name, expect: Expect::Any, force }),
+        1 => Just(Command::Ripen),
+        6 => (vip(), prop::option::of(pool()), families, addresses, belongs, sharing).prop_map(|(name, pool, families, addresses, (group, apart, failback), (sharing_key, ports))| {
+            let spec = VipSpec { pool, families, addresses, group, apart, failback, sharing_key, ports, ..VipSpec::default() };
             Command::PutVip { name, labels: Labels::new(), spec, expect: Expect::Any }
         }),
         2 => vip().prop_map(|name| Command::DeleteVip { name, expect: Expect::Any }),

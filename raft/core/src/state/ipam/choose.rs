@@ -1,0 +1,103 @@
+//! Choice: the address that a VIP gets when it asks for none by itself.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::ask::{Ask, weightier};
+use crate::block::Family;
+use crate::name::Name;
+use crate::pool::Pool;
+use crate::rejection::Rejection;
+use crate::state::State;
+
+impl State {
+    /// An address of `family`: one that it may share, else one that it had and that still cools down, else the lowest
+    /// free one of the first pool that has one.
+    pub(super) fn choose(&self, ask: Ask<'_>, family: Family) -> Result<(IpAddr, Name), Rejection> {
+        if let Some(found) = self
+            .shared(ask, family)
+            .or_else(|| self.reclaimed(ask, family))
+        {
+            return Ok(found);
+        }
+        let named = ask.spec.pool.as_ref();
+        let pools = self.index.stock.order.iter().map(|(_, _, name)| name);
+        let pools = pools.filter_map(|name| self.pools.get(name));
+        let pools = pools.filter(|pool| match named {
+            Some(named) => pool.name == *named,
+            None => pool.spec.auto_assign,
+        });
+        let mut shut = None;
+        let mut exhausted: Vec<Name> = Vec::new();
+        for pool in pools.filter(|pool| offers(pool, family)) {
+            match self.open_to(ask, pool) {
+                Ok(()) => match self.index.stock.first_free(&pool.name, family) {
+                    Some(address) => return Ok((address, pool.name.clone())),
+                    None => exhausted.push(pool.name.clone()),
+                },
+                Err(why) => shut = Some(weightier(shut, why)),
+            }
+        }
+        if !exhausted.is_empty() {
+            return Err(Rejection::OutOfIps {
+                family: format!("{family}"),
+                pools: exhausted,
+            });
+        }
+        Err(match shut {
+            Some(Rejection::PoolSelectorMismatch { .. }) => Rejection::PoolSelectorMismatch {
+                pool: named.cloned(),
+            },
+            Some(why) => why,
+            None => Rejection::NoPool {
+                family: format!("{family}"),
+                pool: named.cloned(),
+            },
+        })
+    }
+
+    /// An address that others with the same sharing key have, and that it may have too.
+    fn shared(&self, ask: Ask<'_>, family: Family) -> Option<(IpAddr, Name)> {
+        let key = ask.spec.sharing_key.as_ref()?;
+        let named = ask.spec.pool.as_ref();
+        let mut shared = self.index.stock.shared.get(key)?.iter().copied();
+        shared.find_map(|address| {
+            let allocation = self.allocations.get(&address)?;
+            let pool = self.pools.get(&allocation.pool)?;
+            let right = Family::of(address) == family
+                && match named {
+                    Some(named) => allocation.pool == *named,
+                    None => pool.spec.auto_assign,
+                };
+            (right
+                && self.open_to(ask, pool).is_ok()
+                && self.may_share(ask, address, allocation).is_ok())
+            .then(|| (address, allocation.pool.clone()))
+        })
+    }
+
+    /// An address that it had and that nobody else may have yet: its holder has not let go, or it cools down.
+    fn reclaimed(&self, ask: Ask<'_>, family: Family) -> Option<(IpAddr, Name)> {
+        let mut late = self.index.stock.late.get(ask.name)?.iter().copied();
+        late.find_map(|address| {
+            let cooling = self.cooling.get(&address).map(|cooling| &cooling.pool);
+            let pool = cooling.or_else(|| Some(&self.allocations.get(&address)?.pool));
+            let pool = self.pools.get(pool?)?;
+            let named = ask.spec.pool.as_ref();
+            let right = Family::of(address) == family
+                && pool.spec.reclaim
+                && pool.spec.offering(address).is_some()
+                && !self.index.hosts.contains_key(&address)
+                && named.is_none_or(|named| pool.name == *named);
+            (right && self.open_to(ask, pool).is_ok()).then(|| (address, pool.name.clone()))
+        })
+    }
+}
+
+fn offers(pool: &Pool, family: Family) -> bool {
+    pool.spec
+        .blocks
+        .iter()
+        .any(|block| block.family() == family)
+}

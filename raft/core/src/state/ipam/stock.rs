@@ -1,0 +1,274 @@
+//! The stock: what is free, by pool, and what else is derived from the state to allocate quickly. Nothing in here costs
+//! memory for each address of a pool, and no search goes over addresses that are taken.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::clash::{Clash, clashes};
+use super::cooling::Cooling;
+use crate::block::{Family, number};
+use crate::id::Revision;
+use crate::name::Name;
+use crate::pool::Pool;
+use crate::range_set::RangeSet;
+use crate::time::Millis;
+use crate::vip::{Allocation, Vip};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::state) struct Stock {
+    /// Pools as they are tried: by priority, those with a selector first, by name.
+    pub(super) order: BTreeSet<(i32, bool, Name)>,
+    /// What each pool could hand out now: offered, not allocated, not cooling down, no host's own.
+    free: BTreeMap<(Name, Family), RangeSet>,
+    /// Allocations of each pool.
+    used: BTreeMap<(Name, Family), u64>,
+    /// All blocks by their first address: the last, and the pool.
+    blocks: BTreeMap<IpAddr, Vec<(IpAddr, Name)>>,
+    /// Pools that hand out nothing, since they overlap others.
+    pub(super) clashes: BTreeMap<Name, Clash>,
+    /// The addresses of VIPs with each sharing key.
+    pub(super) shared: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// The same the other way round.
+    keys: BTreeMap<IpAddr, String>,
+    /// VIPs that wait for something, the oldest first.
+    pub(super) waiting: BTreeSet<(Revision, Name)>,
+    /// Addresses that cool down, by when that ends.
+    pub(super) ripe: BTreeSet<(Millis, IpAddr)>,
+    /// Addresses that a VIP had and that nobody else has yet: their holders have not let go, or they cool down.
+    pub(super) late: BTreeMap<Name, BTreeSet<IpAddr>>,
+    /// What has changed that those who wait may profit from. Empty between entries.
+    pub(in crate::state) stir: Stir,
+}
+
+/// What those who wait may profit from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::state) struct Stir {
+    /// The pools have changed: everybody may.
+    pub(super) pools: bool,
+    /// These addresses have become free.
+    pub(super) freed: BTreeSet<IpAddr>,
+    /// VIPs with these sharing keys have changed or are gone.
+    pub(in crate::state) keys: BTreeSet<String>,
+}
+
+impl Stir {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.pools && self.freed.is_empty() && self.keys.is_empty()
+    }
+
+    /// Whether this VIP may profit.
+    pub(super) fn concerns(&self, vip: &Vip) -> bool {
+        let wants = |address: &IpAddr| {
+            let asked = &vip.spec.addresses;
+            let family = || vip.spec.families.wanted().contains(&Family::of(*address));
+            asked.contains(address) || (asked.is_empty() && family())
+        };
+        let key = vip.spec.sharing_key.as_ref();
+        self.pools || key.is_some_and(|key| self.keys.contains(key)) || self.freed.iter().any(wants)
+    }
+}
+
+impl Stock {
+    /// Why a pool hands out nothing, if it overlaps another.
+    pub(in crate::state) fn clash(&self, pool: &Name) -> Option<&Clash> {
+        self.clashes.get(pool)
+    }
+
+    /// Allocations of a pool.
+    pub(in crate::state) fn used(&self, pool: &Name, family: Family) -> u128 {
+        let used = self.used.get(&(pool.clone(), family));
+        used.copied().map_or(0, u128::from)
+    }
+
+    /// How many addresses a pool could hand out now; `None` when more than `u128` counts.
+    pub(in crate::state) fn available(&self, pool: &Name, family: Family) -> Option<u128> {
+        let free = self.free.get(&(pool.clone(), family));
+        free.map_or(Some(0), RangeSet::len)
+    }
+
+    /// The lowest address that a pool could hand out.
+    pub(super) fn first_free(&self, pool: &Name, family: Family) -> Option<IpAddr> {
+        let free = self.free.get(&(pool.clone(), family))?;
+        Some(family.address(free.first()?))
+    }
+
+    /// Whether some pool could hand this very address out.
+    pub(super) fn is_free(&self, pool: &Name, address: IpAddr) -> bool {
+        let free = self.free.get(&(pool.clone(), Family::of(address)));
+        free.is_some_and(|free| free.contains(number(address)))
+    }
+
+    /// The pools with a block that contains `address`; more than one only while pools clash.
+    pub(in crate::state) fn pools_with(&self, address: IpAddr) -> impl Iterator<Item = &Name> {
+        // Without clashes the blocks are disjoint, and the last that begins before it is the only one that may.
+        let most = if self.clashes.is_empty() {
+            1
+        } else {
+            usize::MAX
+        };
+        self.blocks
+            .range(..=address)
+            .rev()
+            .take(most)
+            .flat_map(|(_, blocks)| blocks)
+            .filter(move |(stop, _)| *stop >= address && Family::of(*stop) == Family::of(address))
+            .map(|(_, pool)| pool)
+    }
+
+    /// Follows a change of the pools.
+    pub(in crate::state) fn set_pools(&mut self, pools: &BTreeMap<Name, Pool>) {
+        self.clashes = clashes(pools);
+        self.blocks.clear();
+        self.order.clear();
+        for pool in pools.values() {
+            let general = pool.spec.selector.is_none();
+            let place = (pool.spec.priority, general, pool.name.clone());
+            self.order.insert(place);
+            for block in &pool.spec.blocks {
+                let at = self.blocks.entry(block.start()).or_default();
+                at.push((block.stop(), pool.name.clone()));
+            }
+        }
+        self.free.retain(|(pool, _), _| pools.contains_key(pool));
+        self.stir.pools = true;
+    }
+
+    /// Works out anew what a pool could hand out.
+    pub(in crate::state) fn refill(&mut self, pool: &Pool, taken: &Taken<'_>) {
+        for family in Family::ALL {
+            self.free.remove(&(pool.name.clone(), family));
+        }
+        for block in &pool.spec.blocks {
+            let (first, last) = block.usable(pool.spec.allow_first_last);
+            let key = (pool.name.clone(), block.family());
+            let free = self.free.entry(key).or_default();
+            free.insert_missing(first, last);
+        }
+        for block in &pool.spec.blocks {
+            let key = (pool.name.clone(), block.family());
+            if let Some(free) = self.free.get_mut(&key) {
+                for address in taken.within(block.start(), block.stop()) {
+                    free.remove(number(address));
+                }
+            }
+        }
+    }
+
+    /// Nobody is given the address any more.
+    pub(in crate::state) fn take(&mut self, address: IpAddr) {
+        let pools: Vec<Name> = self.pools_with(address).cloned().collect();
+        for pool in pools {
+            if let Some(free) = self.free.get_mut(&(pool, Family::of(address))) {
+                free.remove(number(address));
+            }
+        }
+    }
+
+    /// Whoever offers the address may hand it out again.
+    pub(in crate::state) fn put_back(&mut self, address: IpAddr, pools: &BTreeMap<Name, Pool>) {
+        let offers = |name: &&Name| {
+            let pool = pools.get(*name);
+            pool.is_some_and(|pool| pool.spec.offering(address).is_some())
+        };
+        let offering: Vec<Name> = self.pools_with(address).filter(offers).cloned().collect();
+        for pool in offering {
+            let free = self.free.entry((pool, Family::of(address))).or_default();
+            free.insert_missing(number(address), number(address));
+        }
+        self.stir.freed.insert(address);
+    }
+
+    /// Counts an allocation of a pool.
+    pub(in crate::state) fn count(&mut self, address: IpAddr, pool: &Name) {
+        let key = (pool.clone(), Family::of(address));
+        *self.used.entry(key).or_default() += 1;
+    }
+
+    /// Counts it no more.
+    pub(in crate::state) fn discount(&mut self, address: IpAddr, pool: &Name) {
+        let key = (pool.clone(), Family::of(address));
+        match self.used.get_mut(&key) {
+            Some(1) | None => {
+                self.used.remove(&key);
+            }
+            Some(n) => *n -= 1,
+        }
+    }
+
+    /// Follows a change of a VIP's unmet wishes.
+    pub(in crate::state) fn set_waiting(&mut self, vip: &Vip, exists: bool) {
+        let place = (vip.born, vip.name.clone());
+        if exists && !vip.unmet.is_empty() {
+            self.waiting.insert(place);
+        } else {
+            self.waiting.remove(&place);
+        }
+    }
+
+    /// Follows the begin or end of an address's cooling down.
+    pub(in crate::state) fn set_cooling(&mut self, address: IpAddr, cooling: &Cooling, is: bool) {
+        self.set_late(address, &cooling.vip, is);
+        if is {
+            self.ripe.insert((cooling.until, address));
+        } else {
+            self.ripe.remove(&(cooling.until, address));
+        }
+    }
+
+    /// Notes whether this VIP had the address and nobody else has it yet.
+    pub(in crate::state) fn set_late(&mut self, address: IpAddr, vip: &Name, is: bool) {
+        if is {
+            self.late.entry(vip.clone()).or_default().insert(address);
+        } else if let Some(of) = self.late.get_mut(vip) {
+            of.remove(&address);
+            if of.is_empty() {
+                self.late.remove(vip);
+            }
+        }
+    }
+
+    /// The sharing key that an address is filed under.
+    pub(super) fn key(&self, address: IpAddr) -> Option<&String> {
+        self.keys.get(&address)
+    }
+
+    /// Files an address under the sharing key of the VIPs that have it.
+    pub(in crate::state) fn set_key(&mut self, address: IpAddr, key: Option<&String>) {
+        let old = match key {
+            Some(key) => self.keys.insert(address, key.clone()),
+            None => self.keys.remove(&address),
+        };
+        if old.as_ref() == key {
+            return;
+        }
+        if let Some(old) = old
+            && let Some(shared) = self.shared.get_mut(&old)
+        {
+            shared.remove(&address);
+            if shared.is_empty() {
+                self.shared.remove(&old);
+            }
+        }
+        if let Some(key) = key {
+            self.shared.entry(key.clone()).or_default().insert(address);
+        }
+    }
+}
+
+/// What nobody can be given.
+pub(in crate::state) struct Taken<'a> {
+    pub(in crate::state) allocations: &'a BTreeMap<IpAddr, Allocation>,
+    pub(in crate::state) cooling: &'a BTreeMap<IpAddr, Cooling>,
+    pub(in crate::state) hosts: &'a BTreeMap<IpAddr, crate::id::NodeId>,
+}
+
+impl Taken<'_> {
+    fn within(&self, start: IpAddr, stop: IpAddr) -> impl Iterator<Item = IpAddr> {
+        let allocated = self.allocations.range(start..=stop).map(|(a, _)| *a);
+        let cooling = self.cooling.range(start..=stop).map(|(a, _)| *a);
+        let hosts = self.hosts.range(start..=stop).map(|(a, _)| *a);
+        allocated.chain(cooling).chain(hosts)
+    }
+}
