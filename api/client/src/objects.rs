@@ -43,6 +43,10 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// Only if the object's `revision` is still this one.
     pub if_revision: Option<u64>,
+    /// Of a pool: refuse blocks that overlap others.
+    pub strict: bool,
+    /// Of a pool: take addresses that no pool has any more from their VIPs.
+    pub force: bool,
 }
 
 /// What became of a write.
@@ -168,8 +172,13 @@ impl Client {
         how: WriteOptions,
     ) -> Result<Written<T>, Error> {
         let mut url = self.url(segments);
-        if how.dry_run {
-            url.query_pairs_mut().append_pair("dry_run", "true");
+        let flags = [
+            ("dry_run", how.dry_run),
+            ("strict", how.strict),
+            ("force", how.force),
+        ];
+        for (flag, _) in flags.into_iter().filter(|(_, set)| *set) {
+            url.query_pairs_mut().append_pair(flag, "true");
         }
         let mut request = self.request(method, url);
         if let Some(body) = body {

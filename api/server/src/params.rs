@@ -89,6 +89,32 @@ pub(crate) struct WriteParams {
     pub(crate) dry_run: bool,
 }
 
+/// Parameters of a write of a pool.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PoolParams {
+    /// Change nothing, answer what would be (`DryRun`).
+    #[serde(default, deserialize_with = "flag")]
+    pub(crate) dry_run: bool,
+    /// Refuse blocks that overlap others, rather than have the younger pool hand out nothing until that ends.
+    #[serde(default, deserialize_with = "flag")]
+    pub(crate) strict: bool,
+    /// Take addresses that the pool no longer has, and no other has either, from their VIPs, which ask anew; without it
+    /// such a write is refused with the list of them.
+    #[serde(default, deserialize_with = "flag")]
+    pub(crate) force: bool,
+}
+
+impl PoolParams {
+    /// What any write knows.
+    pub(crate) fn write(self) -> WriteParams {
+        WriteParams {
+            dry_run: self.dry_run,
+        }
+    }
+}
+
 /// Reads `true`, `1`, `false`, `0`.
 pub(crate) fn flag<'de, D: Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
     match String::deserialize(input)?.as_str() {

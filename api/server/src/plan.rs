@@ -14,7 +14,7 @@ pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {
         let kept = after
             .allocations()
             .get(address)
-            .is_some_and(|new| !new.freeing && new.vip == old.vip);
+            .is_some_and(|new| !new.freeing && new.is_of(&old.vip));
         (!kept && !old.freeing).then(|| {
             change(
                 ChangeKind::Released,
@@ -34,7 +34,7 @@ pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {
             match before
                 .allocations()
                 .get(address)
-                .filter(|old| !old.freeing && old.vip == new.vip)
+                .filter(|old| !old.freeing && new.vips().any(|vip| old.is_of(vip)))
             {
                 None => Some(change(
                     ChangeKind::Allocated,

@@ -80,11 +80,15 @@ impl From<Rejection> for Refusal {
             ),
             Rejection::Overlap { .. }
             | Rejection::AlreadyAllocated { .. }
+            | Rejection::Incompatible { .. }
+            | Rejection::Cooling { .. }
             | Rejection::HostAddress { .. } => (StatusCode::CONFLICT, "The addresses are taken"),
             Rejection::InUse { .. } | Rejection::NodeBusy { .. } => {
                 (StatusCode::CONFLICT, "It is in use")
             }
             Rejection::PoolDisabled { .. }
+            | Rejection::PoolConflicting { .. }
+            | Rejection::PoolSelectorMismatch { .. }
             | Rejection::NoPool { .. }
             | Rejection::OutOfIps { .. } => (StatusCode::CONFLICT, "No address can be given"),
             Rejection::CannotHold { .. } => (StatusCode::CONFLICT, "The node cannot hold it"),

@@ -16,6 +16,8 @@ use vipd_core::time::Millis;
 const NOW: WriteOptions = WriteOptions {
     dry_run: false,
     if_revision: None,
+    strict: false,
+    force: false,
 };
 
 #[tokio::test]

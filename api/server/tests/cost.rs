@@ -17,6 +17,8 @@ use vipd_core::vip;
 const NOW: WriteOptions = WriteOptions {
     dry_run: false,
     if_revision: None,
+    strict: false,
+    force: false,
 };
 const MANY: usize = 10_000;
 /// Questions of one kind.

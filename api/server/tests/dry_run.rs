@@ -10,6 +10,8 @@ use vipd_client::{Error, WriteOptions, Written};
 const TRY: WriteOptions = WriteOptions {
     dry_run: true,
     if_revision: None,
+    strict: false,
+    force: false,
 };
 
 fn tried<T: std::fmt::Debug>(written: Result<Written<T>, Error>) -> DryRun<T> {
@@ -110,12 +112,16 @@ async fn it_refuses_what_the_real_write_would_refuse() {
     let node = Node::start().await;
     let client = node.client();
     web_and_www(&client).await;
+    let strict = WriteOptions {
+        strict: true,
+        ..TRY
+    };
     assert_eq!(
         reason(client.put::<Pool>("web", &pool(&["10.0.0.15"]), TRY).await),
         "pool_in_use"
     );
     assert_eq!(
-        reason(client.put::<Pool>("b", &pool(&["10.0.0.15"]), TRY).await),
+        reason(client.put::<Pool>("b", &pool(&["10.0.0.15"]), strict).await),
         "overlap"
     );
     assert_eq!(

@@ -12,6 +12,8 @@ use vipd_client::{EventStream, WriteOptions};
 const NOW: WriteOptions = WriteOptions {
     dry_run: false,
     if_revision: None,
+    strict: false,
+    force: false,
 };
 
 async fn next(events: &mut EventStream) -> Event {

@@ -10,6 +10,8 @@ use vipd_client::{WriteOptions, Written};
 const NOW: WriteOptions = WriteOptions {
     dry_run: false,
     if_revision: None,
+    strict: false,
+    force: false,
 };
 
 #[tokio::test]
@@ -135,6 +137,7 @@ async fn a_write_on_an_older_revision_is_refused() {
     let at = |revision| WriteOptions {
         dry_run: false,
         if_revision: Some(revision),
+        ..WriteOptions::default()
     };
     let second = done(
         client
@@ -278,7 +281,8 @@ async fn a_v6_pool_of_any_size_is_counted_exactly() {
             .await,
     );
     let count = made.status.families.ipv6.unwrap();
-    assert_eq!((count.total, count.available), (1 << 64, 1 << 64));
+    // The three hosts have an address in it themselves.
+    assert_eq!((count.total, count.available), (1 << 64, (1 << 64) - 3));
 }
 
 #[tokio::test]

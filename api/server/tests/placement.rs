@@ -13,10 +13,14 @@ use vipd_client::{Client, WriteOptions, Written};
 const DO: WriteOptions = WriteOptions {
     dry_run: false,
     if_revision: None,
+    strict: false,
+    force: false,
 };
 const TRY: WriteOptions = WriteOptions {
     dry_run: true,
     if_revision: None,
+    strict: false,
+    force: false,
 };
 
 /// A pool, and so many VIPs of one IPv4 address each: `v0`, `v1`...

@@ -12,6 +12,8 @@ use vipd_client::{Settings, WriteOptions};
 const NOW: WriteOptions = WriteOptions {
     dry_run: false,
     if_revision: None,
+    strict: false,
+    force: false,
 };
 
 #[tokio::test]

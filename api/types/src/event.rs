@@ -27,7 +27,7 @@ pub struct Event {
 pub enum EventKind {
     /// An address has a new holder, or none.
     Holder,
-    /// An address was allocated or released.
+    /// An address was allocated, shared or released; or a VIP waits for one, or waits no more.
     Allocation,
     /// A pool or VIP was made, changed or deleted.
     Object,

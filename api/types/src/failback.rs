@@ -8,6 +8,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::Duration;
+
 /// Whether a VIP that had to leave its home (where it was placed, moved or rebalanced to) returns there by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Failback {
@@ -23,21 +25,12 @@ pub enum Failback {
     },
 }
 
-/// The longest delay: a year.
-const LONGEST: u64 = 366 * 24 * 3600 * 1000;
-
-const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
-
 impl fmt::Display for Failback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Never => f.write_str("never"),
             Self::Always => f.write_str("always"),
-            Self::After { milliseconds } => {
-                let whole = |(_, unit): &&(&str, u64)| milliseconds % unit == 0;
-                let (name, unit) = UNITS.iter().rfind(whole).unwrap_or(&UNITS[0]);
-                write!(f, "after:{}{name}", milliseconds / unit)
-            }
+            Self::After { milliseconds } => write!(f, "after:{}", Duration(*milliseconds)),
         }
     }
 }
@@ -56,17 +49,10 @@ impl FromStr for Failback {
             "always" => return Ok(Self::Always),
             other => other.strip_prefix("after:").ok_or_else(bad)?,
         };
-        let digits = time.find(|c: char| !c.is_ascii_digit());
-        let (number, unit) = time.split_at(digits.ok_or_else(bad)?);
-        let number: u64 = number.parse().map_err(|_| bad())?;
-        let (_, unit) = UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(bad)?;
-        match number.checked_mul(*unit) {
-            Some(0) => Ok(Self::Always),
-            Some(milliseconds) if milliseconds <= LONGEST => Ok(Self::After { milliseconds }),
-            Some(_) | None => Err(format!("failback {text:?} waits for more than a year")),
+        match time.parse() {
+            Ok(Duration(0)) => Ok(Self::Always),
+            Ok(Duration(milliseconds)) => Ok(Self::After { milliseconds }),
+            Err(why) => Err(format!("failback {text:?}: {why}")),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! What *users* write is held to the known fields by the server (`vipd-api`, `strict`).
 
 mod cluster;
+mod duration;
 mod event;
 mod failback;
 mod meta;
@@ -27,6 +28,7 @@ mod vip;
 pub use cluster::{
     AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Snapshot,
 };
+pub use duration::Duration;
 pub use event::{Event, EventKind};
 pub use failback::Failback;
 pub use meta::{Condition, Health, Labels, List};
@@ -37,4 +39,6 @@ pub use pool::{Block, Count, FamilyCounts, Pool, PoolSpec, PoolStatus, PoolWrite
 pub use problem::{PROBLEM_JSON, Problem};
 pub use selector::{Operator, Requirement, Selector};
 pub use token::{Access, ApiToken, IssuedToken, TokenRequest};
-pub use vip::{Families, Mode, MoveRequest, Vip, VipAddress, VipSpec, VipStatus, VipWrite};
+pub use vip::{
+    Families, Mode, MoveRequest, Port, Protocol, Vip, VipAddress, VipSpec, VipStatus, VipWrite,
+};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
-use crate::{Condition, Labels};
+use crate::{Condition, Duration, Labels, Selector};
 
 /// A pool: blocks of addresses that VIPs are given from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -41,9 +41,18 @@ pub struct PoolSpec {
     #[serde(default = "yes")]
     #[schema(default = true)]
     pub auto_assign: bool,
-    /// Pools with a lower number are tried first; equal numbers by name.
+    /// Pools with a lower number are tried first; of equal ones those with a selector, then by name.
     #[serde(default)]
     pub priority: i32,
+    /// The VIPs it serves, by their labels, by `vipd/name` or by `vipd/namespace`; all without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
+    /// For so long an address that was freed is given to nobody; at most 30 days.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub cooldown: Duration,
+    /// Whether a VIP that returns under the same name within that time is given its address again.
+    #[serde(default)]
+    pub reclaim: bool,
 }
 
 impl Default for PoolSpec {
@@ -54,6 +63,9 @@ impl Default for PoolSpec {
             disabled: false,
             auto_assign: true,
             priority: 0,
+            selector: None,
+            cooldown: Duration(0),
+            reclaim: false,
         }
     }
 }

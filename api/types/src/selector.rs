@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::Labels;
 
 /// Conditions on labels; all must be met. An empty one selects everything. The label `vipd/name` is the object's
-/// own name, whatever a user sets under that key.
+/// own name, and `vipd/namespace` a VIP's namespace, whatever a user sets under those keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Selector {
     /// Labels that must have these very values.

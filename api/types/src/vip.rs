@@ -1,6 +1,9 @@
 //! Virtual IPs.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -54,6 +57,76 @@ pub struct VipSpec {
     /// reluctant as its most reluctant VIP.
     #[serde(default)]
     pub failback: Failback,
+    /// The namespace it belongs to: `default` unless it says otherwise. Selectors of pools see it as `vipd/namespace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// VIPs with the same key may have the same address, as long as they claim different ports, are of one namespace (or
+    /// each allows the other's), of one group and on one interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing_key: Option<String>,
+    /// Namespaces whose VIPs may share with this one; `*` for all.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub sharing_namespaces: BTreeSet<String>,
+    /// The ports it claims of its addresses; all of them without any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+}
+
+/// A port that a VIP claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Port {
+    /// The port.
+    #[schema(minimum = 1)]
+    pub port: u16,
+    /// The protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// The short form of the command line, `tcp/443`.
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.protocol, self.port)
+    }
+}
+
+impl FromStr for Port {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is no port such as tcp/443 or udp/53");
+        let (protocol, port) = text.split_once('/').ok_or_else(bad)?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(bad()),
+        };
+        match port.parse() {
+            Ok(port) if port > 0 => Ok(Self { port, protocol }),
+            Ok(_) | Err(_) => Err(bad()),
+        }
+    }
 }
 
 /// How the holder serves a VIP.
@@ -98,6 +171,9 @@ pub struct VipAddress {
     pub address: IpAddr,
     /// The pool it came from.
     pub pool: String,
+    /// The other VIPs that have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared_with: Vec<String>,
     /// Name of the node that holds it; absent while no node can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,

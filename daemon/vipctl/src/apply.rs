@@ -101,7 +101,7 @@ async fn apply<T: Writable + Serialize>(
             &body,
             WriteOptions {
                 dry_run,
-                if_revision: None,
+                ..WriteOptions::default()
             },
         )
         .await?

@@ -138,7 +138,7 @@ impl From<TryArgs> for vipd_client::WriteOptions {
     fn from(args: TryArgs) -> Self {
         Self {
             dry_run: args.dry_run,
-            if_revision: None,
+            ..Self::default()
         }
     }
 }
@@ -158,6 +158,7 @@ impl From<WriteArgs> for vipd_client::WriteOptions {
         Self {
             dry_run: args.tried.dry_run,
             if_revision: args.if_revision,
+            ..Self::default()
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `vipctl pool`.
 
 use clap::{Args, Subcommand};
-use vipd_api_types::{Block, Count, Pool, PoolSpec, PoolWrite};
-use vipd_client::Written;
+use vipd_api_types::{Block, Count, Duration, Pool, PoolSpec, PoolWrite, Selector};
+use vipd_client::{WriteOptions, Written};
 
 use crate::apply::{self, ApplyArgs};
 use crate::cli::{Global, TryArgs, WriteArgs, label, labels};
@@ -29,6 +29,9 @@ pub(crate) enum Verb {
     Delete {
         /// Its name
         name: String,
+        /// Even so: take its addresses from their VIPs, which ask anew
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         write: WriteArgs,
     },
@@ -62,6 +65,18 @@ pub(crate) struct CreateArgs {
         allow_negative_numbers = true
     )]
     priority: i32,
+    /// Serve only VIPs with this label, key=value, also vipd/name and vipd/namespace; repeat for more
+    #[arg(long = "serve", value_parser = label, value_name = "KEY=VALUE")]
+    serves: Vec<(String, String)>,
+    /// For so long give an address that was freed to nobody (500ms, 10s, 5m, 1h)
+    #[arg(long, default_value_t, value_name = "TIME")]
+    cooldown: Duration,
+    /// Within that time, give it again to a VIP that returns under the same name
+    #[arg(long)]
+    reclaim: bool,
+    /// Refuse blocks that overlap others, rather than wait until that ends
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     write: TryArgs,
 }
@@ -78,11 +93,12 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
         }
         Verb::Create(args) => create(args, global).await,
         Verb::Apply(args) => apply::run(&args, Some(Kind::Pool), global).await,
-        Verb::Delete { name, write } => {
-            match connect::client(global)?
-                .delete::<Pool>(&name, write.into())
-                .await?
-            {
+        Verb::Delete { name, force, write } => {
+            let how = WriteOptions {
+                force,
+                ..write.into()
+            };
+            match connect::client(global)?.delete::<Pool>(&name, how).await? {
                 Written::Done(_) => output::line(&format!("pool/{name} deleted")),
                 Written::Tried(tried) => {
                     render::dry_run(&tried, &format!("pool/{name}"), global.output)
@@ -106,12 +122,16 @@ async fn create(args: CreateArgs, global: &Global) -> Result<(), Failure> {
             disabled: args.disabled,
             auto_assign: !args.no_auto_assign,
             priority: args.priority,
+            selector: selector(args.serves)?,
+            cooldown: args.cooldown,
+            reclaim: args.reclaim,
         },
     };
-    match connect::client(global)?
-        .create::<Pool>(&body, args.write.into())
-        .await?
-    {
+    let how = WriteOptions {
+        strict: args.strict,
+        ..args.write.into()
+    };
+    match connect::client(global)?.create::<Pool>(&body, how).await? {
         Written::Done(pool) => output::show(&pool, global.output, || match &pool {
             Some(pool) => format!("pool/{} created: {}", args.name, counts(pool).join(", ")),
             None => format!("pool/{} created", args.name),
@@ -120,6 +140,15 @@ async fn create(args: CreateArgs, global: &Global) -> Result<(), Failure> {
             render::dry_run(&tried, &format!("pool/{}", args.name), global.output)
         }
     }
+}
+
+/// What the pool serves, by labels.
+fn selector(serves: Vec<(String, String)>) -> Result<Option<Selector>, Failure> {
+    let selector = Selector {
+        match_labels: labels(serves)?,
+        ..Selector::default()
+    };
+    Ok((!selector.is_empty()).then_some(selector))
 }
 
 fn counts(pool: &Pool) -> Vec<String> {

@@ -1,7 +1,9 @@
 //! `vipctl vip`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use vipd_api_types::{Failback, Families, Mode, MoveRequest, Vip, VipAddress, VipSpec, VipWrite};
+use vipd_api_types::{
+    Failback, Families, Mode, MoveRequest, Port, Vip, VipAddress, VipSpec, VipWrite,
+};
 use vipd_client::{Client, Written};
 
 use crate::apply::{self, ApplyArgs};
@@ -73,6 +75,18 @@ pub(crate) struct CreateArgs {
     /// Whether it returns to its home after a failover: never, always, or after:TIME (500ms, 10s, 5m, 1h)
     #[arg(long, default_value_t)]
     failback: Failback,
+    /// The namespace it belongs to, which pools may select by
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// VIPs with the same key and different ports may have the same address
+    #[arg(long, value_name = "KEY")]
+    sharing_key: Option<String>,
+    /// A namespace whose VIPs may share with it, * for all; repeat for more
+    #[arg(long = "share-with", value_name = "NAMESPACE")]
+    sharing_namespaces: Vec<String>,
+    /// A port it claims, tcp/443 or udp/53; repeat for more; all without any
+    #[arg(long = "port", value_name = "PORT")]
+    ports: Vec<Port>,
     /// A label, key=value; repeat for more
     #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
@@ -145,6 +159,10 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             group: args.group,
             apart: args.apart,
             failback: args.failback,
+            namespace: args.namespace,
+            sharing_key: args.sharing_key,
+            sharing_namespaces: args.sharing_namespaces.into_iter().collect(),
+            ports: args.ports,
         },
     };
     match client.create::<Vip>(&body, args.write.into()).await? {

@@ -29,7 +29,12 @@ fn subject(what: &What) -> (wire::EventKind, String) {
         }
         What::PoolPut { pool } | What::PoolDeleted { pool } => (Object, format!("pool/{pool}")),
         What::VipPut { vip } | What::VipDeleted { vip } => (Object, format!("vip/{vip}")),
-        What::Allocated { vip, .. } | What::Freed { vip, .. } => (Allocation, format!("vip/{vip}")),
+        What::Allocated { vip, .. }
+        | What::Freed { vip, .. }
+        | What::Shared { vip, .. }
+        | What::Unshared { vip, .. }
+        | What::Unmet { vip, .. }
+        | What::Satisfied { vip } => (Allocation, format!("vip/{vip}")),
         What::HolderChanged { vip, .. } => (Holder, format!("vip/{vip}")),
         What::NodeUp { name, .. }
         | What::NodeDown { name, .. }

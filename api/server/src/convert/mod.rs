@@ -5,6 +5,7 @@ pub(crate) mod event;
 pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod pool;
+pub(crate) mod selector;
 pub(crate) mod token;
 pub(crate) mod vip;
 

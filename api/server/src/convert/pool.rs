@@ -3,8 +3,10 @@
 use vipd_api_types as wire;
 use vipd_core::block::{Block, Family};
 use vipd_core::pool::{Pool, PoolSpec};
-use vipd_core::state::State;
+use vipd_core::state::{Clash, State};
+use vipd_core::time::Millis;
 
+use super::selector::{selector_from_wire, selector_to_wire};
 use crate::problem::Refusal;
 
 /// What a user says about a pool.
@@ -19,6 +21,13 @@ pub(crate) fn spec_from_wire(spec: &wire::PoolSpec) -> Result<PoolSpec, Refusal>
         disabled: spec.disabled,
         auto_assign: spec.auto_assign,
         priority: spec.priority,
+        selector: spec
+            .selector
+            .as_ref()
+            .map(|selector| selector_from_wire("selector", selector))
+            .transpose()?,
+        cooldown: Millis(spec.cooldown.0),
+        reclaim: spec.reclaim,
     })
 }
 
@@ -69,16 +78,44 @@ pub(crate) fn to_wire(state: &State, pool: &Pool) -> wire::Pool {
             disabled: pool.spec.disabled,
             auto_assign: pool.spec.auto_assign,
             priority: pool.spec.priority,
+            selector: pool.spec.selector.as_ref().map(selector_to_wire),
+            cooldown: wire::Duration(pool.spec.cooldown.0),
+            reclaim: pool.spec.reclaim,
         },
         status: wire::PoolStatus {
-            // Overlapping writes are refused, so no pool of this version can be in conflict.
-            conflicting: false,
+            conflicting: state.clash(&pool.name).is_some(),
             families: wire::FamilyCounts {
                 ipv4: count(state, pool, Family::V4),
                 ipv6: count(state, pool, Family::V6),
             },
-            conditions: Vec::new(),
+            conditions: state
+                .clash(&pool.name)
+                .map(|clash| conflict(pool, clash))
+                .into_iter()
+                .collect(),
         },
+    }
+}
+
+fn conflict(pool: &Pool, clash: &Clash) -> wire::Condition {
+    let Clash {
+        block,
+        other,
+        pool: with,
+    } = clash;
+    let message = if *with == pool.name {
+        format!("its blocks {block} and {other} overlap: it hands out nothing until that ends")
+    } else {
+        format!(
+            "its block {block} overlaps block {other} of the older pool {with}: it hands out nothing until that ends"
+        )
+    };
+    wire::Condition {
+        kind: "usable".to_owned(),
+        status: false,
+        reason: "pool_conflicting".to_owned(),
+        message,
+        since: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! VIPs and their addresses.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use vipd_api_types as wire;
@@ -9,7 +10,7 @@ use vipd_core::name::Name;
 use vipd_core::node::Lease;
 use vipd_core::state::State;
 use vipd_core::time::Millis;
-use vipd_core::vip::{Allocation, Failback, Families, Mode, Vip, VipSpec};
+use vipd_core::vip::{Allocation, Failback, Families, Mode, Port, Protocol, Vip, VipSpec};
 
 use super::{known_name, new_name, node_name};
 use crate::clock::rfc3339;
@@ -48,7 +49,38 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
                 delay: Millis(milliseconds),
             },
         },
+        namespace: key(spec.namespace.as_deref())?,
+        sharing_key: spec.sharing_key.clone(),
+        sharing_namespaces: spec.sharing_namespaces.clone(),
+        ports: ports_from_wire(&spec.ports)?,
     })
+}
+
+fn ports_from_wire(ports: &[wire::Port]) -> Result<BTreeSet<Port>, Refusal> {
+    let mut set = BTreeSet::new();
+    for wire::Port { port, protocol } in ports.iter().copied() {
+        let protocol = match protocol {
+            wire::Protocol::Tcp => Protocol::Tcp,
+            wire::Protocol::Udp => Protocol::Udp,
+        };
+        if !set.insert(Port { protocol, port }) {
+            return Err(Refusal::invalid(format!(
+                "{protocol} port {port} is named twice"
+            )));
+        }
+    }
+    Ok(set)
+}
+
+fn ports_to_wire(ports: &BTreeSet<Port>) -> Vec<wire::Port> {
+    let ports = ports.iter().map(|port| wire::Port {
+        port: port.port,
+        protocol: match port.protocol {
+            Protocol::Tcp => wire::Protocol::Tcp,
+            Protocol::Udp => wire::Protocol::Udp,
+        },
+    });
+    ports.collect()
 }
 
 fn key(text: Option<&str>) -> Result<Option<Name>, Refusal> {
@@ -97,6 +129,10 @@ pub(crate) fn to_wire(
                     milliseconds: delay.0,
                 },
             },
+            namespace: vip.spec.namespace.as_ref().map(ToString::to_string),
+            sharing_key: vip.spec.sharing_key.clone(),
+            sharing_namespaces: vip.spec.sharing_namespaces.clone(),
+            ports: ports_to_wire(&vip.spec.ports),
         },
         status: wire::VipStatus {
             addresses: vip
@@ -106,20 +142,49 @@ pub(crate) fn to_wire(
                     Some(address_to_wire(
                         state,
                         local,
+                        &vip.name,
                         *address,
                         state.allocations().get(address)?,
                         runner_up(*address),
                     ))
                 })
                 .collect(),
-            conditions: Vec::new(),
+            conditions: vec![satisfied(vip)],
         },
+    }
+}
+
+/// Whether it has what it asks for; if not, why not, wish by wish.
+fn satisfied(vip: &Vip) -> wire::Condition {
+    let status = vip.satisfied();
+    let unmet = vip.unmet.first().filter(|_| !status);
+    let all: Vec<String> = vip
+        .unmet
+        .iter()
+        .map(|unmet| unmet.why.to_string())
+        .collect();
+    wire::Condition {
+        kind: "satisfied".to_owned(),
+        status,
+        reason: unmet
+            .map_or("satisfied", |unmet| unmet.why.reason())
+            .to_owned(),
+        message: match (status, all.is_empty()) {
+            (true, true) => "it has all it asks for".to_owned(),
+            (true, false) => format!(
+                "it has what it needs, and waits for more: {}",
+                all.join("; ")
+            ),
+            (false, _) => format!("it waits: {}", all.join("; ")),
+        },
+        since: None,
     }
 }
 
 fn address_to_wire(
     state: &State,
     local: &LocalStatus,
+    vip: &Name,
     address: IpAddr,
     of: &Allocation,
     runner_up: Option<NodeId>,
@@ -131,6 +196,11 @@ fn address_to_wire(
     wire::VipAddress {
         address,
         pool: of.pool.to_string(),
+        shared_with: of
+            .vips()
+            .filter(|other| *other != vip)
+            .map(ToString::to_string)
+            .collect(),
         holder: of.holder.map(|id| node_name(state, id)),
         runner_up: runner_up.map(|id| node_name(state, id)),
         home: of.home.map(|id| node_name(state, id)),

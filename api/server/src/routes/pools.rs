@@ -7,11 +7,12 @@ use axum::response::Response;
 use vipd_api_types::{List, Pool, PoolWrite, Problem};
 use vipd_core::command::{Command, Expect};
 use vipd_core::name::Name;
+use vipd_core::pool::Care;
 use vipd_core::state::State as Cluster;
 
 use crate::convert::{self, known_name, same_name};
 use crate::erased::Daemon;
-use crate::params::{Params, ReadParams, WriteParams, expect, unconditional};
+use crate::params::{Params, PoolParams, ReadParams, expect, unconditional};
 use crate::problem::Refusal;
 use crate::strict::Strict;
 use crate::write;
@@ -53,10 +54,10 @@ pub(super) async fn get(
 
 /// Make a pool; a missing name is generated.
 #[utoipa::path(post, path = "/v1/pools", tag = "pools", operation_id = "create_pool", request_body = PoolWrite,
-    params(WriteParams), responses((status = 201, body = Pool), (status = "default", body = Problem)))]
+    params(PoolParams), responses((status = 201, body = Pool), (status = "default", body = Problem)))]
 pub(super) async fn create(
     State(daemon): State<Daemon>,
-    Params(params): Params<WriteParams>,
+    Params(params): Params<PoolParams>,
     headers: HeaderMap,
     Strict(body): Strict<PoolWrite>,
 ) -> Result<Response, Refusal> {
@@ -67,12 +68,12 @@ pub(super) async fn create(
 
 /// Make or replace a pool. `If-Match: "revision"` for compare-and-set.
 #[utoipa::path(put, path = "/v1/pools/{name}", tag = "pools", operation_id = "put_pool", request_body = PoolWrite,
-    params(("name" = String, Path), WriteParams),
+    params(("name" = String, Path), PoolParams),
     responses((status = 200, body = Pool), (status = 201, body = Pool), (status = "default", body = Problem)))]
 pub(super) async fn put(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
-    Params(params): Params<WriteParams>,
+    Params(params): Params<PoolParams>,
     headers: HeaderMap,
     Strict(body): Strict<PoolWrite>,
 ) -> Result<Response, Refusal> {
@@ -80,22 +81,23 @@ pub(super) async fn put(
     set(&daemon, name, body, expect(&headers)?, params).await
 }
 
-/// Delete a pool that no VIP has an address of.
+/// Delete a pool: one that no VIP has an address of, unless another pool has these addresses too, or by `force`.
 #[utoipa::path(delete, path = "/v1/pools/{name}", tag = "pools", operation_id = "delete_pool",
-    params(("name" = String, Path), WriteParams),
+    params(("name" = String, Path), PoolParams),
     responses((status = 204, description = "Deleted"), (status = "default", body = Problem)))]
 pub(super) async fn delete(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
-    Params(params): Params<WriteParams>,
+    Params(params): Params<PoolParams>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let name = known_name("pool", &name)?;
     let command = Command::DeletePool {
         name: name.clone(),
         expect: expect(&headers)?,
+        force: params.force,
     };
-    write::write(&daemon, command, params, |seen, _| {
+    write::write(&daemon, command, params.write(), |seen, _| {
         seen.read(|state| view(state, &name))
     })
     .await
@@ -106,7 +108,7 @@ async fn set(
     name: Name,
     body: PoolWrite,
     expect: Expect,
-    params: WriteParams,
+    params: PoolParams,
 ) -> Result<Response, Refusal> {
     let spec = convert::pool::spec_from_wire(&body.spec)?;
     let command = Command::PutPool {
@@ -114,8 +116,12 @@ async fn set(
         labels: body.labels,
         spec,
         expect,
+        care: Care {
+            strict: params.strict,
+            force: params.force,
+        },
     };
-    write::write(daemon, command, params, |seen, _| {
+    write::write(daemon, command, params.write(), |seen, _| {
         seen.read(|state| view(state, &name))
     })
     .await

@@ -1,6 +1,8 @@
 //! A node's API on a unix socket and on TLS, over the in-memory twin.
 #![allow(dead_code, unreachable_pub)] // each test program uses its part
 
+pub mod site;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

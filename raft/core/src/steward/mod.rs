@@ -3,7 +3,7 @@
 //! ```text
 //!   state, facts ──┐                 ┌─> gates       what to answer for        first, and finished
 //!   beats' events ─┼─> look ─────────┼─> view        what to beat for          then
-//!   finished ──────┘                 └─> proposals   NodeUp, NodeReport, Released, NodeDown, NodeRetire, FailBack; elect
+//!   finished ──────┘                 └─> proposals   NodeUp, NodeReport, Released, NodeDown, NodeRetire, FailBack, Ripen; elect
 //! ```
 //! Nothing here is a delta: the whole is computed from the whole state, so a missed event heals with the next look.
 //!
@@ -63,6 +63,8 @@ pub enum Purpose {
     Down(NodeId, Epoch),
     /// To return VIPs to their homes.
     FailBack,
+    /// To let addresses be given again that have cooled down.
+    Ripen,
 }
 
 /// What came of a proposal.
@@ -161,8 +163,8 @@ pub struct Steward {
     again: BTreeMap<Purpose, Instant>,
     /// What was carried out, and not yet seen to be: a replica that lags would have it proposed over and over.
     unseen: BTreeMap<Purpose, Revision>,
-    /// When the next VIP may return to its home, while this node leads.
-    returns: Option<Instant>,
+    /// When something is due by the clock, while this node leads.
+    due: Option<Instant>,
     /// When it must be gone, once it was asked to stop.
     stop_by: Option<Instant>,
     retired: bool,
@@ -189,7 +191,7 @@ impl Steward {
             under_way: BTreeSet::new(),
             again: BTreeMap::new(),
             unseen: BTreeMap::new(),
-            returns: None,
+            due: None,
             stop_by: None,
             retired: false,
         }
@@ -258,7 +260,7 @@ impl Steward {
     pub fn next_look(&self) -> Option<Instant> {
         let again = self.again.values().copied();
         let candidacy = self.candidacy.map(|it| it.next);
-        let others = [candidacy, self.returns, self.moves.next_look()];
+        let others = [candidacy, self.due, self.moves.next_look()];
         again.chain(others.into_iter().flatten()).min()
     }
 
@@ -274,10 +276,10 @@ impl Steward {
             view: gates::view(state, self.me, self.caught_up),
             ..Decision::default()
         };
-        self.returns = None;
+        self.due = None;
         if facts.leader == Some(self.me) {
             self.withdraw_the_lost(state, &mut decision.proposals);
-            self.fail_back(facts, state, &mut decision.proposals);
+            self.what_is_due(facts, state, &mut decision.proposals);
         }
         if self.caught_up {
             self.keep_own_record(facts, state, &mut decision.proposals);
@@ -336,19 +338,27 @@ impl Steward {
         }
     }
 
-    /// Proposes the return of what may return to its home, or notes when that will be.
-    fn fail_back(
+    /// Proposes what is due by the clock, or notes when it will be: the return of what may return to its home, and that
+    /// addresses which have cooled down may be given again.
+    fn what_is_due(
         &mut self,
         facts: &Facts<'_>,
         state: &State,
         proposals: &mut Vec<(Purpose, Command)>,
     ) {
-        let Some(due) = state.failback_due() else {
-            return;
-        };
-        match due.0.checked_sub(facts.wall.0) {
-            None | Some(0) => self.propose(Purpose::FailBack, Command::FailBack, proposals),
-            Some(ms) => self.returns = Some(facts.now.after(Span::millis(ms))),
+        let timed = [
+            (state.failback_due(), Purpose::FailBack, Command::FailBack),
+            (state.ripe_at(), Purpose::Ripen, Command::Ripen),
+        ];
+        for (due, purpose, command) in timed {
+            let Some(due) = due else { continue };
+            match due.0.checked_sub(facts.wall.0) {
+                None | Some(0) => self.propose(purpose, command, proposals),
+                Some(ms) => {
+                    let due = facts.now.after(Span::millis(ms));
+                    self.due = Some(self.due.map_or(due, |other| other.min(due)));
+                }
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use super::gates::{gates, vacating, view};
 use super::*;
 use crate::node::{Interface, Mac, Prefix};
 
+mod cooling;
 mod handing;
 
 const TOKEN: TokenHash = [3; 32];
