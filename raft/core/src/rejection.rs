@@ -334,7 +334,7 @@ impl fmt::Display for Rejection {
             Self::NoPool {
                 family,
                 pool: Some(pool),
-            } => write!(f, "there is no pool {pool} with an {family} block"),
+            } => write!(f, "no pool named {pool} has an {family} block"),
             Self::NoPool { family, pool: None } => {
                 write!(f, "no pool hands out {family} addresses")
             }

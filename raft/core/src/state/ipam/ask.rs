@@ -93,11 +93,8 @@ impl State {
             ));
         }
         let key = spec.sharing_key.iter();
-        let texts = key.chain(&spec.sharing_namespaces);
-        match texts
-            .filter(|text| text.is_empty() || text.len() > MAX_TEXT)
-            .next()
-        {
+        let mut texts = key.chain(&spec.sharing_namespaces);
+        match texts.find(|text| text.is_empty() || text.len() > MAX_TEXT) {
             Some(text) => invalid(format!(
                 "VIP {name} has a sharing key or namespace of {} bytes: 1 to {MAX_TEXT} can be",
                 text.len()

@@ -1,5 +1,6 @@
 //! Random histories against the invariants.
 
+use alloc::boxed::Box;
 use proptest::prelude::*;
 
 use super::*;
@@ -116,7 +117,7 @@ fn command() -> impl Strategy<Value = Command> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Do(Command),
+    Do(Box<Command>),
     Up(u64),
     Down(u64),
     Retire(u64),
@@ -125,7 +126,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        10 => command().prop_map(Step::Do),
+        10 => command().prop_map(|command| Step::Do(Box::new(command))),
         1 => (1u64..6).prop_map(Step::Up),
         1 => (1u64..6).prop_map(Step::Down),
         1 => (1u64..6).prop_map(Step::Retire),
@@ -142,7 +143,7 @@ proptest! {
         let mut c = Cluster::of(3);
         for step in steps {
             match step {
-                Step::Do(command) => { let _refused = c.apply(command); }
+                Step::Do(command) => { let _refused = c.apply(*command); }
                 Step::Up(n) if c.state.node(NodeId(n)).is_some() => c.up(NodeId(n)),
                 Step::Down(n) if c.state.node(NodeId(n)).is_some() => { let _stale = c.down(NodeId(n)); }
                 Step::Retire(n) => if let Some(epoch) = c.state.node(NodeId(n)).map(|node| node.epoch) {

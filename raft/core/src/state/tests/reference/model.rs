@@ -1,51 +1,42 @@
-//! The state against a naive model of what is promised about addresses: plain lists, every address looked at one by one,
-//! no index. Nodes take no part: without any, what is freed is free at once.
+//! What is promised about addresses, as plain lists that are looked at one by one; no index.
 
-use proptest::prelude::*;
-
-use super::*;
+use super::super::*;
 use crate::block::number;
-use crate::pool::Care;
-use crate::selector::{NAMESPACE_LABEL, Selector};
+use crate::selector::NAMESPACE_LABEL;
 use crate::sharing::compatible;
-use crate::vip::{Port, Protocol};
-
-/// Sequences in a run, and commands in the longest of them: more than 100,000 commands in all.
-const SEQUENCES: u32 = 700;
-const LONGEST: usize = 220;
 
 #[derive(Clone)]
-struct AVip {
-    name: Name,
-    labels: Labels,
-    spec: VipSpec,
-    has: Vec<IpAddr>,
+pub(super) struct AVip {
+    pub(super) name: Name,
+    pub(super) labels: Labels,
+    pub(super) spec: VipSpec,
+    pub(super) has: Vec<IpAddr>,
     /// For each wish, in order, why it is not met.
-    unmet: Vec<&'static str>,
+    pub(super) unmet: Vec<&'static str>,
 }
 
 /// An address that somebody has.
 #[derive(Clone)]
-struct Given {
-    address: IpAddr,
-    pool: Name,
-    vips: Vec<Name>,
+pub(super) struct Given {
+    pub(super) address: IpAddr,
+    pub(super) pool: Name,
+    pub(super) vips: Vec<Name>,
 }
 
-struct Cooling {
-    address: IpAddr,
-    pool: Name,
+pub(super) struct Cooling {
+    pub(super) address: IpAddr,
+    pub(super) pool: Name,
     vip: Name,
-    until: u64,
+    pub(super) until: u64,
 }
 
 /// All that is promised. The oldest pool and the oldest VIP come first.
 #[derive(Default)]
-struct Model {
-    pools: Vec<(Name, PoolSpec)>,
-    vips: Vec<AVip>,
-    given: Vec<Given>,
-    cooling: Vec<Cooling>,
+pub(super) struct Model {
+    pub(super) pools: Vec<(Name, PoolSpec)>,
+    pub(super) vips: Vec<AVip>,
+    pub(super) given: Vec<Given>,
+    pub(super) cooling: Vec<Cooling>,
 }
 
 type Judged = Result<Name, &'static str>;
@@ -56,11 +47,11 @@ impl Model {
         found.map(|(_, spec)| spec)
     }
 
-    fn vip(&self, name: &Name) -> &AVip {
+    pub(super) fn vip(&self, name: &Name) -> &AVip {
         self.vips.iter().find(|vip| vip.name == *name).unwrap()
     }
 
-    fn given(&self, address: IpAddr) -> Option<&Given> {
+    pub(super) fn given(&self, address: IpAddr) -> Option<&Given> {
         self.given.iter().find(|given| given.address == address)
     }
 
@@ -390,7 +381,7 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, command: &Command, at: u64) -> Result<(), &'static str> {
+    pub(super) fn apply(&mut self, command: &Command, at: u64) -> Result<(), &'static str> {
         match command {
             Command::PutPool {
                 name, spec, care, ..
@@ -490,176 +481,4 @@ fn weightiest(shut: Vec<&'static str>) -> Option<&'static str> {
         "pool_selector_mismatch",
     ];
     told.into_iter().find(|why| shut.contains(why))
-}
-
-fn command() -> impl Strategy<Value = Command> {
-    let vip = || (0u8..12).prop_map(|i| name(&format!("v{i}")));
-    let pool = || (0u8..4).prop_map(|i| name(&format!("p{i}")));
-    let block = prop_oneof![
-        3 => (0u8..6, 30u8..=32).prop_map(|(net, len)| Block::parse(&format!("10.0.0.{}/{len}", net * 4)).unwrap()),
-        1 => (0u8..20, 0u8..4).prop_map(|(from, n)| Block::parse(&format!("10.0.0.{from}-10.0.0.{}", from + n)).unwrap()),
-        2 => (0u8..4, 0u8..4).prop_map(|(net, n)| Block::parse(&format!("fd00::{net}0-fd00::{net}{n}")).unwrap()),
-    ];
-    let label = || prop_oneof![Just("a"), Just("b")].prop_map(str::to_string);
-    let selector = prop_oneof![
-        4 => Just(None),
-        1 => (prop_oneof![Just("app"), Just(NAMESPACE_LABEL)], label()).prop_map(|(key, value)| Some(Selector {
-            match_labels: [(key.to_string(), value)].into(),
-            ..Selector::default()
-        })),
-    ];
-    let cooling = prop_oneof![2 => Just((0, false)), 1 => Just((60, false)), 1 => Just((60, true))];
-    let spec = (
-        prop::collection::vec(block, 1..4),
-        any::<bool>(),
-        prop::bool::weighted(0.1),
-        prop::bool::weighted(0.8),
-        0i32..2,
-        selector,
-        cooling,
-    );
-    let spec = spec.prop_map(
-        |(
-            blocks,
-            allow_first_last,
-            disabled,
-            auto_assign,
-            priority,
-            selector,
-            (cooldown, reclaim),
-        )| {
-            PoolSpec {
-                blocks,
-                allow_first_last,
-                disabled,
-                auto_assign,
-                priority,
-                selector,
-                cooldown: Millis(cooldown),
-                reclaim,
-            }
-        },
-    );
-    let care = (prop::bool::weighted(0.2), prop::bool::weighted(0.3))
-        .prop_map(|(strict, force)| Care { strict, force });
-    let address = prop_oneof![
-        (0u8..26).prop_map(|n| IpAddr::from([10, 0, 0, n])),
-        (0u16..4, 0u16..5).prop_map(|(net, n)| IpAddr::from([
-            0xfd00,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            net * 16 + n
-        ])),
-    ];
-    let addresses = prop_oneof![
-        2 => Just(Vec::new()),
-        1 => prop::collection::btree_set(address, 1..4).prop_map(|set| set.into_iter().collect()),
-    ];
-    let families = prop_oneof![
-        3 => Just(Families::Ipv4),
-        1 => Just(Families::Ipv6),
-        1 => Just(Families::PreferDual),
-        1 => Just(Families::RequireDual),
-    ];
-    let port = (1u16..5).prop_map(|port| Port {
-        protocol: Protocol::Tcp,
-        port,
-    });
-    let sharing = (
-        prop::option::weighted(
-            0.5,
-            prop_oneof![Just("k"), Just("l")].prop_map(str::to_string),
-        ),
-        prop::collection::btree_set(port, 0..3),
-        prop::option::weighted(0.3, label()),
-        prop::bool::weighted(0.5),
-    );
-    let ask = (
-        prop::option::weighted(0.2, pool()),
-        addresses,
-        families,
-        sharing,
-    );
-    let ask = ask.prop_map(
-        |(pool, addresses, families, (sharing_key, ports, namespace, wide))| VipSpec {
-            pool,
-            addresses,
-            families,
-            sharing_key,
-            ports,
-            namespace: namespace.map(|text| name(&text)),
-            sharing_namespaces: if wide {
-                ["*".to_string()].into()
-            } else {
-                [].into()
-            },
-            ..VipSpec::default()
-        },
-    );
-    let labels = prop::option::of(label()).prop_map(|app| {
-        app.map(|app| ("app".to_string(), app))
-            .into_iter()
-            .collect()
-    });
-    prop_oneof![
-        3 => (pool(), spec, care).prop_map(|(name, spec, care)| Command::PutPool {
-            name, labels: Labels::new(), spec, expect: Expect::Any, care
-        }),
-        1 => (pool(), prop::bool::weighted(0.3)).prop_map(|(name, force)| Command::DeletePool { name, expect: Expect::Any, force }),
-        8 => (vip(), labels, ask).prop_map(|(name, labels, spec)| Command::PutVip { name, labels, spec, expect: Expect::Any }),
-        3 => vip().prop_map(|name| Command::DeleteVip { name, expect: Expect::Any }),
-        1 => Just(Command::Ripen),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: SEQUENCES, ..ProptestConfig::default() })]
-    #[test]
-    fn addresses_are_given_as_a_naive_model_of_the_rules_says(
-        commands in prop::collection::vec(command(), LONGEST - 120..LONGEST),
-    ) {
-        let (mut state, mut model) = (State::default(), Model::default());
-        for (i, command) in commands.into_iter().enumerate() {
-            let index = i as u64 + 1;
-            let at = Millis(index * 10);
-            let wanted = model.apply(&command, at.0);
-            let proposal = Proposal { at, command };
-            let said = state.apply(index, &proposal).map(|_| ()).map_err(|why| why.reason());
-            prop_assert_eq!(said, wanted, "{:?}", proposal.command);
-            prop_assert_eq!(state.vips().len(), model.vips.len());
-            for vip in &model.vips {
-                let is = &state.vips()[&vip.name];
-                prop_assert_eq!(&is.addresses, &vip.has, "{} after {:?}: {:?} {:?}", vip.name, proposal.command, is.unmet, is.spec);
-                prop_assert_eq!(is.unmet.is_empty(), vip.unmet.is_empty(), "{} after {:?}", vip.name, proposal.command);
-            }
-            if let Command::PutVip { name, .. } = &proposal.command {
-                let unmet = state.vips()[name].unmet.iter();
-                let told: Vec<&str> = unmet.map(|unmet| unmet.why.reason()).collect();
-                prop_assert_eq!(told, model.vip(name).unmet.clone(), "{:?}", proposal.command);
-            }
-            for (pool, spec) in &model.pools {
-                for family in Family::ALL {
-                    let usage = state.usage(&state.pools()[pool], family);
-                    let of = |address: IpAddr| Family::of(address) == family;
-                    let used = model.given.iter().filter(|it| it.pool == *pool && of(it.address)).count();
-                    let all = spec.blocks.iter().filter(|b| b.family() == family);
-                    let mut all: Vec<u128> = all.flat_map(|b| number(b.start())..=number(b.stop())).collect();
-                    all.sort_unstable();
-                    all.dedup();
-                    let all = all.into_iter().map(|n| family.address(n));
-                    let free = all.filter(|a| spec.offering(*a).is_some()
-                        && model.given(*a).is_none()
-                        && !model.cooling.iter().any(|it| it.address == *a));
-                    prop_assert_eq!((usage.used, usage.available), (used as u128, Some(free.count() as u128)), "{} {} after {:?}; {:?}", pool, family, proposal.command, state.allocations().iter().map(|(a, of)| (*a, of.pool.clone())).collect::<Vec<_>>());
-                }
-            }
-            prop_assert_eq!(state.check(), Ok(()), "after {:?}", proposal.command);
-        }
-        let bytes = state.to_bytes();
-        prop_assert_eq!(State::from_bytes(&bytes).unwrap().to_bytes(), bytes);
-    }
 }

@@ -1,0 +1,64 @@
+//! The state against a naive model of what is promised about addresses: plain lists, every address looked at one by one,
+//! no index. Nodes take no part: without any, what is freed is free at once.
+
+mod commands;
+mod model;
+
+use proptest::prelude::*;
+
+use self::commands::command;
+use self::model::Model;
+use super::*;
+use crate::block::number;
+
+/// Sequences in a run, and commands in the longest of them: more than 100,000 commands in all.
+const SEQUENCES: u32 = 700;
+const LONGEST: usize = 220;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: SEQUENCES, ..ProptestConfig::default() })]
+    #[test]
+    fn addresses_are_given_as_a_naive_model_of_the_rules_says(
+        commands in prop::collection::vec(command(), LONGEST - 120..LONGEST),
+    ) {
+        let (mut state, mut model) = (State::default(), Model::default());
+        for (i, command) in commands.into_iter().enumerate() {
+            let index = i as u64 + 1;
+            let at = Millis(index * 10);
+            let wanted = model.apply(&command, at.0);
+            let proposal = Proposal { at, command };
+            let said = state.apply(index, &proposal).map(|_| ()).map_err(|why| why.reason());
+            prop_assert_eq!(said, wanted, "{:?}", proposal.command);
+            prop_assert_eq!(state.vips().len(), model.vips.len());
+            for vip in &model.vips {
+                let is = &state.vips()[&vip.name];
+                prop_assert_eq!(&is.addresses, &vip.has, "{} after {:?}: {:?} {:?}", vip.name, proposal.command, is.unmet, is.spec);
+                prop_assert_eq!(is.unmet.is_empty(), vip.unmet.is_empty(), "{} after {:?}", vip.name, proposal.command);
+            }
+            if let Command::PutVip { name, .. } = &proposal.command {
+                let unmet = state.vips()[name].unmet.iter();
+                let told: Vec<&str> = unmet.map(|unmet| unmet.why.reason()).collect();
+                prop_assert_eq!(told, model.vip(name).unmet.clone(), "{:?}", proposal.command);
+            }
+            for (pool, spec) in &model.pools {
+                for family in Family::ALL {
+                    let usage = state.usage(&state.pools()[pool], family);
+                    let of = |address: IpAddr| Family::of(address) == family;
+                    let used = model.given.iter().filter(|it| it.pool == *pool && of(it.address)).count();
+                    let all = spec.blocks.iter().filter(|b| b.family() == family);
+                    let mut all: Vec<u128> = all.flat_map(|b| number(b.start())..=number(b.stop())).collect();
+                    all.sort_unstable();
+                    all.dedup();
+                    let all = all.into_iter().map(|n| family.address(n));
+                    let free = all.filter(|a| spec.offering(*a).is_some()
+                        && model.given(*a).is_none()
+                        && !model.cooling.iter().any(|it| it.address == *a));
+                    prop_assert_eq!((usage.used, usage.available), (used as u128, Some(free.count() as u128)), "{} {} after {:?}; {:?}", pool, family, proposal.command, state.allocations().iter().map(|(a, of)| (*a, of.pool.clone())).collect::<Vec<_>>());
+                }
+            }
+            prop_assert_eq!(state.check(), Ok(()), "after {:?}", proposal.command);
+        }
+        let bytes = state.to_bytes();
+        prop_assert_eq!(State::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+    }
+}
