@@ -5,55 +5,37 @@ use std::net::IpAddr;
 
 use vipd_api_types::{Change, ChangeKind, Load};
 use vipd_core::id::NodeId;
+use vipd_core::name::Name;
 use vipd_core::state::State;
 use vipd_core::vip::Allocation;
 
-/// Every address that `after` gives, takes or moves, in order of addresses.
+/// Every address that `after` gives, takes or moves, once for each VIP that has it, in order of addresses.
 pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {
-    let released = before.allocations().iter().filter_map(|(address, old)| {
-        let kept = after
-            .allocations()
-            .get(address)
-            .is_some_and(|new| !new.freeing && new.is_of(&old.vip));
-        (!kept && !old.freeing).then(|| {
-            change(
-                ChangeKind::Released,
+    let released = before.allocations().iter().flat_map(|(address, old)| {
+        let new = after.allocations().get(address).filter(|new| !new.freeing);
+        let gone = move |vip: &&Name| !old.freeing && !new.is_some_and(|new| new.is_of(vip));
+        let from = name(before, old.holder);
+        let release = move |vip| change(ChangeKind::Released, *address, vip, from.clone(), None);
+        old.vips().filter(gone).map(release)
+    });
+    let others = after.allocations().iter().flat_map(|(address, new)| {
+        let old = before.allocations().get(address).filter(|old| !old.freeing);
+        let to = new.destination();
+        let now = new.vips().filter(|_| !new.freeing);
+        now.filter_map(move |vip| match old.filter(|old| old.is_of(vip)) {
+            None => Some(change(
+                ChangeKind::Allocated,
                 *address,
-                old,
-                name(before, old.holder),
+                vip,
                 None,
-            )
+                name(after, to),
+            )),
+            Some(old) => (old.destination() != to).then(|| {
+                let from = name(before, old.holder);
+                change(ChangeKind::Moved, *address, vip, from, name(after, to))
+            }),
         })
     });
-    let others = after
-        .allocations()
-        .iter()
-        .filter(|(_, new)| !new.freeing)
-        .filter_map(|(address, new)| {
-            let to = new.destination();
-            match before
-                .allocations()
-                .get(address)
-                .filter(|old| !old.freeing && new.vips().any(|vip| old.is_of(vip)))
-            {
-                None => Some(change(
-                    ChangeKind::Allocated,
-                    *address,
-                    new,
-                    None,
-                    name(after, to),
-                )),
-                Some(old) => (old.destination() != to).then(|| {
-                    change(
-                        ChangeKind::Moved,
-                        *address,
-                        new,
-                        name(before, old.holder),
-                        name(after, to),
-                    )
-                }),
-            }
-        });
     let mut changes: Vec<_> = released.chain(others).collect();
     changes.sort_by_key(|change| change.address);
     changes
@@ -65,7 +47,7 @@ pub(crate) fn silence(state: &State) -> Vec<Change> {
     let held = held.filter(|(_, of)| of.holder.is_some() && !of.freeing);
     held.map(|(address, of)| {
         let from = name(state, of.holder);
-        change(ChangeKind::Moved, *address, of, from, None)
+        change(ChangeKind::Moved, *address, &of.vip, from, None)
     })
     .collect()
 }
@@ -101,13 +83,13 @@ fn destinations(state: &State) -> BTreeMap<NodeId, u64> {
 fn change(
     kind: ChangeKind,
     address: IpAddr,
-    of: &Allocation,
+    vip: &Name,
     from: Option<String>,
     to: Option<String>,
 ) -> Change {
     Change {
         kind,
-        vip: of.vip.to_string(),
+        vip: vip.to_string(),
         address,
         from,
         to,

@@ -31,7 +31,7 @@ impl fmt::Display for Duration {
         if self.0 == 0 {
             return f.write_str("0s");
         }
-        let whole = |(_, unit): &&(&str, u64)| self.0 % unit == 0;
+        let whole = |(_, unit): &&(&str, u64)| self.0.is_multiple_of(*unit);
         let (name, unit) = UNITS.iter().rfind(whole).unwrap_or(&UNITS[0]);
         write!(f, "{}{name}", self.0 / unit)
     }

@@ -133,7 +133,7 @@ async fn create(args: CreateArgs, global: &Global) -> Result<(), Failure> {
     };
     match connect::client(global)?.create::<Pool>(&body, how).await? {
         Written::Done(pool) => output::show(&pool, global.output, || match &pool {
-            Some(pool) => format!("pool/{} created: {}", args.name, counts(pool).join(", ")),
+            Some(pool) => format!("pool/{} created: {}", args.name, summary(pool)),
             None => format!("pool/{} created", args.name),
         }),
         Written::Tried(tried) => {
@@ -149,6 +149,14 @@ fn selector(serves: Vec<(String, String)>) -> Result<Option<Selector>, Failure> 
         ..Selector::default()
     };
     Ok((!selector.is_empty()).then_some(selector))
+}
+
+/// How much it has and what is against it, on one line.
+fn summary(pool: &Pool) -> String {
+    let complaints = render::complaints(&pool.status.conditions);
+    let complaints = complaints.into_iter().map(str::to_owned);
+    let parts: Vec<_> = counts(pool).into_iter().chain(complaints).collect();
+    parts.join(", ")
 }
 
 fn counts(pool: &Pool) -> Vec<String> {

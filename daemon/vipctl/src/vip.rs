@@ -25,7 +25,7 @@ pub(crate) enum Verb {
         name: String,
     },
     /// Make a VIP
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Make or replace VIPs from a file
     Apply(ApplyArgs),
     /// Delete a VIP and free its addresses
@@ -131,7 +131,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
                 format!("{}\n{}", table(std::slice::from_ref(&vip)), placing(&vip))
             })
         }
-        Verb::Create(args) => create(args, &client, global.output).await,
+        Verb::Create(args) => create(*args, &client, global.output).await,
         Verb::Apply(args) => apply::run(&args, Some(Kind::Vip), global).await,
         Verb::Delete { name, write } => match client.delete::<Vip>(&name, write.into()).await? {
             Written::Done(_) => output::line(&format!("vip/{name} deleted")),

@@ -19,7 +19,7 @@ async fn refusals_are_one_line_and_the_next_step() {
             "ends before it starts",
         ),
         (
-            "pool create b --block 10.0.0.15",
+            "pool create b --strict --block 10.0.0.15",
             "overlaps block 10.0.0.10-10.0.0.20 of pool web",
         ),
         (
@@ -28,12 +28,6 @@ async fn refusals_are_one_line_and_the_next_step() {
         ),
         ("pool create b --block ten", "block \"ten\" is not a prefix"),
         ("pool delete web", "pool web has 2 live allocations"),
-        (
-            "vip create b --address 10.0.0.99",
-            "address 10.0.0.99 is in no pool",
-        ),
-        ("vip create b --address 10.0.0.10", "belongs to VIP www"),
-        ("vip create b --pool nope", "no pool named nope"),
         ("vip get nope", "no VIP named nope"),
         ("vip move nope --to n2", "no VIP named nope"),
         ("vip move www --to nope", "no node named nope"),
@@ -46,6 +40,30 @@ async fn refusals_are_one_line_and_the_next_step() {
         let (what, next) = node.vipctl(words).await.refused();
         assert!(what.contains(said), "{words}: {what}");
         assert!(!next.is_empty(), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_vip_that_has_to_wait_is_made_and_says_for_what() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    for (words, said) in [
+        (
+            "vip create b --address 10.0.0.99",
+            "address 10.0.0.99 is in no pool",
+        ),
+        ("vip create c --address 10.0.0.10", "belongs to VIP www"),
+        (
+            "vip create d --pool nope",
+            "no pool named nope has an ipv4 block",
+        ),
+        (
+            "pool create young --block 10.0.0.15",
+            "overlaps block 10.0.0.10-10.0.0.20 of the older pool web",
+        ),
+    ] {
+        let told = node.vipctl(words).await.good();
+        assert!(told.contains(said), "{words}: {told}");
     }
 }
 
