@@ -7,6 +7,7 @@ use vipd_core::command::{Applied, Outcome};
 use vipd_core::id::Revision;
 use vipd_core::name::Name;
 use vipd_core::state::State;
+use vipd_core::vip::Vip;
 
 /// What a client asked. Each VIP has one writer, which does one thing at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,10 @@ impl Ledger {
                         vip.revision
                     ));
                 }
-                if vip.addresses.is_empty() {
-                    return Err(format!("VIP {name} was acknowledged without an address"));
+                if vip.addresses.is_empty() && vip.unmet.is_empty() {
+                    return Err(format!(
+                        "VIP {name} was acknowledged with no address and no wish"
+                    ));
                 }
                 self.known
                     .insert(name.clone(), Known::There(*revision, vip.addresses.clone()));
@@ -87,9 +90,9 @@ impl Ledger {
             let found = state.vips().get(name);
             match known {
                 Known::There(revision, addresses) => {
-                    let kept = found.is_some_and(|vip| {
-                        vip.revision == *revision && vip.addresses == *addresses
-                    });
+                    // One that waited may have got more since; nobody loses what he was told.
+                    let has = |vip: &Vip| addresses.iter().all(|a| vip.addresses.contains(a));
+                    let kept = found.is_some_and(|vip| vip.revision == *revision && has(vip));
                     if !kept {
                         let why = format!(
                             "the VIP {name}, acknowledged by entry {revision}, was lost or changed: {found:?}"
