@@ -2,15 +2,24 @@
 //!
 //! A connection has an [`Origin`], put into the request by whoever accepted it: on the unix socket the file's
 //! permission has decided already, over TLS a bearer token decides. A request without an origin may do nothing.
+//!
+//! A token that is revoked stops at once: what is written with it is refused where the log says that it was revoked
+//! before (`State::apply`), whichever node was asked; an answer is held back if the token ended while it was made, and
+//! a stream ends with its next line. Only a `?consistency=local` read of a node that has not heard of it yet goes through.
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use vipd_core::asker::Who;
+use vipd_core::name::Name;
 use vipd_core::state::State as Cluster;
 use vipd_core::time::Millis;
-use vipd_core::token::Access;
+use vipd_core::token::{Access, TokenHash};
 
+use crate::audit;
 use crate::clock;
 use crate::erased::Daemon;
 use crate::problem::Refusal;
@@ -20,9 +29,12 @@ use crate::secret::hash_token;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The unix socket: whoever may open it may do everything.
-    Unix,
-    /// TLS: what the token allows.
-    Tls,
+    Unix {
+        /// Who opened it.
+        uid: u32,
+    },
+    /// The network: what the token allows.
+    Network,
 }
 
 /// Lets requests through that may do what `needed` says.
@@ -32,23 +44,46 @@ pub(crate) async fn require(
     request: Request,
     next: Next,
 ) -> Response {
-    match judge(needed, &daemon, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let pass = match judge(&daemon, &request) {
+        Ok(pass) => pass,
+        Err(refusal) => return refusal.into_response(),
+    };
+    if pass.access < needed {
+        let allowed = (pass.access, needed);
+        audit::refused(&daemon, pass.who, (&method, &uri), allowed);
+        return forbidden(pass.access, needed).into_response();
+    }
+    let answered = audit::asked_by(pass.who.clone(), next.run(request)).await;
+    audit::log(&pass.who, &method, &uri, &answered);
+    match pass.token {
+        Some(token) if method.is_safe() => while_good(daemon, token, answered),
+        Some(_) | None => answered,
     }
 }
 
-fn judge(needed: Access, daemon: &Daemon, request: &Request) -> Result<(), Refusal> {
+/// What a request was let in with.
+struct Pass {
+    who: Who,
+    access: Access,
+    token: Option<TokenHash>,
+}
+
+fn judge(daemon: &Daemon, request: &Request) -> Result<Pass, Refusal> {
     match request.extensions().get::<Origin>() {
-        Some(Origin::Unix) => Ok(()),
-        Some(Origin::Tls) => {
-            let token = bearer(request)?;
-            let access = daemon.read(|state| access_of(state, token, clock::now()))?;
-            if access >= needed {
-                Ok(())
-            } else {
-                Err(forbidden(access, needed))
-            }
+        Some(Origin::Unix { uid }) => Ok(Pass {
+            who: Who::Local { uid: *uid },
+            access: Access::Admin,
+            token: None,
+        }),
+        Some(Origin::Network) => {
+            let token = hash_token(bearer(request)?);
+            let (name, access) = daemon.read(|state| access_of(state, &token, clock::now()))?;
+            Ok(Pass {
+                who: Who::Token { name },
+                access,
+                token: Some(token),
+            })
         }
         None => Err(unauthorized(
             "no_token",
@@ -56,6 +91,26 @@ fn judge(needed: Access, daemon: &Daemon, request: &Request) -> Result<(), Refus
             NEED_TOKEN,
         )),
     }
+}
+
+/// An answer to a reader, as long as his token is good. By now this node has seen all that the read had to see.
+fn while_good(daemon: Daemon, token: TokenHash, answer: Response) -> Response {
+    let good = move || daemon.read(|state| access_of(state, &token, clock::now()).map(drop));
+    if let Err(refusal) = good() {
+        return refusal.into_response();
+    }
+    let (head, body) = answer.into_parts();
+    if !is_stream(&head) {
+        return Response::from_parts(head, body);
+    }
+    let lines = body.into_data_stream();
+    let lines = lines.take_while(move |_| std::future::ready(good().is_ok()));
+    Response::from_parts(head, Body::from_stream(lines))
+}
+
+fn is_stream(head: &axum::http::response::Parts) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 const NEED_TOKEN: &str =
@@ -81,9 +136,9 @@ fn bearer(request: &Request) -> Result<&str, Refusal> {
     })
 }
 
-/// What `token` allows. The lookup is by hash, so its timing tells nothing about any token.
-fn access_of(state: &Cluster, token: &str, now: Millis) -> Result<Access, Refusal> {
-    let known = state.api_tokens().get(&hash_token(token));
+/// Whose `token` is, and what it allows. The lookup is by hash, so its timing tells nothing about any token.
+fn access_of(state: &Cluster, token: &TokenHash, now: Millis) -> Result<(Name, Access), Refusal> {
+    let known = state.api_tokens().get(token);
     let known = known.ok_or_else(|| {
         unauthorized(
             "bad_token",
@@ -101,7 +156,7 @@ fn access_of(state: &Cluster, token: &str, now: Millis) -> Result<Access, Refusa
             ),
             NEED_TOKEN,
         )),
-        Some(_) | None => Ok(known.access),
+        Some(_) | None => Ok((known.name.clone(), known.access)),
     }
 }
 

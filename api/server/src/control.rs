@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use vipd_core::asker::Who;
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
 use vipd_core::lease::Timing;
@@ -15,11 +16,12 @@ use vipd_core::time::Millis;
 
 /// The node behind the API. One real implementation is the daemon's; the tests have one in memory.
 pub trait Control: Send + Sync + 'static {
-    /// Has the cluster apply `command`, wherever the leader is, and says what came of it.
+    /// Has the cluster apply `command`, which `who` asked this node for, wherever the leader is, and says what came of it.
     ///
     /// An error means that nobody knows yet whether it will be applied, unless the error says otherwise.
     fn propose(
         &self,
+        who: Who,
         command: Command,
     ) -> impl Future<Output = Result<Outcome, ControlError>> + Send;
 
@@ -38,15 +40,20 @@ pub trait Control: Send + Sync + 'static {
     /// Gives a vote to a node that has joined without one.
     fn add_member(&self, node: NodeId) -> impl Future<Output = Result<(), ControlError>> + Send;
 
-    /// Takes a node's vote, if it has one, and then forgets the node.
-    fn remove_member(&self, node: NodeId) -> impl Future<Output = Result<(), ControlError>> + Send;
+    /// Takes a node's vote, if it has one, and then forgets the node, for `who` asked for it.
+    fn remove_member(
+        &self,
+        who: Who,
+        node: NodeId,
+    ) -> impl Future<Output = Result<(), ControlError>> + Send;
 
     /// Writes a snapshot now; the index it reaches up to.
     fn snapshot(&self) -> impl Future<Output = Result<u64, ControlError>> + Send;
 
-    /// Makes a join token valid.
+    /// Makes a join token valid, for `who` asked for it.
     fn join_token(
         &self,
+        who: Who,
         role: Role,
         ttl: Duration,
         uses: u32,

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+use vipd_core::asker::Who;
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
 use vipd_core::node::Role;
 use vipd_core::state::State;
 
+use crate::audit::{self, Refusals};
 use crate::control::{Control, ControlError, JoinTicket, LocalStatus};
 use crate::metrics::Counters;
 use crate::outlook::Outlook;
@@ -17,20 +19,20 @@ use crate::outlook::Outlook;
 type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
 
 trait Erased: Send + Sync {
-    fn propose(&self, command: Command) -> Answer<'_, Outcome>;
+    fn propose(&self, who: Who, command: Command) -> Answer<'_, Outcome>;
     fn linearize(&self) -> Answer<'_, ()>;
     fn look(&self, look: &mut dyn FnMut(&State));
     fn applied(&self) -> watch::Receiver<u64>;
     fn local(&self) -> LocalStatus;
     fn add_member(&self, node: NodeId) -> Answer<'_, ()>;
-    fn remove_member(&self, node: NodeId) -> Answer<'_, ()>;
+    fn remove_member(&self, who: Who, node: NodeId) -> Answer<'_, ()>;
     fn snapshot(&self) -> Answer<'_, u64>;
-    fn join_token(&self, role: Role, ttl: Duration, uses: u32) -> Answer<'_, JoinTicket>;
+    fn join_token(&self, who: Who, role: Role, ttl: Duration, uses: u32) -> Answer<'_, JoinTicket>;
 }
 
 impl<C: Control> Erased for C {
-    fn propose(&self, command: Command) -> Answer<'_, Outcome> {
-        Box::pin(Control::propose(self, command))
+    fn propose(&self, who: Who, command: Command) -> Answer<'_, Outcome> {
+        Box::pin(Control::propose(self, who, command))
     }
     fn linearize(&self) -> Answer<'_, ()> {
         Box::pin(Control::linearize(self))
@@ -47,14 +49,14 @@ impl<C: Control> Erased for C {
     fn add_member(&self, node: NodeId) -> Answer<'_, ()> {
         Box::pin(Control::add_member(self, node))
     }
-    fn remove_member(&self, node: NodeId) -> Answer<'_, ()> {
-        Box::pin(Control::remove_member(self, node))
+    fn remove_member(&self, who: Who, node: NodeId) -> Answer<'_, ()> {
+        Box::pin(Control::remove_member(self, who, node))
     }
     fn snapshot(&self) -> Answer<'_, u64> {
         Box::pin(Control::snapshot(self))
     }
-    fn join_token(&self, role: Role, ttl: Duration, uses: u32) -> Answer<'_, JoinTicket> {
-        Box::pin(Control::join_token(self, role, ttl, uses))
+    fn join_token(&self, who: Who, role: Role, ttl: Duration, uses: u32) -> Answer<'_, JoinTicket> {
+        Box::pin(Control::join_token(self, who, role, ttl, uses))
     }
 }
 
@@ -64,6 +66,7 @@ pub(crate) struct Daemon {
     control: Arc<dyn Erased>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) outlook: Arc<Outlook>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Daemon {
@@ -72,11 +75,13 @@ impl Daemon {
             control,
             counters: Arc::default(),
             outlook: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 
+    /// Proposes for whoever the request being answered is from.
     pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, ControlError> {
-        self.control.propose(command).await
+        self.control.propose(audit::asker()?, command).await
     }
 
     pub(crate) async fn linearize(&self) -> Result<(), ControlError> {
@@ -103,7 +108,7 @@ impl Daemon {
     }
 
     pub(crate) async fn remove_member(&self, node: NodeId) -> Result<(), ControlError> {
-        self.control.remove_member(node).await
+        self.control.remove_member(audit::asker()?, node).await
     }
 
     pub(crate) async fn snapshot(&self) -> Result<u64, ControlError> {
@@ -116,6 +121,7 @@ impl Daemon {
         ttl: Duration,
         uses: u32,
     ) -> Result<JoinTicket, ControlError> {
-        self.control.join_token(role, ttl, uses).await
+        let who = audit::asker()?;
+        self.control.join_token(who, role, ttl, uses).await
     }
 }

@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
+mod audit;
 mod clock;
 mod control;
 mod convert;

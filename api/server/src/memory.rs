@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use vipd_core::asker::{Asker, Who};
 use vipd_core::command::{Applied, Command, Outcome, Proposal};
 use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::Timing;
@@ -78,8 +79,17 @@ impl Memory {
 
     /// Applies the next entry, and lets holders release what they are asked to.
     pub fn apply(&self, command: Command) -> Outcome {
+        self.apply_by(None, command)
+    }
+
+    fn apply_for(&self, who: Who, command: Command) -> Outcome {
+        let node = NodeId(1);
+        self.apply_by(Some(Asker { node, who }), command)
+    }
+
+    fn apply_by(&self, by: Option<Asker>, command: Command) -> Outcome {
         let mut state = self.lock();
-        let outcome = next(&mut state, command);
+        let outcome = next_by(&mut state, by, command);
         while self.prompt.load(Ordering::Relaxed)
             && let Some((node, addresses)) = vacating(&state)
         {
@@ -173,12 +183,17 @@ impl Memory {
 }
 
 fn next(state: &mut State, command: Command) -> Outcome {
+    next_by(state, None, command)
+}
+
+fn next_by(state: &mut State, by: Option<Asker>, command: Command) -> Outcome {
     let index = state.applied() + 1;
     state.apply(
         index,
         &Proposal {
             at: clock::now(),
             command,
+            by,
         },
     )
 }
@@ -192,9 +207,9 @@ fn vacating(state: &State) -> Option<(NodeId, Vec<(IpAddr, Epoch)>)> {
 }
 
 impl Control for Memory {
-    async fn propose(&self, command: Command) -> Result<Outcome, ControlError> {
+    async fn propose(&self, who: Who, command: Command) -> Result<Outcome, ControlError> {
         self.decide()?;
-        Ok(self.apply(command))
+        Ok(self.apply_for(who, command))
     }
 
     async fn linearize(&self) -> Result<(), ControlError> {
@@ -259,7 +274,7 @@ impl Control for Memory {
         Ok(())
     }
 
-    async fn remove_member(&self, node: NodeId) -> Result<(), ControlError> {
+    async fn remove_member(&self, who: Who, node: NodeId) -> Result<(), ControlError> {
         self.decide()?;
         let mut voters = self.voters();
         voters.remove(&node);
@@ -278,7 +293,7 @@ impl Control for Memory {
             epoch,
             membership,
         });
-        self.apply(Command::RemoveNode { node: name })
+        self.apply_for(who, Command::RemoveNode { node: name })
             .map(drop)
             .map_err(ControlError::from)
     }
@@ -289,6 +304,7 @@ impl Control for Memory {
 
     async fn join_token(
         &self,
+        who: Who,
         role: Role,
         ttl: Duration,
         uses: u32,
@@ -297,12 +313,13 @@ impl Control for Memory {
         let (token, hash) = new_token();
         let expires =
             Millis(clock::now().0 + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2));
-        self.apply(Command::PutJoinToken {
+        let put = Command::PutJoinToken {
             token: hash,
             role,
             expires,
             uses,
-        })?;
+        };
+        self.apply_for(who, put)?;
         let command = format!("vipd join 10.0.0.1:7400 {token}");
         Ok(JoinTicket {
             token,

@@ -127,7 +127,14 @@ mod tests {
         let old = state.clone();
         let (at, command) = (Millis(1), Command::Rebalance);
         state
-            .apply(old.applied() + 1, &Proposal { at, command })
+            .apply(
+                old.applied() + 1,
+                &Proposal {
+                    at,
+                    command,
+                    by: None,
+                },
+            )
             .unwrap();
         let third = outlook.runners_up(&state, BTreeSet::from([one]));
         assert!(!Arc::ptr_eq(&second.0[&one], &third.0[&one]));

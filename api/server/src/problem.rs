@@ -96,6 +96,7 @@ impl From<Rejection> for Refusal {
             Rejection::TokenUnknown | Rejection::TokenExpired | Rejection::TokenUsedUp => {
                 (StatusCode::FORBIDDEN, "The join token is not good")
             }
+            Rejection::Revoked { .. } => (StatusCode::UNAUTHORIZED, "A good token is needed"),
             Rejection::StaleLease { .. } | Rejection::VotersChanged { .. } => {
                 (StatusCode::CONFLICT, "The lease is over")
             }

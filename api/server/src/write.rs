@@ -120,6 +120,7 @@ async fn try_out<T: Serialize>(
         &Proposal {
             at: clock::now(),
             command,
+            by: None,
         },
     )?;
     let object = view(Seen::Tried(&after), &daemon.local());

@@ -19,6 +19,13 @@ pub struct Event {
     pub object: String,
     /// One line for people: what, and why.
     pub message: String,
+    /// Who asked for what made it happen: `uid/1000` for a process on `via`, `token/ci` for whoever has that token; absent
+    /// when nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// The node that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
 }
 
 /// Sort of event.
@@ -29,7 +36,7 @@ pub enum EventKind {
     Holder,
     /// An address was allocated, shared or released; or a VIP waits for one, or waits no more.
     Allocation,
-    /// A pool or VIP was made, changed or deleted.
+    /// A pool, policy or VIP was made, changed, moved or deleted; balance was asked for.
     Object,
     /// A node went up or down, was drained or undrained.
     Node,
@@ -37,4 +44,6 @@ pub enum EventKind {
     Warning,
     /// A node joined, was removed, or gained or lost its vote.
     Membership,
+    /// A token was made or revoked, or somebody asked for what his does not allow.
+    Access,
 }

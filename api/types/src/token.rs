@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// Reading.
+    /// Reading everything but tokens.
     Read,
-    /// Pools, VIPs, moves, drains.
+    /// Pools, VIPs, policies, moves, drains.
     Write,
     /// Members, tokens, snapshots.
     Admin,

@@ -23,7 +23,8 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
         ttl: Option<u64>,
     },
-    /// Revoke a token
+    /// Revoke a token; from then on it is worth nothing, on any node
+    #[command(visible_alias = "revoke")]
     Delete {
         /// Its name
         name: String,
@@ -34,9 +35,9 @@ pub(crate) enum Verb {
 pub(crate) enum AccessArg {
     /// Reading
     Read,
-    /// Pools, VIPs, moves, drains
+    /// Pools, VIPs, policies, moves, drains
     Write,
-    /// Members, tokens, snapshots
+    /// Members, tokens, backups
     Admin,
 }
 

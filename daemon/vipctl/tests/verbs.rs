@@ -32,6 +32,23 @@ async fn the_main_job_needs_two_commands_and_no_file() {
 }
 
 #[tokio::test]
+async fn events_tell_who_asked_and_can_be_had_of_one_asker() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    let owner = std::fs::metadata(node.dir.path()).unwrap();
+    let me = format!("uid/{}", std::os::unix::fs::MetadataExt::uid(&owner));
+    let told = node.vipctl("events --who").await.good();
+    let line = told.lines().find(|line| line.contains("pool web set"));
+    assert!(line.unwrap().contains(&format!("{me} at n1")), "{told}");
+    let mine = node.vipctl(&format!("events --who {me}")).await.good();
+    assert!(
+        mine.lines().all(|line| line.contains(&me)) && mine.contains("VIP www set"),
+        "{mine}"
+    );
+    assert_eq!(node.vipctl("events --who token/ci").await.good().trim(), "");
+}
+
+#[tokio::test]
 async fn tables_are_plain_when_nobody_looks() {
     let node = Node::start().await;
     node.web_and_www().await;

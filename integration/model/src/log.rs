@@ -227,6 +227,7 @@ fn apply(state: &mut State, index: u64, command: Command) -> Result<()> {
     let proposal = Proposal {
         at: Millis(0),
         command,
+        by: None,
     };
     match state.apply(index, &proposal) {
         Ok(_) => Ok(()),

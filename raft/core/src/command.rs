@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+use crate::asker::Asker;
 use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, wire_enum};
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
@@ -267,6 +268,8 @@ pub struct Proposal {
     pub at: Millis,
     /// What.
     pub command: Command,
+    /// Who asked for it; `None` when it is a node's own doing.
+    pub by: Option<Asker>,
 }
 
 impl Wire for Proposal {
@@ -274,12 +277,14 @@ impl Wire for Proposal {
         LAYOUT.encode(out);
         self.at.encode(out);
         self.command.encode(out);
+        self.by.encode(out);
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         input.versioned("log entry", |input| {
             Ok(Self {
                 at: Millis::decode(input)?,
                 command: Command::decode(input)?,
+                by: Wire::decode(input)?,
             })
         })
     }

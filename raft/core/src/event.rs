@@ -4,13 +4,15 @@ use alloc::string::String;
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::asker::Asker;
 use crate::codec::{wire_enum, wire_struct};
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::Name;
-use crate::node::Weight;
+use crate::node::{Role, Weight};
 use crate::notice::Notice;
 use crate::rejection::Rejection;
 use crate::time::Millis;
+use crate::token::Access;
 
 /// Why an address changed its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,39 @@ pub enum What {
     VipDeleted {
         /// Which.
         vip: Name,
+    },
+    /// The operator moves a VIP.
+    VipMoved {
+        /// Which.
+        vip: Name,
+        /// Where.
+        to: Name,
+    },
+    /// The operator asked for balance.
+    Rebalance {
+        /// How many addresses move for it.
+        moves: u32,
+    },
+    /// A token for the API was made.
+    TokenMade {
+        /// Its name.
+        token: Name,
+        /// What it allows.
+        access: Access,
+        /// Until when; `None` for ever.
+        expires: Option<Millis>,
+    },
+    /// A token for the API was revoked.
+    TokenRevoked {
+        /// Its name.
+        token: Name,
+    },
+    /// A token for joining was made.
+    JoinTokenMade {
+        /// The role it gives.
+        role: Role,
+        /// How many nodes may use it.
+        uses: u32,
     },
     /// An address was allocated.
     Allocated {
@@ -261,6 +296,11 @@ wire_enum!(What {
     20 => Unshared { address, vip },
     21 => Unmet { vip, why },
     22 => Satisfied { vip },
+    23 => VipMoved { vip, to },
+    24 => Rebalance { moves },
+    25 => TokenMade { token, access, expires },
+    26 => TokenRevoked { token },
+    27 => JoinTokenMade { role, uses },
 });
 
 /// One event.
@@ -274,13 +314,16 @@ pub struct Event {
     pub at: Millis,
     /// What happened.
     pub what: What,
+    /// Who asked for the entry that caused it; `None` when nobody did.
+    pub by: Option<Asker>,
 }
 
 wire_struct!(Event {
     seq,
     revision,
     at,
-    what
+    what,
+    by
 });
 
 /// A line for people; nodes are shown by number.
@@ -291,6 +334,20 @@ impl fmt::Display for What {
             Self::PoolDeleted { pool } => write!(f, "pool {pool} deleted"),
             Self::VipPut { vip } => write!(f, "VIP {vip} set"),
             Self::VipDeleted { vip } => write!(f, "VIP {vip} deleted"),
+            Self::VipMoved { vip, to } => write!(f, "VIP {vip} is to move to node {to}"),
+            Self::Rebalance { moves } => write!(f, "balance asked for: {moves} addresses move"),
+            Self::TokenMade {
+                token,
+                access,
+                expires,
+            } => {
+                let how_long = if expires.is_some() { "" } else { ", for ever" };
+                write!(f, "token {token} made, allows {access}{how_long}")
+            }
+            Self::TokenRevoked { token } => write!(f, "token {token} revoked"),
+            Self::JoinTokenMade { role, uses } => {
+                write!(f, "join token made, for {uses} as {role}")
+            }
             Self::Allocated { address, vip } => write!(f, "{address} allocated to VIP {vip}"),
             Self::Freed { address, vip } => write!(f, "{address} of VIP {vip} freed"),
             Self::Shared { address, vip } => write!(f, "{address} shared with VIP {vip}"),

@@ -15,6 +15,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod asker;
 pub mod block;
 pub mod codec;
 pub mod command;

@@ -5,6 +5,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::codec::wire_enum;
+use crate::token::Access;
 
 /// Something that a node noticed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +31,24 @@ pub enum Notice {
         /// For how long, in milliseconds.
         milliseconds: u64,
     },
+    /// The node's API refused what a token does not allow. The event's asker is whoever has that token.
+    Refused {
+        /// Method and path.
+        asked: String,
+        /// What the token allows.
+        allows: Access,
+        /// What it would have to allow.
+        needs: Access,
+        /// How many more were refused since the last such notice.
+        more: u64,
+    },
 }
 
 wire_enum!(Notice {
     0 => Conflict { address, mac, interface },
     1 => ProgramsLost { interface, back },
     2 => ClockJumped { milliseconds },
+    3 => Refused { asked, allows, needs, more },
 });
 
 impl fmt::Display for Notice {
@@ -70,6 +83,21 @@ impl fmt::Display for Notice {
                 "the host stood still for {milliseconds} ms (suspended, or its virtual machine stopped): its right to answer \
                  was dropped until a majority renewed it"
             ),
+            Self::Refused {
+                asked,
+                allows,
+                needs,
+                more,
+            } => {
+                write!(
+                    f,
+                    "refused {asked}: the token allows {allows}, this needs {needs}"
+                )?;
+                match more {
+                    0 => Ok(()),
+                    more => write!(f, "; {more} more refused since the last one told"),
+                }
+            }
         }
     }
 }

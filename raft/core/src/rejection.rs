@@ -176,6 +176,11 @@ pub enum Rejection {
         /// That node.
         to: Name,
     },
+    /// Whoever asked did so with a token that was revoked before the command came to be decided.
+    Revoked {
+        /// The token's name.
+        token: Name,
+    },
 }
 
 wire_enum!(Rejection {
@@ -205,6 +210,7 @@ wire_enum!(Rejection {
     23 => PoolSelectorMismatch { pool },
     24 => Incompatible { address, vip, rule },
     25 => Cooling { address, until },
+    26 => Revoked { token },
 });
 
 impl Rejection {
@@ -238,6 +244,7 @@ impl Rejection {
             Self::PoolSelectorMismatch { .. } => "pool_selector_mismatch",
             Self::Incompatible { .. } => "already_allocated_incompatible",
             Self::Cooling { .. } => "cooling_down",
+            Self::Revoked { .. } => "token_revoked",
         }
     }
 
@@ -273,6 +280,7 @@ impl Rejection {
             }
             Self::Incompatible { .. } => "choose another address, or make the two compatible",
             Self::Cooling { .. } => "nothing to do: it waits, or choose another address",
+            Self::Revoked { .. } => "use another token: vipctl token create",
             Self::HostAddress { .. } => {
                 "choose another address, and keep hosts' own addresses out of pools"
             }
@@ -360,6 +368,7 @@ impl fmt::Display for Rejection {
             Self::OnItsWay { address, to } => {
                 write!(f, "address {address} is just moving to node {to}")
             }
+            Self::Revoked { token } => write!(f, "token {token} was just revoked"),
             Self::PoolConflicting { pool } => {
                 write!(f, "pool {pool} overlaps an older pool")
             }

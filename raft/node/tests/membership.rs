@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, PATIENCE, Place, done, has_pool, pool, until};
+use common::{Cluster, PATIENCE, Place, ROOT, done, has_pool, pool, until};
 use vipd_core::node::Role;
 use vipd_core::time::Millis;
 use vipd_raft::{JoinError, Token};
@@ -31,7 +31,7 @@ async fn every_bad_token_is_refused_with_its_own_line_and_nothing_is_written() {
     );
 
     let expired = node
-        .issue_token(Role::Voter, Duration::ZERO, 1)
+        .issue_token(ROOT, Role::Voter, Duration::ZERO, 1)
         .await
         .unwrap();
     let error = stranger
@@ -52,12 +52,12 @@ async fn every_bad_token_is_refused_with_its_own_line_and_nothing_is_written() {
     let elsewhere = Place::new("other");
     elsewhere.init().unwrap();
     let other = elsewhere.open().await;
-    let foreign = other.issue_token(Role::Voter, HOUR, 1).await.unwrap();
+    let foreign = other.issue_token(ROOT, Role::Voter, HOUR, 1).await.unwrap();
     let error = stranger.join(first.addr, foreign).await.unwrap_err();
     assert!(matches!(error, JoinError::WrongCluster(_)), "{error}");
 
     let dead = Place::new("dead");
-    let good = node.issue_token(Role::Voter, HOUR, 1).await.unwrap();
+    let good = node.issue_token(ROOT, Role::Voter, HOUR, 1).await.unwrap();
     let error = stranger.join(dead.addr, good.clone()).await.unwrap_err();
     assert!(matches!(error, JoinError::Unreachable { .. }), "{error}");
 
@@ -71,7 +71,7 @@ async fn every_bad_token_is_refused_with_its_own_line_and_nothing_is_written() {
     let error = stranger
         .join(
             first.addr,
-            node.issue_token(Role::Voter, HOUR, 1).await.unwrap(),
+            node.issue_token(ROOT, Role::Voter, HOUR, 1).await.unwrap(),
         )
         .await
         .unwrap_err();
@@ -88,7 +88,7 @@ async fn a_name_that_is_taken_is_refused() {
     let first = Place::new("n1");
     first.init().unwrap();
     let node = first.open().await;
-    let token = node.issue_token(Role::Voter, HOUR, 1).await.unwrap();
+    let token = node.issue_token(ROOT, Role::Voter, HOUR, 1).await.unwrap();
     let error = Place::new("n1")
         .join(first.addr, token)
         .await
@@ -105,7 +105,11 @@ async fn a_removed_node_is_told_so_and_never_comes_back_under_its_number() {
     let gone = cluster.nodes.pop().unwrap();
     let number = gone.id();
     gone.shutdown().await;
-    cluster.nodes[1].remove_node(number).await.unwrap().unwrap();
+    cluster.nodes[1]
+        .remove_node(ROOT, number)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(cluster.nodes[0].state().read().node(number).is_none());
     until("two voters are left", || {
         cluster
@@ -132,7 +136,7 @@ async fn a_removed_node_is_told_so_and_never_comes_back_under_its_number() {
         name: cluster.places[2].name.clone(),
     };
     let token = cluster.nodes[0]
-        .issue_token(Role::Voter, HOUR, 1)
+        .issue_token(ROOT, Role::Voter, HOUR, 1)
         .await
         .unwrap();
     let (fresh, _) = again.join(cluster.places[0].addr, token).await.unwrap();
@@ -148,12 +152,16 @@ async fn the_last_voter_and_a_stranger_cannot_be_removed() {
     let place = Place::new("n1");
     place.init().unwrap();
     let node = place.open().await;
-    let error = node.remove_node(node.id()).await.unwrap().unwrap_err();
+    let error = node
+        .remove_node(ROOT, node.id())
+        .await
+        .unwrap()
+        .unwrap_err();
     assert!(error.contains("last voter"), "{error}");
     let error = node.transfer_leader(None).await.unwrap_err().to_string();
     assert!(error.contains("no other voter is alive"), "{error}");
     let error = node
-        .remove_node(vipd_core::id::NodeId(99))
+        .remove_node(ROOT, vipd_core::id::NodeId(99))
         .await
         .unwrap()
         .unwrap_err();
@@ -167,7 +175,7 @@ async fn an_agent_follows_proposes_and_resumes_with_another_voter() {
     done(cluster.nodes[0].propose(pool("first", 1u8)).await.unwrap());
     let place = Place::new("a1");
     let token = cluster.nodes[1]
-        .issue_token(Role::Agent, HOUR, 1)
+        .issue_token(ROOT, Role::Agent, HOUR, 1)
         .await
         .unwrap();
     let (number, role) = place.join(cluster.places[1].addr, token).await.unwrap();
@@ -220,7 +228,7 @@ async fn an_agent_that_comes_late_starts_from_a_snapshot_and_a_removed_one_is_to
     }
     voter.snapshot().await.unwrap();
     let place = Place::new("a1");
-    let token = voter.issue_token(Role::Agent, HOUR, 1).await.unwrap();
+    let token = voter.issue_token(ROOT, Role::Agent, HOUR, 1).await.unwrap();
     let (number, _) = place.join(first.addr, token).await.unwrap();
     let agent = place.open().await;
     until("the agent has everything", || {
@@ -240,7 +248,7 @@ async fn an_agent_that_comes_late_starts_from_a_snapshot_and_a_removed_one_is_to
         "an agent's state is the voters', byte by byte"
     );
 
-    voter.remove_node(number).await.unwrap().unwrap();
+    voter.remove_node(ROOT, number).await.unwrap().unwrap();
     let mut failed = agent.failed();
     let told = tokio::time::timeout(PATIENCE, failed.wait_for(Option::is_some))
         .await

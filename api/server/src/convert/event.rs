@@ -3,6 +3,7 @@
 use vipd_api_types as wire;
 use vipd_core::event::{Event, What};
 use vipd_core::id::NodeId;
+use vipd_core::notice::Notice;
 use vipd_core::state::State;
 
 use super::node_name;
@@ -18,17 +19,26 @@ pub(crate) fn to_wire(state: &State, event: &Event) -> wire::Event {
         kind,
         object,
         message: message(state, &event.what),
+        who: event.by.as_ref().map(|by| by.who.to_string()),
+        via: event.by.as_ref().map(|by| node_name(state, by.node)),
     }
 }
 
 fn subject(what: &What) -> (wire::EventKind, String) {
-    use wire::EventKind::{Allocation, Holder, Membership, Node, Object, Warning};
+    use wire::EventKind::{Access, Allocation, Holder, Membership, Node, Object, Warning};
     match what {
         What::PolicyPut { policy } | What::PolicyDeleted { policy } => {
             (Object, format!("policy/{policy}"))
         }
         What::PoolPut { pool } | What::PoolDeleted { pool } => (Object, format!("pool/{pool}")),
-        What::VipPut { vip } | What::VipDeleted { vip } => (Object, format!("vip/{vip}")),
+        What::VipPut { vip } | What::VipDeleted { vip } | What::VipMoved { vip, .. } => {
+            (Object, format!("vip/{vip}"))
+        }
+        What::Rebalance { .. } => (Object, "cluster".to_owned()),
+        What::TokenMade { token, .. } | What::TokenRevoked { token } => {
+            (Access, format!("token/{token}"))
+        }
+        What::JoinTokenMade { .. } => (Access, "cluster".to_owned()),
         What::Allocated { vip, .. }
         | What::Freed { vip, .. }
         | What::Shared { vip, .. }
@@ -42,6 +52,11 @@ fn subject(what: &What) -> (wire::EventKind, String) {
         | What::NodeSet { name, .. }
         | What::NodeDrained { name, .. } => (Node, format!("node/{name}")),
         What::InterfaceChanged { name, .. } => (Node, format!("node/{name}")),
+        What::Noticed {
+            name,
+            notice: Notice::Refused { .. },
+            ..
+        } => (Access, format!("node/{name}")),
         What::Noticed { vip: Some(vip), .. } => (Warning, format!("vip/{vip}")),
         What::Noticed { name, .. } => (Warning, format!("node/{name}")),
         What::NodeJoined { name, .. } | What::NodeRemoved { name, .. } => {

@@ -85,11 +85,19 @@ fn finish(router: Router<Daemon>, daemon: &Daemon) -> Router {
 
 /// Every route, for the OpenAPI document.
 pub(crate) fn all() -> OpenApiRouter<Daemon> {
-    OpenApiRouter::with_openapi(openapi::Base::openapi())
-        .merge(open())
-        .merge(reads())
-        .merge(writes())
-        .merge(admin())
+    let base = OpenApiRouter::with_openapi(openapi::Base::openapi());
+    let groups = grouped().into_iter();
+    groups.fold(base, |all, (_, group)| all.merge(group))
+}
+
+/// The routes by what a token must allow at least; `None` needs no token.
+pub(crate) fn grouped() -> [(Option<Access>, OpenApiRouter<Daemon>); 4] {
+    [
+        (None, open()),
+        (Some(Access::Read), reads()),
+        (Some(Access::Write), writes()),
+        (Some(Access::Admin), admin()),
+    ]
 }
 
 fn open() -> OpenApiRouter<Daemon> {

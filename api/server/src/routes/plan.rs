@@ -132,7 +132,14 @@ fn gone(node: &Node, name: &Name, drained: bool, state: &Cluster) -> Option<Comm
 fn applied(before: &Cluster, command: Command) -> Result<Cluster, Refusal> {
     let mut after = before.clone();
     let at = clock::now();
-    after.apply(before.applied() + 1, &Proposal { at, command })?;
+    after.apply(
+        before.applied() + 1,
+        &Proposal {
+            at,
+            command,
+            by: None,
+        },
+    )?;
     Ok(after)
 }
 

@@ -10,8 +10,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -46,7 +49,7 @@ impl Api {
     /// Serves everything on a unix socket until `stop`. Whoever may open the socket may do everything.
     pub async fn serve_unix(self, listener: UnixListener, stop: CancellationToken) {
         let open = async |stream| Ok::<_, io::Error>(stream);
-        serve(listener, open, self.coming(Origin::Unix), stop).await;
+        serve(listener, open, self.full, stop).await;
     }
 
     /// Serves everything over TLS until `stop`; a bearer token decides what is allowed.
@@ -61,18 +64,13 @@ impl Api {
             let handshake = tls.accept(stream);
             async { tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await? }
         };
-        serve(listener, open, self.coming(Origin::Tls), stop).await;
+        serve(listener, open, self.full, stop).await;
     }
 
     /// Serves `/metrics`, `/healthz` and `/readyz`, and nothing else, over plain HTTP until `stop`.
     pub async fn serve_metrics(self, listener: TcpListener, stop: CancellationToken) {
         let open = async |stream| Ok::<_, io::Error>(stream);
-        serve(listener, open, self.monitoring.clone(), stop).await;
-    }
-
-    /// Everything, each request marked with where it came from.
-    fn coming(&self, origin: Origin) -> Router {
-        self.full.clone().layer(Extension(origin))
+        serve(listener, open, self.monitoring, stop).await;
     }
 }
 
@@ -83,6 +81,9 @@ trait Listener: Send + Sync {
 
     /// The next connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Who is at its other end.
+    fn origin(stream: &Self::Stream) -> io::Result<Origin>;
 }
 
 impl Listener for UnixListener {
@@ -90,6 +91,11 @@ impl Listener for UnixListener {
 
     async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.accept().await?.0)
+    }
+
+    fn origin(stream: &UnixStream) -> io::Result<Origin> {
+        let uid = stream.peer_cred()?.uid();
+        Ok(Origin::Unix { uid })
     }
 }
 
@@ -100,6 +106,10 @@ impl Listener for TcpListener {
         let (stream, _) = self.accept().await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    fn origin(_: &TcpStream) -> io::Result<Origin> {
+        Ok(Origin::Network)
     }
 }
 
@@ -125,8 +135,9 @@ async fn serve<L: Listener, T, O>(
             () = stop.cancelled() => break,
             accepted = Listener::accept(&listener) => accepted,
         };
-        let stream = match accepted {
-            Ok(stream) => open(stream),
+        let accepted = accepted.and_then(|stream| Ok((L::origin(&stream)?, stream)));
+        let (origin, stream) = match accepted {
+            Ok((origin, stream)) => (origin, open(stream)),
             Err(error) => {
                 tracing::warn!(%error, "API: cannot accept a connection; raise LimitNOFILE if descriptors ran out");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -137,7 +148,7 @@ async fn serve<L: Listener, T, O>(
         connections.spawn(async move {
             let _permit = permit;
             match stream.await {
-                Ok(stream) => connection(stream, router, watcher).await,
+                Ok(stream) => connection(stream, origin, router, watcher).await,
                 Err(error) => tracing::debug!(%error, "API: handshake failed"),
             }
         });
@@ -146,17 +157,20 @@ async fn serve<L: Listener, T, O>(
     let _cut_off = tokio::time::timeout(DRAIN_WITHIN, graceful.shutdown()).await;
 }
 
-async fn connection<T>(stream: T, router: Router, watcher: Watcher)
+async fn connection<T>(stream: T, origin: Origin, router: Router, watcher: Watcher)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // Around the router, not into each of its routes: this is done for every connection.
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(origin);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(
-            TokioIo::new(Patient::new(stream, WRITE_WITHIN)),
-            TowerToHyperService::new(router),
-        );
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_WITHIN)), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "API: connection ended");
     }

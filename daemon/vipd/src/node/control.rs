@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::warn;
 use vipd_api::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
+use vipd_core::asker::Who;
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
 use vipd_core::lease::Timing;
@@ -72,8 +73,9 @@ impl NodeControl {
 }
 
 impl Control for NodeControl {
-    async fn propose(&self, command: Command) -> Result<Outcome, ControlError> {
-        self.raft.propose(command).await.map_err(refused)
+    async fn propose(&self, who: Who, command: Command) -> Result<Outcome, ControlError> {
+        let proposed = self.raft.propose_for(who, command).await;
+        proposed.map_err(refused)
     }
 
     async fn linearize(&self) -> Result<(), ControlError> {
@@ -143,9 +145,9 @@ impl Control for NodeControl {
         }
     }
 
-    async fn remove_member(&self, node: NodeId) -> Result<(), ControlError> {
+    async fn remove_member(&self, who: Who, node: NodeId) -> Result<(), ControlError> {
         self.raft
-            .remove_node(node)
+            .remove_node(who, node)
             .await
             .map_err(refused)?
             .map_err(|why| ControlError::Refused {
@@ -165,18 +167,19 @@ impl Control for NodeControl {
 
     async fn join_token(
         &self,
+        who: Who,
         role: Role,
         ttl: Duration,
         uses: u32,
     ) -> Result<JoinTicket, ControlError> {
-        let token = self
-            .raft
-            .issue_token(role, ttl, uses)
-            .await
-            .map_err(|error| match error {
-                TokenRequestError::Propose(error) => refused(error),
-                TokenRequestError::Rejected(rejection) => ControlError::Rejected(rejection),
-            })?;
+        let token =
+            self.raft
+                .issue_token(who, role, ttl, uses)
+                .await
+                .map_err(|error| match error {
+                    TokenRequestError::Propose(error) => refused(error),
+                    TokenRequestError::Rejected(rejection) => ControlError::Rejected(rejection),
+                })?;
         let command = crate::join_command(self.raft.peer(), &token);
         Ok(JoinTicket {
             expires: token.expires,

@@ -57,7 +57,11 @@ impl Process {
                 let at = vipd_core::time::Millis(self.world.wall_clock(self.host.id));
                 let request = parts::Request {
                     id,
-                    proposal: Proposal { at, command },
+                    proposal: Proposal {
+                        at,
+                        command,
+                        by: None,
+                    },
                 };
                 let write = NodeRuntime::timeout(FORWARDED, write(voter, request)).await;
                 write.unwrap_or_else(|_| Response::Failed("no majority in time".into()))

@@ -93,6 +93,9 @@ impl State {
             revision: Revision(index),
             at: proposal.at,
         };
+        if let Some(token) = self.revoked(proposal) {
+            return Err(Rejection::Revoked { token });
+        }
         let outcome = match &proposal.command {
             Command::Bootstrap {
                 cluster,
@@ -179,6 +182,11 @@ impl State {
             Command::Ripen => self.ripen(entry),
         };
         self.satisfy_waiting(entry);
+        if let Some(by) = &proposal.by {
+            let new = self.events.iter_mut().rev();
+            let new = new.take_while(|event| event.revision == entry.revision);
+            new.for_each(|event| event.by = Some(by.clone()));
+        }
         outcome
     }
 
@@ -348,6 +356,7 @@ impl State {
             revision: entry.revision,
             at: entry.at,
             what,
+            by: None,
         });
     }
 

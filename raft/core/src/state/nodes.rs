@@ -201,7 +201,9 @@ impl State {
                 let allocation = self.allocations.get(address);
                 allocation.map(|allocation| allocation.vip.clone())
             }
-            Notice::ProgramsLost { .. } | Notice::ClockJumped { .. } => None,
+            Notice::ProgramsLost { .. } | Notice::ClockJumped { .. } | Notice::Refused { .. } => {
+                None
+            }
         };
         let notice = notice.clone();
         self.note(

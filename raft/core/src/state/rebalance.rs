@@ -14,7 +14,7 @@ use core::net::IpAddr;
 use super::unit::{Unit, UnitKey};
 use super::{Entry, State, done};
 use crate::command::Outcome;
-use crate::event::Cause;
+use crate::event::{Cause, What};
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::{Node, Weight};
@@ -52,7 +52,10 @@ struct Sites<'a> {
 
 impl State {
     pub(super) fn rebalance(&mut self, entry: Entry) -> Outcome {
-        for (address, to) in self.rebalanced() {
+        let moves = self.rebalanced();
+        let count = u32::try_from(moves.len()).unwrap_or(u32::MAX);
+        self.note(entry, What::Rebalance { moves: count });
+        for (address, to) in moves {
             self.hand_over(entry, address, to, Cause::Rebalanced);
         }
         done(entry)

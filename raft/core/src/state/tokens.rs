@@ -3,7 +3,9 @@
 use alloc::format;
 
 use super::{Entry, State, done, not_found};
-use crate::command::Outcome;
+use crate::asker::Who;
+use crate::command::{Outcome, Proposal};
+use crate::event::What;
 use crate::name::Name;
 use crate::node::Role;
 use crate::rejection::Rejection;
@@ -14,6 +16,16 @@ use crate::token::{Access, ApiToken, JoinToken, TokenHash};
 const MAX_TOKENS: usize = 10_000;
 
 impl State {
+    /// The token by which `proposal` was asked for, if it is good no more. The node that was asked may not have known:
+    /// only the order of the log tells that a token was revoked before.
+    pub(super) fn revoked(&self, proposal: &Proposal) -> Option<Name> {
+        let Who::Token { name } = &proposal.by.as_ref()?.who else {
+            return None;
+        };
+        let good = self.api_tokens.values().any(|known| known.name == *name);
+        (!good).then(|| name.clone())
+    }
+
     pub(super) fn put_join_token(
         &mut self,
         entry: Entry,
@@ -39,6 +51,7 @@ impl State {
                 uses,
             },
         );
+        self.note(entry, What::JoinTokenMade { role, uses });
         done(entry)
     }
 
@@ -70,6 +83,15 @@ impl State {
                 created: entry.at,
             },
         );
+        let token = name.clone();
+        self.note(
+            entry,
+            What::TokenMade {
+                token,
+                access,
+                expires,
+            },
+        );
         done(entry)
     }
 
@@ -81,6 +103,8 @@ impl State {
             .map(|(hash, _)| *hash);
         self.api_tokens
             .remove(&hash.ok_or_else(|| not_found("token", name))?);
+        let token = name.clone();
+        self.note(entry, What::TokenRevoked { token });
         done(entry)
     }
 }

@@ -136,6 +136,13 @@ impl State {
             }
         }
         self.nothing_goes_elsewhere(&addresses, id)?;
+        self.note(
+            entry,
+            What::VipMoved {
+                vip: name.clone(),
+                to: to.clone(),
+            },
+        );
         for address in addresses {
             self.hand_over(entry, address, id, Cause::Moved);
         }

@@ -27,7 +27,14 @@ fn name(text: &str) -> Name {
 fn apply(state: &mut State, command: Command) {
     let at = Millis(1);
     state
-        .apply(state.applied() + 1, &Proposal { at, command })
+        .apply(
+            state.applied() + 1,
+            &Proposal {
+                at,
+                command,
+                by: None,
+            },
+        )
         .unwrap();
 }
 

@@ -169,7 +169,11 @@ pub fn init(options: &Init) -> Result<Initialized, InitError> {
         .chain(options.first.iter().cloned());
     let requests = commands.map(|command| Request {
         id: rand::random(),
-        proposal: Proposal { at, command },
+        proposal: Proposal {
+            at,
+            command,
+            by: None,
+        },
     });
     Bootstrap {
         requests: requests.collect(),

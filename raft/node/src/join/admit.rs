@@ -24,7 +24,7 @@ pub(crate) async fn admit(node: &RaftNode, ask: JoinAsk) -> Result<JoinAnswer, S
     };
     let patience = node.core.settings.patience;
     let outcome = node
-        .propose_numbered(ask.id, command, patience)
+        .propose_numbered(ask.id, command, None, patience)
         .await
         .map_err(|error| error.to_string())?;
     let (number, role) = match outcome.map_err(|rejection| rejection.to_string())? {

@@ -138,7 +138,7 @@ impl RaftNode {
         }
         for request in first.requests {
             let outcome = self
-                .propose_numbered(request.id, request.proposal.command, BOOTSTRAP)
+                .propose_numbered(request.id, request.proposal.command, None, BOOTSTRAP)
                 .await;
             match outcome.map_err(|error| fail(error.to_string()))? {
                 Ok(_) | Err(vipd_core::rejection::Rejection::AlreadyBootstrapped) => {}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use vipd_core::asker::{Asker, Who};
 use vipd_core::codec::Wire;
 use vipd_core::command::{Command, Outcome, Proposal};
 use vipd_core::id::NodeId;
@@ -100,14 +101,33 @@ impl RaftNode {
     /// # Errors
     /// [`ProposeError`] if there is no outcome. That the command was rejected is an outcome.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
-        self.propose_numbered(rand::random(), command, self.core.settings.patience)
+        self.propose_numbered(rand::random(), command, None, self.core.settings.patience)
             .await
+    }
+
+    /// The same for `who` asked this node.
+    ///
+    /// # Errors
+    /// As [`RaftNode::propose`].
+    pub async fn propose_for(&self, who: Who, command: Command) -> Result<Outcome, ProposeError> {
+        let (by, patience) = (self.asked_by(who), self.core.settings.patience);
+        self.propose_numbered(rand::random(), command, Some(by), patience)
+            .await
+    }
+
+    /// Whoever asks this node.
+    pub(super) fn asked_by(&self, who: Who) -> Asker {
+        Asker {
+            node: self.id(),
+            who,
+        }
     }
 
     pub(crate) async fn propose_numbered(
         &self,
         id: u128,
         command: Command,
+        by: Option<Asker>,
         patience: Duration,
     ) -> Result<Outcome, ProposeError> {
         let size = command.to_bytes().len();
@@ -120,10 +140,11 @@ impl RaftNode {
         let ask = Ask::Propose {
             id,
             command: command.clone(),
+            by: by.clone(),
         };
         let local = |node: Self| -> BoxFuture<'static, _> {
-            let command = command.clone();
-            Box::pin(async move { write(&node, id, command).await })
+            let (command, by) = (command.clone(), by.clone());
+            Box::pin(async move { write(&node, id, command, by).await })
         };
         let read = |reply| match reply {
             Response::Proposed(outcome) => Some(outcome),
@@ -244,11 +265,20 @@ fn sort<T>(
 }
 
 /// Writes through this node's own Raft.
-pub(super) async fn write(node: &RaftNode, id: u128, command: Command) -> Attempt<Outcome> {
+pub(super) async fn write(
+    node: &RaftNode,
+    id: u128,
+    command: Command,
+    by: Option<Asker>,
+) -> Attempt<Outcome> {
     let Some(voter) = &node.core.voter else {
         return Attempt::no_vote();
     };
-    let proposal = Proposal { at: now(), command };
+    let proposal = Proposal {
+        at: now(),
+        command,
+        by,
+    };
     match voter.raft.client_write(Request { id, proposal }).await {
         Ok(response) => match response.data.0 {
             Some(outcome) => Attempt::Done(outcome),

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::{Instant, sleep, timeout};
+use vipd_core::asker::{Asker, Who};
 use vipd_core::command::Command;
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
@@ -26,14 +27,21 @@ const REPORTS: Duration = Duration::from_secs(5);
 pub(super) const REMOVAL: Duration = Duration::from_secs(2 * CHANGE.as_secs() + REPORTS.as_secs());
 
 impl RaftNode {
-    /// Takes a node out of the cluster for good: first its vote, then its record. Its number never comes back, and
+    /// Takes a node out of the cluster for good, for `who` asked for it: first its vote, then its record. Its number never comes back, and
     /// peers refuse it from then on. It must be stopped, with its lease over.
     ///
     /// # Errors
     /// [`ProposeError`] without a leader; the inner error says in the operator's words why it cannot go.
-    pub async fn remove_node(&self, node: NodeId) -> Result<Result<(), String>, ProposeError> {
+    pub async fn remove_node(
+        &self,
+        who: Who,
+        node: NodeId,
+    ) -> Result<Result<(), String>, ProposeError> {
+        let by = Some(self.asked_by(who));
+        let ask = Ask::Remove(node, by.clone());
         let local = move |own: Self| -> BoxFuture<'static, _> {
-            Box::pin(async move { own.remove_here(node).await })
+            let by = by.clone();
+            Box::pin(async move { own.remove_here(node, by).await })
         };
         let read = |reply| match reply {
             Response::Done => Some(Ok(())),
@@ -44,12 +52,15 @@ impl RaftNode {
             whole: REMOVAL + CHANGE,
             attempt: REMOVAL,
         };
-        self.at_leader(Ask::Remove(node), patience, local, read)
-            .await
+        self.at_leader(ask, patience, local, read).await
     }
 
     /// The same, on the leader.
-    pub(super) async fn remove_here(&self, node: NodeId) -> Attempt<Result<(), String>> {
+    pub(super) async fn remove_here(
+        &self,
+        node: NodeId,
+        by: Option<Asker>,
+    ) -> Attempt<Result<(), String>> {
         let Some(voter) = &self.core.voter else {
             return Attempt::no_vote();
         };
@@ -69,7 +80,7 @@ impl RaftNode {
         }
         let _leaving = Leaving::mark(voter, node);
         match end_membership(voter, node).await {
-            Ok(()) => self.forget(name).await,
+            Ok(()) => self.forget(name, by).await,
             Err(why) => Attempt::Unsure(why),
         }
     }
@@ -89,11 +100,11 @@ impl RaftNode {
 
     /// Deletes the record. Holders report which voters they count by; until all have, the old voter set, and so the
     /// node, is still needed.
-    async fn forget(&self, name: Name) -> Attempt<Result<(), String>> {
+    async fn forget(&self, name: Name, by: Option<Asker>) -> Attempt<Result<(), String>> {
         let deadline = Instant::now() + REPORTS;
         loop {
             let forget = Command::RemoveNode { node: name.clone() };
-            match write(self, rand::random(), forget).await {
+            match write(self, rand::random(), forget, by.clone()).await {
                 Attempt::Done(Ok(_) | Err(Rejection::NotFound { .. })) => {
                     return Attempt::Done(Ok(()));
                 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::timeout;
+use vipd_core::asker::Asker;
 use vipd_core::id::NodeId;
 
 use super::handle::{Core, RaftNode};
@@ -98,14 +99,23 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
             raft.handle_transfer_leader(rpc).await,
             Response::TransferLeader,
         ),
-        Request::Propose { id, command } => {
+        Request::Propose { id, command, by } => {
             tracing::debug!(%from, "a forwarded proposal");
-            settle(write(node, id, command), Response::Proposed).await
+            let by = vouched(from, by);
+            settle(write(node, id, command, by), Response::Proposed).await
         }
         Request::ReadIndex => settle(read_index(node), Response::ReadIndex).await,
         Request::Handover(to) => settle(hand_over(node, to), done_or_why).await,
-        Request::Remove(id) => settle_within(REMOVAL, node.remove_here(id), done_or_why).await,
+        Request::Remove(id, by) => {
+            let removal = node.remove_here(id, vouched(from, by));
+            settle_within(REMOVAL, removal, done_or_why).await
+        }
     }
+}
+
+/// A node may say who asked it, not who asked another: which one it is, its certificate tells.
+fn vouched(from: NodeId, by: Option<Asker>) -> Option<Asker> {
+    by.map(|by| Asker { node: from, ..by })
 }
 
 fn done_or_why(result: Result<(), String>) -> Response {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vipd_core::asker::Who;
 use vipd_core::command::Command;
 use vipd_core::node::Role;
 use vipd_core::rejection::Rejection;
@@ -24,12 +25,13 @@ pub enum TokenRequestError {
 }
 
 impl RaftNode {
-    /// Makes a join token that gives `role`, ends after `valid` and serves `uses` nodes.
+    /// Makes a join token that gives `role`, ends after `valid` and serves `uses` nodes, for `who` asked for it.
     ///
     /// # Errors
     /// [`TokenRequestError`] if the cluster did not note it.
     pub async fn issue_token(
         &self,
+        who: Who,
         role: Role,
         valid: Duration,
         uses: u32,
@@ -43,7 +45,7 @@ impl RaftNode {
             expires,
             uses,
         };
-        match self.propose(command).await? {
+        match self.propose_for(who, command).await? {
             Ok(_) => Ok(token),
             Err(rejection) => Err(TokenRequestError::Rejected(rejection)),
         }

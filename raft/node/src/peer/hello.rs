@@ -8,7 +8,8 @@ use vipd_core::id::NodeId;
 /// The version of the protocol between nodes. A node refuses another one by name.
 /// 2: forwarded commands have policies, groups, weights and failback.
 /// 3: an agent says how often its stream shall speak.
-pub(crate) const PROTOCOL: u8 = 3;
+/// 4: forwarded commands say who asked for them.
+pub(crate) const PROTOCOL: u8 = 4;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
+use vipd_core::asker::Asker;
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
@@ -28,13 +29,15 @@ pub(crate) enum Request {
     Propose {
         id: u128,
         command: Command,
+        /// Who asked the sender for it, if it is not its own.
+        by: Option<Asker>,
     },
     /// To the leader: which entry must a read have seen?
     ReadIndex,
     /// To the leader: hand over, to this node or the best one.
     Handover(Option<NodeId>),
-    /// To the leader: take this node out.
-    Remove(NodeId),
+    /// To the leader: take this node out, for whoever asked the sender.
+    Remove(NodeId, Option<Asker>),
 }
 
 /// The reply to a [`Request`].
@@ -76,19 +79,21 @@ impl Wire for Request {
                 5u8.encode(out);
                 wire::put_transfer(rpc, out);
             }
-            Self::Propose { id, command } => {
+            Self::Propose { id, command, by } => {
                 6u8.encode(out);
                 id.encode(out);
                 command.encode(out);
+                by.encode(out);
             }
             Self::ReadIndex => 7u8.encode(out),
             Self::Handover(to) => {
                 8u8.encode(out);
                 to.encode(out);
             }
-            Self::Remove(node) => {
+            Self::Remove(node, by) => {
                 9u8.encode(out);
                 node.encode(out);
+                by.encode(out);
             }
         }
     }
@@ -108,10 +113,11 @@ impl Wire for Request {
             6 => Ok(Self::Propose {
                 id: u128::decode(input)?,
                 command: Command::decode(input)?,
+                by: Option::decode(input)?,
             }),
             7 => Ok(Self::ReadIndex),
             8 => Ok(Self::Handover(Option::decode(input)?)),
-            9 => Ok(Self::Remove(NodeId::decode(input)?)),
+            9 => Ok(Self::Remove(NodeId::decode(input)?, Option::decode(input)?)),
             tag => Err(DecodeError::Tag { of: "request", tag }),
         }
     }
@@ -180,6 +186,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use openraft::EntryPayload;
+    use vipd_core::asker::Who;
     use vipd_core::command::Proposal;
     use vipd_core::time::Millis;
 
@@ -196,11 +203,18 @@ mod tests {
         let command = Command::RemoveNode {
             node: "n9".parse().unwrap(),
         };
+        let asker = Some(Asker {
+            node: NodeId(9),
+            who: Who::Token {
+                name: "ci".parse().unwrap(),
+            },
+        });
         let logged = Logged {
             id: 77,
             proposal: Proposal {
                 at: Millis(5),
                 command: command.clone(),
+                by: asker.clone(),
             },
         };
         let payloads = [
@@ -236,10 +250,11 @@ mod tests {
             Request::Propose {
                 id: 1 << 100,
                 command,
+                by: asker.clone(),
             },
             Request::ReadIndex,
             Request::Handover(Some(NodeId(9))),
-            Request::Remove(NodeId(9)),
+            Request::Remove(NodeId(9), asker),
         ]
     }
 

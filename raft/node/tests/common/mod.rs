@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use vipd_core::asker::Who;
 use vipd_core::block::Block;
 use vipd_core::command::{Applied, Command, Expect, Outcome};
 use vipd_core::id::NodeId;
@@ -14,6 +15,8 @@ use vipd_core::node::Role;
 use vipd_core::pool::PoolSpec;
 use vipd_raft::{Init, Join, RaftNode, Settings, Status, Token, init, join};
 
+/// Who asks for what a test asks for.
+pub(crate) const ROOT: Who = Who::Local { uid: 0 };
 /// The longest a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -109,7 +112,7 @@ impl Cluster {
         let mut nodes = vec![places[0].open().await];
         for place in &places[1..] {
             let token = nodes[0]
-                .issue_token(Role::Voter, Duration::from_secs(60), 1)
+                .issue_token(ROOT, Role::Voter, Duration::from_secs(60), 1)
                 .await
                 .unwrap();
             place.join(places[0].addr, token).await.unwrap();

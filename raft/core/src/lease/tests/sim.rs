@@ -212,6 +212,7 @@ impl World {
         self.log.push(Proposal {
             at: Millis(0),
             command,
+            by: None,
         });
     }
 

@@ -90,7 +90,11 @@ impl Cluster {
 
     fn apply_at(&mut self, at: Millis, command: Command) -> Outcome {
         let index = self.state.applied() + 1;
-        let proposal = Proposal { at, command };
+        let proposal = Proposal {
+            at,
+            command,
+            by: None,
+        };
         let before = self.state.clone();
         let outcome = self.state.apply(index, &proposal);
         if outcome.is_err() {

@@ -41,6 +41,7 @@ fn a_reader_goes_on_behind_a_versioned_value() {
     let mut bytes = Proposal {
         at: Millis(1),
         command,
+        by: None,
     }
     .to_bytes();
     bytes.push(7);

@@ -170,7 +170,7 @@ proptest! {
             let mut after = c.state.clone();
             let (index, epoch) = (after.applied() + 1, after.node(node).unwrap().epoch);
             let membership = after.voters().map_or(0, |(index, _)| index);
-            let down = Proposal { at: Millis(0), command: Command::NodeDown { node, epoch, membership } };
+            let down = Proposal { at: Millis(0), command: Command::NodeDown { node, epoch, membership }, by: None };
             if after.apply(index, &down).is_ok() {
                 for (address, to) in said {
                     prop_assert_eq!(after.allocations()[&address].holder, to, "{} of {}", address, node);

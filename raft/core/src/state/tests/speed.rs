@@ -23,7 +23,11 @@ fn laden(nodes: u64, spec: impl Fn(u32) -> VipSpec) -> State {
             expect: Expect::Any,
         };
         let (index, at) = (c.state.applied() + 1, Millis(1));
-        let entry = Proposal { at, command: put };
+        let entry = Proposal {
+            at,
+            command: put,
+            by: None,
+        };
         c.state.apply(index, &entry).unwrap();
     }
     assert_eq!(c.state.held_by(NodeId(1)).count(), MANY as usize);
@@ -37,7 +41,11 @@ fn laden(nodes: u64, spec: impl Fn(u32) -> VipSpec) -> State {
 fn apply(state: &mut State, command: Command) -> Duration {
     let index = state.applied() + 1;
     let at = Millis(index * 10);
-    let entry = Proposal { at, command };
+    let entry = Proposal {
+        at,
+        command,
+        by: None,
+    };
     let before = state.clone();
     best(|| {
         *state = before.clone();

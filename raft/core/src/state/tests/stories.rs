@@ -395,6 +395,7 @@ fn a_withdrawal_that_was_judged_by_other_voters_is_refused() {
     let early = Proposal {
         at: Millis(1),
         command: down(0),
+        by: None,
     };
     assert_eq!(
         c.state.apply(index, &early).unwrap_err().reason(),
@@ -403,6 +404,7 @@ fn a_withdrawal_that_was_judged_by_other_voters_is_refused() {
     let judged = Proposal {
         at: Millis(1),
         command: down(at),
+        by: None,
     };
     c.state.apply(index + 1, &judged).unwrap();
 }

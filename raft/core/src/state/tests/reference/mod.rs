@@ -26,7 +26,7 @@ proptest! {
             let index = i as u64 + 1;
             let at = Millis(index * 10);
             let wanted = model.apply(&command, at.0);
-            let proposal = Proposal { at, command };
+            let proposal = Proposal { at, command, by: None };
             let said = state.apply(index, &proposal).map(|_| ()).map_err(|why| why.reason());
             prop_assert_eq!(said, wanted, "{:?}", proposal.command);
             prop_assert_eq!(state.vips().len(), model.vips.len());
