@@ -81,6 +81,12 @@ impl Error {
         }
     }
 
+    /// Whether the daemon does not let the client in, or not so far.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused(problem) if matches!(problem.status, 401 | 403))
+    }
+
     /// Whether the daemon says that there is no such object.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

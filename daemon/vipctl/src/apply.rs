@@ -1,119 +1,89 @@
 //! `vipctl apply -f`: make or replace what files describe, pools and policies before VIPs.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
-
 use clap::Args;
-use serde::Serialize;
-use serde_json::json;
-use vipd_api_types::{Policy, Pool, Vip};
-use vipd_client::{Client, Writable, WriteOptions, Written};
+use vipd_client::{Client, WriteOptions, Written};
 
 use crate::cli::Global;
 use crate::failure::Failure;
-use crate::manifest::{self, Kind, Manifest};
+use crate::files::{self, FilesArgs};
+use crate::kind::{Kept, of_kind};
+use crate::manifest::{Kind, Manifest};
 use crate::{connect, output, render};
 
 /// What to apply.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
-    /// YAML, JSON or TOML file, - for stdin; repeat for more
-    #[arg(short, long = "file", required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    files: FilesArgs,
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
 }
 
+/// All files are read before anything is asked for, so that a slip of the pen in the last one changes nothing. What the
+/// cluster refuses is told, and the rest is applied all the same.
 pub(crate) async fn run(
     args: &ApplyArgs,
     only: Option<Kind>,
     global: &Global,
 ) -> Result<(), Failure> {
-    // All files are read before anything is asked for, so that a slip in the last one changes nothing.
-    let mut manifests = Vec::new();
-    for file in &args.files {
-        manifests
-            .extend(read(file, only).map_err(|failure| failure.at(&file.display().to_string()))?);
-    }
-    manifests.sort_by_key(|manifest| manifest.kind);
+    let manifests = files::read(&args.files.files, only)?;
     let client = connect::client(global)?;
-    for manifest in &manifests {
-        let place = format!("{}/{}", manifest.kind.as_str(), manifest.name);
-        match manifest.kind {
-            Kind::Pool => {
-                apply::<Pool>(&client, manifest, args.dry_run, global, &place, |pool| {
-                    pool.revision
-                })
-                .await
+    let mut failed = Vec::new();
+    for (place, manifest) in &manifests {
+        let how = WriteOptions {
+            dry_run: args.dry_run,
+            ..WriteOptions::default()
+        };
+        let applied =
+            of_kind!(manifest.kind, T => apply::<T>(&client, manifest, how, global).await);
+        if let Err(failure) = applied {
+            let failure = failure.at(&format!("{place}: {}", manifest.title()));
+            if failure.is_for_all() || manifests.len() == 1 {
+                return Err(failure);
             }
-            Kind::Policy => {
-                apply::<Policy>(&client, manifest, args.dry_run, global, &place, |policy| {
-                    policy.revision
-                })
-                .await
-            }
-            Kind::Vip => {
-                apply::<Vip>(&client, manifest, args.dry_run, global, &place, |vip| {
-                    vip.revision
-                })
-                .await
-            }
+            let _shown = failure.report();
+            failed.push(manifest.title());
         }
-        .map_err(|failure| failure.at(&place))?;
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!(
+            "{} of {} objects were refused: {}",
+            failed.len(),
+            manifests.len(),
+            failed.join(", ")
+        ),
+        "mend them and apply again; what was applied stays as it is",
+    ))
 }
 
-fn read(file: &Path, only: Option<Kind>) -> Result<Vec<Manifest>, Failure> {
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    let text = text
-        .map_err(|cause| Failure::new(cause.to_string(), "check the path and who may read it"))?;
-    manifest::read(
-        &text,
-        file.extension().and_then(|extension| extension.to_str()),
-        only,
-    )
-}
-
-async fn apply<T: Writable + Serialize>(
+async fn apply<T: Kept>(
     client: &Client,
     manifest: &Manifest,
-    dry_run: bool,
+    how: WriteOptions,
     global: &Global,
-    place: &str,
-    revision: fn(&T) -> u64,
 ) -> Result<(), Failure> {
     let before = match client.get::<T>(&manifest.name).await {
-        Ok(object) => Some(revision(&object)),
+        Ok(object) => Some(object.revision()),
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.into()),
     };
-    let body = json!({ "name": manifest.name, "labels": manifest.labels, "spec": manifest.spec });
+    let title = manifest.title();
     match client
-        .put::<T>(
-            &manifest.name,
-            &body,
-            WriteOptions {
-                dry_run,
-                ..WriteOptions::default()
-            },
-        )
+        .put::<T>(&manifest.name, &manifest.body(), how)
         .await?
     {
-        Written::Tried(tried) => render::dry_run(&tried, place, global.output),
+        Written::Tried(tried) => render::dry_run(&tried, &title, global.output),
         Written::Done(after) => output::show(&after, global.output, || {
-            let what = match (before, after.as_ref().map(revision)) {
+            let what = match (before, after.as_ref().map(T::revision)) {
                 (None, _) => "created",
                 (Some(before), Some(after)) if before == after => "unchanged",
                 (Some(_), _) => "changed",
             };
-            format!("{place} {what}")
+            format!("{title} {what}")
         }),
     }
 }

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::failure::Failure;
-use crate::{apply, cluster, events, node, plan, policy, pool, status, token, vip};
+use crate::{
+    apply, cluster, events, files, node, plan, policy, pool, status, token, until, validate, vip,
+};
 
 /// Ask vipd, and tell it what to do.
 #[derive(Debug, Parser)]
@@ -27,6 +29,8 @@ Examples:
   vipctl vip move www --to n2
   vipctl node drain n1
   vipctl plan --without n1
+  vipctl validate -f site/ && vipctl diff -f site/; vipctl apply -f site/
+  vipctl wait vip/www --for condition=satisfied --timeout 1m
   vipctl --server https://192.0.2.1:7480 --ca ca.pem --token-file token vip list -o yaml";
 
 const GLOBAL: &str = "Options of every command";
@@ -111,8 +115,15 @@ pub(crate) enum Noun {
     /// Tokens for the API over TLS
     #[command(subcommand, visible_alias = "tokens")]
     Token(token::Verb),
-    /// Make or replace everything that a file describes
+    /// Make or replace everything that files describe
     Apply(apply::ApplyArgs),
+    /// Show what apply would change; exits with 0 if nothing, 1 if something, 2 if it can't be told
+    Diff(files::FilesArgs),
+    /// Find what is wrong with files, or with the cluster as it is: overlaps, pools that no node can announce, selectors
+    /// that select nothing, VIPs that nothing can satisfy
+    Validate(validate::ValidateArgs),
+    /// Wait until objects are as they should be
+    Wait(until::UntilArgs),
     /// Completions for a shell, on stdout
     Completions {
         /// The shell

@@ -8,6 +8,21 @@ use std::process::ExitCode;
 pub(crate) struct Failure {
     what: String,
     next: String,
+    reach: Reach,
+    code: u8,
+}
+
+/// What else fails with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Nothing.
+    One,
+    /// Somebody else has changed the object.
+    Stale,
+    /// Whatever is asked next: the daemon is out of reach, or does not let one in.
+    All,
+    /// It is no failure, only an exit code.
+    None,
 }
 
 impl Failure {
@@ -15,6 +30,16 @@ impl Failure {
         Self {
             what: what.into(),
             next: next.into(),
+            reach: Reach::One,
+            code: 1,
+        }
+    }
+
+    /// Exit code 1 without a word: the output has said it.
+    pub(crate) fn silent() -> Self {
+        Self {
+            reach: Reach::None,
+            ..Self::new("", "")
         }
     }
 
@@ -24,22 +49,60 @@ impl Failure {
         self
     }
 
-    /// Shows it on stderr; exit code 1.
+    /// The same, with a further next step.
+    pub(crate) fn and_then(mut self, next: &str) -> Self {
+        self.next = format!("{}; {next}", self.next);
+        self
+    }
+
+    /// The same with another exit code.
+    pub(crate) fn exiting(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Whether asking for something else would fail as well.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.reach == Reach::All
+    }
+
+    /// Whether somebody else has changed the object meanwhile.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.reach == Reach::Stale
+    }
+
+    /// What is shown.
+    pub(crate) fn lines(&self) -> [String; 2] {
+        [
+            format!("error: {}", one_line(&self.what)),
+            format!("next: {}", one_line(&self.next)),
+        ]
+    }
+
+    /// Shows it on stderr; its exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        let text = format!(
-            "error: {}\nnext: {}\n",
-            one_line(&self.what),
-            one_line(&self.next)
-        );
-        // Nobody is left to tell when stderr is gone; the exit code still says it.
-        let _gone = std::io::stderr().write_all(text.as_bytes());
-        ExitCode::FAILURE
+        if self.reach != Reach::None {
+            let [what, next] = self.lines();
+            // Nobody is left to tell when stderr is gone; the exit code still says it.
+            let _gone = std::io::stderr().write_all(format!("{what}\n{next}\n").as_bytes());
+        }
+        ExitCode::from(self.code)
     }
 }
 
 impl From<vipd_client::Error> for Failure {
     fn from(error: vipd_client::Error) -> Self {
-        Self::new(error.to_string(), error.next())
+        let reach = match error.reason() {
+            None => Reach::All,
+            Some(_) if error.is_denied() => Reach::All,
+            Some("no_quorum") => Reach::All,
+            Some("revision_mismatch") => Reach::Stale,
+            Some(_) => Reach::One,
+        };
+        Self {
+            reach,
+            ..Self::new(error.to_string(), error.next())
+        }
     }
 }
 

@@ -3,15 +3,20 @@
 //! One file per noun. The definition in [`cli`] yields the parser, the help, the completions and the man
 //! pages. Nothing is decided here: the daemon judges, this asks and shows.
 //!
-//! Exit codes: 0 done, 1 refused or failed (one line on stderr, then the next step), 2 usage.
+//! Exit codes: 0 done, 1 refused or failed (one line on stderr, then the next step), 2 usage. `diff` has those of diff(1):
+//! 0 no difference, 1 a difference, 2 it can't be told.
 
 mod apply;
 mod cli;
 mod cluster;
 mod connect;
+mod diff;
+mod edit;
 mod events;
 mod failure;
+mod files;
 mod generate;
+mod kind;
 mod manifest;
 mod node;
 mod output;
@@ -21,6 +26,8 @@ mod pool;
 mod render;
 mod status;
 mod token;
+mod until;
+mod validate;
 mod vip;
 mod wait;
 
@@ -53,6 +60,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Noun::Events(args) => events::run(&args, &global).await,
         Noun::Token(verb) => token::run(verb, &global).await,
         Noun::Apply(args) => apply::run(&args, None, &global).await,
+        Noun::Diff(args) => diff::run(&args, &global).await,
+        Noun::Validate(args) => validate::run(&args, &global).await,
+        Noun::Wait(args) => until::run(&args, &global).await,
         Noun::Completions { shell } => generate::completions(shell),
         Noun::Man { dir } => generate::man_pages(&dir),
     }

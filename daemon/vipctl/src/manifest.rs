@@ -1,4 +1,4 @@
-//! Files that `apply -f` takes: YAML (several documents), JSON or TOML.
+//! What `apply`, `diff` and `validate` read: YAML (several documents), JSON or TOML.
 //!
 //! A document is one object, or a list as `-o yaml` and `-o json` print it:
 //! ```yaml
@@ -12,7 +12,7 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Value, json};
 use vipd_api_types::Labels;
 
 use crate::failure::Failure;
@@ -46,6 +46,20 @@ pub(crate) struct Manifest {
     pub(crate) name: String,
     pub(crate) labels: Labels,
     pub(crate) spec: Value,
+    /// The line that names it, from 1.
+    pub(crate) line: usize,
+}
+
+impl Manifest {
+    /// As the API takes it.
+    pub(crate) fn body(&self) -> Value {
+        json!({ "name": self.name, "labels": self.labels, "spec": self.spec })
+    }
+
+    /// As people name it.
+    pub(crate) fn title(&self) -> String {
+        format!("{}/{}", self.kind.as_str(), self.name)
+    }
 }
 
 /// A document as it stands in the file. What only the daemon knows is read over.
@@ -90,6 +104,7 @@ pub(crate) fn read(
         flatten(document, default, &mut manifests)
             .map_err(|failure| failure.at(&format!("document {}", number + 1)))?;
     }
+    number_lines(text, &mut manifests);
     if manifests.is_empty() {
         return Err(Failure::new(
             "nothing in it",
@@ -97,6 +112,23 @@ pub(crate) fn read(
         ));
     }
     Ok(manifests)
+}
+
+/// Finds the line of each object: the next one that gives a name, and that name. Parsers do not tell where a value stood.
+fn number_lines(text: &str, manifests: &mut [Manifest]) {
+    let mut lines = text.lines().enumerate();
+    let word = |c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c));
+    for manifest in manifests {
+        let mut ahead = lines.clone();
+        let found = ahead.find(|(_, line)| {
+            let mut words = line.split(word).filter(|word| !word.is_empty());
+            words.any(|word| word == "name") && words.any(|word| word == manifest.name)
+        });
+        if let Some((at, _)) = found {
+            manifest.line = at + 1;
+            lines = ahead;
+        }
+    }
 }
 
 fn yaml(text: &str) -> Result<Vec<Document>, String> {
@@ -158,6 +190,7 @@ fn flatten(
         spec: document
             .spec
             .unwrap_or_else(|| Value::Object(Default::default())),
+        line: 1,
     });
     Ok(())
 }
@@ -173,18 +206,39 @@ mod tests {
     const TOML: &str = "[[items]]\nkind = \"pool\"\nname = \"web\"\n[[items.spec.blocks]]\ncidr = \"192.0.2.0/28\"\n\
         [[items]]\nkind = \"vip\"\nname = \"www\"\n";
 
+    fn said(manifests: &[Manifest]) -> Vec<(Kind, Value)> {
+        let said = manifests.iter();
+        said.map(|manifest| (manifest.kind, manifest.body()))
+            .collect()
+    }
+
+    #[test]
+    fn each_object_knows_its_line_in_every_format() {
+        let lines = |text: &str, format| -> Vec<usize> {
+            let read = read(text, Some(format), None).unwrap();
+            read.iter().map(|manifest| manifest.line).collect()
+        };
+        assert_eq!(lines(YAML, "yaml"), [2, 6]);
+        assert_eq!(lines(JSON, "json"), [1, 2]);
+        assert_eq!(lines(TOML, "toml"), [3, 8]);
+        // The same name twice, and a name that another one begins with.
+        let twice =
+            "kind: vip\nname: www-2\n---\nkind: pool\nname: www\n---\nkind: vip\nname: www\n";
+        assert_eq!(lines(twice, "yaml"), [2, 5, 8]);
+    }
+
     #[test]
     fn the_three_formats_say_the_same() {
         let yaml = read(YAML, Some("yaml"), None).unwrap();
         assert_eq!(yaml.len(), 2);
-        assert_eq!(yaml, read(JSON, Some("json"), None).unwrap());
-        assert_eq!(yaml, read(TOML, Some("toml"), None).unwrap());
+        assert_eq!(said(&yaml), said(&read(JSON, Some("json"), None).unwrap()));
+        assert_eq!(said(&yaml), said(&read(TOML, Some("toml"), None).unwrap()));
     }
 
     #[test]
     fn without_a_file_name_the_format_is_guessed() {
         let yaml = read(YAML, None, None).unwrap();
-        assert_eq!(yaml, read(TOML, None, None).unwrap());
+        assert_eq!(said(&yaml), said(&read(TOML, None, None).unwrap()));
         let one = r#"{"kind":"vip","name":"www"}"#;
         assert_eq!(read(one, None, None).unwrap().len(), 1);
     }

@@ -101,6 +101,29 @@ pub(crate) fn mood(text: impl Into<String>, mood: Mood) -> Cell {
     }
 }
 
+/// What is gone, in a difference.
+pub(crate) fn removed(line: &str) -> String {
+    coloured(31, line)
+}
+
+/// What is new, in a difference.
+pub(crate) fn added(line: &str) -> String {
+    coloured(32, line)
+}
+
+/// What only leads to it.
+pub(crate) fn faint(line: &str) -> String {
+    coloured(36, line)
+}
+
+/// A line in an ANSI colour where colour is used.
+fn coloured(code: u8, line: &str) -> String {
+    match colour() {
+        true => format!("\x1b[{code}m{line}\x1b[0m"),
+        false => line.to_owned(),
+    }
+}
+
 /// What stands in a cell where there is nothing to say.
 pub(crate) fn or_dash(text: Option<&str>) -> String {
     match text {

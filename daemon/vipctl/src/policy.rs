@@ -6,6 +6,7 @@ use vipd_client::Written;
 
 use crate::apply::{self, ApplyArgs};
 use crate::cli::{Global, TryArgs, WriteArgs, label, labels};
+use crate::edit::{self, EditArgs};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::{connect, output, render};
@@ -24,6 +25,8 @@ pub(crate) enum Verb {
     Create(CreateArgs),
     /// Make or replace policies from a file
     Apply(ApplyArgs),
+    /// Change a policy in your editor (VISUAL, EDITOR, else vi)
+    Edit(EditArgs),
     /// Delete a policy; VIPs that the others do not allow where they are move (see --dry-run)
     Delete {
         /// Its name
@@ -68,6 +71,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
         }
         Verb::Create(args) => create(args, global).await,
         Verb::Apply(args) => apply::run(&args, Some(Kind::Policy), global).await,
+        Verb::Edit(args) => edit::run::<Policy>(&args, global).await,
         Verb::Delete { name, write } => {
             let client = connect::client(global)?;
             let object = format!("policy/{name}");

@@ -6,6 +6,7 @@ use vipd_client::{WriteOptions, Written};
 
 use crate::apply::{self, ApplyArgs};
 use crate::cli::{Global, TryArgs, WriteArgs, label, labels};
+use crate::edit::{self, EditArgs};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood};
@@ -25,6 +26,8 @@ pub(crate) enum Verb {
     Create(CreateArgs),
     /// Make or replace pools from a file
     Apply(ApplyArgs),
+    /// Change a pool in your editor (VISUAL, EDITOR, else vi)
+    Edit(EditArgs),
     /// Delete a pool that no VIP has an address of
     Delete {
         /// Its name
@@ -93,6 +96,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
         }
         Verb::Create(args) => create(args, global).await,
         Verb::Apply(args) => apply::run(&args, Some(Kind::Pool), global).await,
+        Verb::Edit(args) => edit::run::<Pool>(&args, global).await,
         Verb::Delete { name, force, write } => {
             let how = WriteOptions {
                 force,

@@ -81,7 +81,8 @@ pub(crate) fn dry_run<T: Serialize>(
     })
 }
 
-fn change_line(change: &Change) -> String {
+/// What would become of one address.
+pub(crate) fn change_line(change: &Change) -> String {
     let Change { vip, address, .. } = change;
     let node = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
     match change.kind {

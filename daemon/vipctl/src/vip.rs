@@ -8,6 +8,7 @@ use vipd_client::{Client, Written};
 
 use crate::apply::{self, ApplyArgs};
 use crate::cli::{Format, Global, TryArgs, WriteArgs, label, labels};
+use crate::edit::{self, EditArgs};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood, or_dash};
@@ -28,6 +29,8 @@ pub(crate) enum Verb {
     Create(Box<CreateArgs>),
     /// Make or replace VIPs from a file
     Apply(ApplyArgs),
+    /// Change a VIP in your editor (VISUAL, EDITOR, else vi)
+    Edit(EditArgs),
     /// Delete a VIP and free its addresses
     Delete {
         /// Its name
@@ -133,6 +136,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
         }
         Verb::Create(args) => create(*args, &client, global.output).await,
         Verb::Apply(args) => apply::run(&args, Some(Kind::Vip), global).await,
+        Verb::Edit(args) => edit::run::<Vip>(&args, global).await,
         Verb::Delete { name, write } => match client.delete::<Vip>(&name, write.into()).await? {
             Written::Done(_) => output::line(&format!("vip/{name} deleted")),
             Written::Tried(tried) => render::dry_run(&tried, &format!("vip/{name}"), global.output),

@@ -60,17 +60,9 @@ async fn what_was_listed_can_be_applied_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_slip_is_named_with_file_and_object_and_changes_nothing() {
+async fn a_slip_is_named_with_file_line_and_object() {
     let node = Node::start().await;
     for (text, said) in [
-        (
-            FILE.replace("blocks:", "blokcs:"),
-            "pool/web: unknown field spec.blokcs",
-        ),
-        (
-            FILE.replace("10.0.0.0/28", "10.0.0.1/28"),
-            "pool/web: block 10.0.0.1/28 has host bits set",
-        ),
         (
             FILE.replace("kind: pool", "kind: pod"),
             "slip.yaml: document 2:",
@@ -80,6 +72,11 @@ async fn a_slip_is_named_with_file_and_object_and_changes_nothing() {
             "slip.yaml: document 2:",
         ),
         (String::new(), "slip.yaml: nothing in it"),
+        (
+            FILE.replace("kind: vip", "kind: pool")
+                .replace("www", "web"),
+            "slip.yaml:6: pool/web is described at",
+        ),
     ] {
         let file = node.file("slip.yaml", &text);
         let (what, next) = node
@@ -99,6 +96,59 @@ async fn a_slip_is_named_with_file_and_object_and_changes_nothing() {
         what.starts_with("/nonexistent.yaml: No such file"),
         "{what}"
     );
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_with_its_line_and_the_rest_is_applied() {
+    let node = Node::start().await;
+    for (text, said) in [
+        (
+            FILE.replace("blocks:", "blokcs:"),
+            "site.yaml:6: pool/web: unknown field spec.blokcs",
+        ),
+        (
+            FILE.replace("10.0.0.0/28", "10.0.0.1/28"),
+            "site.yaml:6: pool/web: block 10.0.0.1/28 has host bits set",
+        ),
+    ] {
+        let file = node.file("site.yaml", &text);
+        let run = node.vipctl(&format!("apply -f {}", file.display())).await;
+        assert_eq!(run.code, 1, "{run:?}");
+        assert!(run.out.starts_with("vip/www "), "{run:?}");
+        let lines: Vec<_> = run.err.lines().collect();
+        assert!(lines[0].contains(said), "{run:?}");
+        assert_eq!(
+            lines[2], "error: 1 of 2 objects were refused: pool/web",
+            "{run:?}"
+        );
+    }
+    assert_eq!(node.vipctl("pool list").await.good().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_directory_is_all_its_files_and_a_daemon_out_of_reach_is_told_once() {
+    let node = Node::start().await;
+    std::fs::create_dir(node.dir.path().join("site")).unwrap();
+    let (vip, pool) = FILE.split_once("---\n").unwrap();
+    node.file("site/a.yaml", vip);
+    node.file("site/b.yml", pool);
+    node.file("site/README", "no object");
+    let site = node.dir.path().join("site");
+    let apply = format!("apply -f {}", site.display());
+    assert_eq!(
+        node.vipctl(&apply).await.good(),
+        "pool/web created\nvip/www created\n"
+    );
+    let run = common::run("unix:/nonexistent.sock", apply.split_whitespace(), "").await;
+    let (what, _) = run.refused();
+    assert!(what.contains("cannot reach vipd"), "{what}");
+    std::fs::create_dir(node.dir.path().join("empty")).unwrap();
+    let empty = node.dir.path().join("empty");
+    let (what, _) = node
+        .vipctl(&format!("apply -f {}", empty.display()))
+        .await
+        .refused();
+    assert!(what.contains("no file in it ends in .yaml"), "{what}");
 }
 
 #[tokio::test]

@@ -107,12 +107,23 @@ impl Node {
 }
 
 pub async fn run<'a>(server: &str, words: impl Iterator<Item = &'a str>, stdin: &str) -> Run {
+    run_with(server, words, stdin, &[]).await
+}
+
+/// The same with these variables set.
+pub async fn run_with<'a>(
+    server: &str,
+    words: impl Iterator<Item = &'a str>,
+    stdin: &str,
+    variables: &[(&str, &str)],
+) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vipctl"));
     command
         .args(words)
         .env_clear()
         .env("VIPD_SERVER", server)
-        .env("TZ", "UTC");
+        .env("TZ", "UTC")
+        .envs(variables.iter().copied());
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,0 +1,296 @@
+//! What is wrong with what there would be.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use vipd_api_types::{Families, Node, Operator, PoolSpec, Selector, VipSpec};
+use vipd_core::block::{Block, Family};
+use vipd_core::name::Name;
+use vipd_core::policy::Pattern;
+use vipd_core::selector;
+
+use super::Finding;
+use super::world::{Item, World};
+
+/// All findings, pools first.
+pub(super) fn all(world: &World) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, pool) in &world.pools {
+        let title = format!("pool/{name}");
+        let mut say =
+            |what: String, next: &str| findings.push(finding(&pool.place, &title, what, next));
+        for (what, next) in blocks(world, name, pool) {
+            say(what, next);
+        }
+        if let Some(what) = unannounced(world, pool) {
+            say(
+                what,
+                "give a node an interface in that subnet, or a VIP of it an interface by name",
+            );
+        }
+        let selects = |selector: &Selector| {
+            world
+                .vips
+                .iter()
+                .any(|(name, vip)| selects_vip(selector, name, vip))
+        };
+        if pool
+            .spec
+            .selector
+            .as_ref()
+            .is_some_and(|selector| !selects(selector))
+        {
+            say(
+                "its selector selects no VIP".to_owned(),
+                "compare it with the labels: vipctl vip list -o yaml",
+            );
+        }
+    }
+    for (name, policy) in &world.policies {
+        let title = format!("policy/{name}");
+        let mut say =
+            |what: String, next: &str| findings.push(finding(&policy.place, &title, what, next));
+        if !world
+            .vips
+            .iter()
+            .any(|(name, vip)| selects_vip(&policy.spec.vip_selector, name, vip))
+        {
+            say(
+                "its vip_selector selects no VIP".to_owned(),
+                "compare it with the labels: vipctl vip list -o yaml",
+            );
+        }
+        if let Some(nodes) = &world.nodes {
+            let selected: Vec<_> = nodes
+                .iter()
+                .filter(|node| selects_node(&policy.spec.node_selector, node))
+                .collect();
+            if selected.is_empty() {
+                say(
+                    "its node_selector selects no node".to_owned(),
+                    "compare it with the labels: vipctl node list -o yaml",
+                );
+            } else if !policy.spec.interfaces.is_empty()
+                && !any_interface(&policy.spec.interfaces, &selected)
+            {
+                say(
+                    "its interfaces match none of any node that it selects".to_owned(),
+                    "see the interfaces: vipctl node list -o yaml",
+                );
+            }
+        }
+        for pattern in &policy.spec.interfaces {
+            if let Err(why) = Pattern::new(pattern) {
+                say(
+                    why.to_string(),
+                    "write a regular expression, for example ^eth[0-9]+$",
+                );
+            }
+        }
+    }
+    for (name, vip) in &world.vips {
+        let title = format!("vip/{name}");
+        for (what, next) in unsatisfiable(world, name, vip) {
+            findings.push(finding(&vip.place, &title, what, next));
+        }
+    }
+    findings
+}
+
+fn finding(place: &str, object: &str, what: String, next: &str) -> Finding {
+    Finding {
+        place: place.to_owned(),
+        object: object.to_owned(),
+        what,
+        next: next.to_owned(),
+    }
+}
+
+type Said = (String, &'static str);
+
+/// Blocks that can't be, and blocks that overlap others. Of two pools both are named, each at its place.
+fn blocks(world: &World, name: &str, pool: &Item<PoolSpec>) -> Vec<Said> {
+    let (own, bad) = pool.blocks();
+    let mut said: Vec<Said> = bad
+        .into_iter()
+        .map(|why| (why, "write a prefix, a range or one address"))
+        .collect();
+    if pool.spec.blocks.is_empty() {
+        said.push(("it has no block".to_owned(), "give it at least one"));
+    }
+    for (i, block) in own.iter().enumerate() {
+        if let Some(other) = own[..i].iter().find(|other| other.overlaps(block)) {
+            said.push((
+                format!("its block {block} overlaps its block {other}"),
+                "take one of them out",
+            ));
+        }
+    }
+    for (other, pool) in world.pools.iter().filter(|(other, _)| *other != name) {
+        let others = pool.blocks().0;
+        let pair = own
+            .iter()
+            .find_map(|block| Some((block, others.iter().find(|other| other.overlaps(block))?)));
+        if let Some((block, theirs)) = pair {
+            said.push((
+                format!(
+                    "block {block} overlaps block {theirs} of pool/{other} ({})",
+                    pool.place
+                ),
+                "the younger pool hands out nothing until that ends: take the overlap out of one",
+            ));
+        }
+    }
+    said
+}
+
+/// A block of which no node's subnet holds an address. VIPs that name an interface are announced there all the same.
+fn unannounced(world: &World, pool: &Item<PoolSpec>) -> Option<String> {
+    let nodes = world.nodes.as_ref()?;
+    if world.vips.values().any(|vip| vip.spec.interface.is_some()) {
+        return None;
+    }
+    let subnets: Vec<Block> = nodes
+        .iter()
+        .flat_map(|node| &node.status.interfaces)
+        .flat_map(|interface| &interface.prefixes)
+        .filter_map(|prefix| Block::cidr(prefix.parse::<IpNet>().ok()?.trunc()).ok())
+        .collect();
+    let (blocks, _) = pool.blocks();
+    let alone = blocks
+        .iter()
+        .find(|block| !subnets.iter().any(|subnet| subnet.overlaps(block)))?;
+    Some(format!(
+        "no node has an interface in a subnet of block {alone}: nobody can announce it"
+    ))
+}
+
+/// What this VIP asks for that nothing there can give. What the cluster says of a VIP that it has counts for more.
+fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
+    const SEE: &str = "see what there is: vipctl pool list";
+    if let Some(unmet) = vip
+        .conditions
+        .iter()
+        .find(|known| known.kind == "satisfied" && !known.status)
+    {
+        return vec![(unmet.message.clone(), SEE)];
+    }
+    if !vip.conditions.is_empty() {
+        return Vec::new();
+    }
+    let spec = &vip.spec;
+    let named = |pool: &str| spec.pool.as_deref().is_none_or(|wanted| wanted == pool);
+    if let Some(pool) = spec
+        .pool
+        .as_ref()
+        .filter(|pool| !world.pools.contains_key(*pool))
+    {
+        return vec![(format!("there is no pool {pool}"), SEE)];
+    }
+    let serves = |(pool, item): &(&String, &Item<PoolSpec>)| {
+        named(pool)
+            && !item.spec.disabled
+            && (item.spec.auto_assign || spec.pool.is_some() || !spec.addresses.is_empty())
+            && item
+                .spec
+                .selector
+                .as_ref()
+                .is_none_or(|selector| selects_vip(selector, name, vip))
+    };
+    let pools: Vec<_> = world.pools.iter().filter(serves).collect();
+    if pools.is_empty() {
+        return vec![(
+            "no pool serves it: none is enabled, gives by itself and selects it".to_owned(),
+            SEE,
+        )];
+    }
+    if spec.addresses.is_empty() {
+        let offered = |family: Family| {
+            let blocks = |(_, pool): &(&String, &Item<PoolSpec>)| pool.blocks().0;
+            pools
+                .iter()
+                .any(|pool| blocks(pool).iter().any(|block| block.family() == family))
+        };
+        let wanted: &[Family] = match spec.families {
+            Families::Ipv4 => &[Family::V4],
+            Families::Ipv6 => &[Family::V6],
+            Families::RequireDual => &[Family::V4, Family::V6],
+            Families::PreferDual => &[],
+        };
+        let missing = wanted.iter().filter(|family| !offered(**family));
+        return missing
+            .map(|family| {
+                (
+                    format!("no pool that serves it has {family} addresses"),
+                    SEE,
+                )
+            })
+            .collect();
+    }
+    let mut said = Vec::new();
+    for text in &spec.addresses {
+        match text.parse::<IpAddr>() {
+            Err(_) => said.push((
+                format!("{text:?} is no address"),
+                "write an IPv4 or IPv6 address",
+            )),
+            Ok(address) if !pools.iter().any(|(_, pool)| pool.offers(address)) => {
+                said.push((format!("no pool that serves it offers {address}"), SEE));
+            }
+            Ok(_) => {}
+        }
+    }
+    said
+}
+
+fn any_interface(patterns: &[String], nodes: &[&Node]) -> bool {
+    let patterns: Vec<_> = patterns
+        .iter()
+        .filter_map(|text| Pattern::new(text).ok())
+        .collect();
+    let mut interfaces = nodes.iter().flat_map(|node| &node.status.interfaces);
+    interfaces.any(|interface| {
+        patterns
+            .iter()
+            .any(|pattern| pattern.matches(&interface.name))
+    })
+}
+
+fn selects_vip(selector: &Selector, name: &str, vip: &Item<VipSpec>) -> bool {
+    let namespace = vip.spec.namespace.as_deref();
+    let namespace = namespace.unwrap_or(vipd_core::vip::VipSpec::NAMESPACE);
+    selects(selector, name, |key| match key {
+        selector::NAMESPACE_LABEL => Some(namespace),
+        other => vip.labels.get(other).map(String::as_str),
+    })
+}
+
+fn selects_node(selector: &Selector, node: &Node) -> bool {
+    selects(selector, &node.name, |key| {
+        node.spec.labels.get(key).map(String::as_str)
+    })
+}
+
+/// By the core's own rules. A name that can't be is found fault with elsewhere.
+fn selects<'a>(wire: &Selector, name: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    let Ok(name) = name.parse::<Name>() else {
+        return true;
+    };
+    let expressions = wire.match_expressions.iter().map(|wire| {
+        let values = || wire.values.iter().cloned().collect();
+        selector::Requirement {
+            key: wire.key.clone(),
+            operator: match wire.operator {
+                Operator::In => selector::Operator::In { values: values() },
+                Operator::NotIn => selector::Operator::NotIn { values: values() },
+                Operator::Exists => selector::Operator::Exists,
+                Operator::DoesNotExist => selector::Operator::DoesNotExist,
+            },
+        }
+    });
+    let selector = selector::Selector {
+        match_labels: wire.match_labels.clone(),
+        match_expressions: expressions.collect(),
+    };
+    selector.selects(&name, |key| label(key))
+}
