@@ -225,6 +225,20 @@ pub enum Command {
     FailBack,
     /// Lets those addresses be given again that have cooled down.
     Ripen,
+    /// Brings the next part of a backup, which is larger than an entry may be.
+    Stage {
+        /// A random number: whose part it is.
+        upload: u128,
+        /// Its number, from 0.
+        part: u32,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Replaces pools, policies, VIPs and allocations by those of the backup whose parts have come.
+    Restore {
+        /// The random number of its parts.
+        upload: u128,
+    },
     /// A node noticed something on its host: an event, and no more.
     Notice {
         /// Which node.
@@ -259,6 +273,8 @@ wire_enum!(Command {
     21 => FailBack,
     22 => Notice { node, notice },
     23 => Ripen,
+    24 => Stage { upload, part, bytes },
+    25 => Restore { upload },
 });
 
 /// A command with the wall-clock time its proposer stamped on it: the payload of a log entry.

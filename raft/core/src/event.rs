@@ -100,6 +100,17 @@ pub enum What {
         /// How many addresses move for it.
         moves: u32,
     },
+    /// A backup was restored: so many of each are as it says.
+    Restored {
+        /// Pools.
+        pools: u32,
+        /// Policies.
+        policies: u32,
+        /// VIPs.
+        vips: u32,
+        /// Addresses of theirs.
+        addresses: u32,
+    },
     /// A token for the API was made.
     TokenMade {
         /// Its name.
@@ -301,6 +312,7 @@ wire_enum!(What {
     25 => TokenMade { token, access, expires },
     26 => TokenRevoked { token },
     27 => JoinTokenMade { role, uses },
+    28 => Restored { pools, policies, vips, addresses },
 });
 
 /// One event.
@@ -344,6 +356,15 @@ impl fmt::Display for What {
                 let how_long = if expires.is_some() { "" } else { ", for ever" };
                 write!(f, "token {token} made, allows {access}{how_long}")
             }
+            Self::Restored {
+                pools,
+                policies,
+                vips,
+                addresses,
+            } => write!(
+                f,
+                "backup restored: {pools} pools, {policies} policies, {vips} VIPs with {addresses} addresses"
+            ),
             Self::TokenRevoked { token } => write!(f, "token {token} revoked"),
             Self::JoinTokenMade { role, uses } => {
                 write!(f, "join token made, for {uses} as {role}")

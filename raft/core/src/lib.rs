@@ -16,6 +16,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod asker;
+pub mod backup;
 pub mod block;
 pub mod codec;
 pub mod command;

@@ -21,6 +21,8 @@ impl Wire for State {
         self.events_made.encode(out);
         self.policies.encode(out);
         self.cooling.encode(out);
+        self.staged.encode(out);
+        self.ahead.encode(out);
     }
 
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -39,6 +41,8 @@ impl Wire for State {
                 events_made: Wire::decode(input)?,
                 policies: since(2, input)?,
                 cooling: since(3, input)?,
+                staged: since(3, input)?,
+                ahead: since(3, input)?,
                 index: Index::default(),
             })
         })?;

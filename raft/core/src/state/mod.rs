@@ -3,6 +3,7 @@
 //! [`State::apply`] is the only way in. A command that is refused changes nothing but the applied index; the
 //! same log gives the same bytes on every replica, whatever its clock says.
 
+mod backup;
 mod encoding;
 mod failback;
 mod index;
@@ -37,6 +38,7 @@ use crate::time::Millis;
 use crate::token::{ApiToken, JoinToken, TokenHash};
 use crate::vip::{Allocation, Vip};
 
+pub use backup::MAX_STAGED;
 use index::Index;
 pub use ipam::{Clash, Cooling};
 
@@ -59,6 +61,10 @@ pub struct State {
     events_made: u64,
     policies: BTreeMap<Name, Policy>,
     cooling: BTreeMap<IpAddr, Cooling>,
+    /// A backup that is being brought in.
+    staged: Option<backup::Staged>,
+    /// By how much numbers of birth are ahead of the log: a restore makes many objects in one entry, in their old order.
+    ahead: u64,
     /// Derived from the rest, never encoded.
     index: Index,
 }
@@ -180,6 +186,12 @@ impl State {
             Command::FailBack => self.fail_back(entry),
             Command::Notice { node, notice } => self.notice(entry, *node, notice),
             Command::Ripen => self.ripen(entry),
+            Command::Stage {
+                upload,
+                part,
+                bytes,
+            } => self.stage(entry, *upload, *part, bytes),
+            Command::Restore { upload } => self.restore(entry, *upload),
         };
         self.satisfy_waiting(entry);
         if let Some(by) = &proposal.by {
@@ -358,6 +370,17 @@ impl State {
             what,
             by: None,
         });
+    }
+
+    /// The number by which an object that is made now is younger than all that are there.
+    fn born(&self, entry: Entry) -> Revision {
+        Revision(entry.revision.0 + self.ahead)
+    }
+
+    /// The same for one of several made by one entry.
+    fn next_born(&mut self, entry: Entry) -> Revision {
+        self.ahead += 1;
+        self.born(entry)
     }
 
     /// Voter sets that no running lease counts by any more are of no use.

@@ -33,18 +33,8 @@ impl State {
                 revision: old.revision,
             });
         }
-        if spec.interfaces.len() > MAX_PATTERNS {
-            let n = spec.interfaces.len();
-            return Err(Rejection::Invalid {
-                why: format!("policy {name} has {n} interface patterns, more than {MAX_PATTERNS}"),
-            });
-        }
         let new = old.is_none();
-        if new && self.policies.len() >= MAX_POLICIES {
-            return Err(Rejection::Invalid {
-                why: format!("there are {MAX_POLICIES} policies already, which is the most"),
-            });
-        }
+        self.check_policy(name, spec)?;
         let (created, generation) = match old {
             Some(old) => (old.created, old.generation + u64::from(old.spec != *spec)),
             None => (entry.at, 1),
@@ -62,6 +52,22 @@ impl State {
         self.note(entry, What::PolicyPut { policy });
         self.settle(entry);
         put(entry, new)
+    }
+
+    /// Refuses a policy that would be one too many, or too large.
+    pub(super) fn check_policy(&self, name: &Name, spec: &PolicySpec) -> Result<(), Rejection> {
+        if spec.interfaces.len() > MAX_PATTERNS {
+            let n = spec.interfaces.len();
+            return Err(Rejection::Invalid {
+                why: format!("policy {name} has {n} interface patterns, more than {MAX_PATTERNS}"),
+            });
+        }
+        if !self.policies.contains_key(name) && self.policies.len() >= MAX_POLICIES {
+            return Err(Rejection::Invalid {
+                why: format!("there are {MAX_POLICIES} policies already, which is the most"),
+            });
+        }
+        Ok(())
     }
 
     pub(super) fn delete_policy(&mut self, entry: Entry, name: &Name, expect: Expect) -> Outcome {

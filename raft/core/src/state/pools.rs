@@ -55,7 +55,7 @@ impl State {
                 let changed = u64::from(old.spec != *spec);
                 (old.created, old.born, old.generation + changed)
             }
-            None => (entry.at, entry.revision, 1),
+            None => (entry.at, self.born(entry), 1),
         };
         let pool = Pool {
             name: name.clone(),
@@ -102,7 +102,7 @@ impl State {
         })
     }
 
-    fn check_blocks(&self, name: &Name, spec: &PoolSpec) -> Result<(), Rejection> {
+    pub(super) fn check_blocks(&self, name: &Name, spec: &PoolSpec) -> Result<(), Rejection> {
         if spec.blocks.is_empty() {
             return Err(Rejection::Invalid {
                 why: format!("pool {name} has no block: give it at least one"),

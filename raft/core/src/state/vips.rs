@@ -41,7 +41,7 @@ impl State {
                 let changed = u64::from(old.spec != *spec);
                 (old.created, old.born, old.generation + changed)
             }
-            None => (entry.at, entry.revision, 1),
+            None => (entry.at, self.born(entry), 1),
         };
         let (addresses, unmet) = old.as_ref().map_or_else(Default::default, |old| {
             (old.addresses.clone(), old.unmet.clone())
@@ -81,7 +81,7 @@ impl State {
     }
 
     /// Has the addresses of a VIP follow what its spec says of them.
-    fn follow_spec(&mut self, name: &Name) {
+    pub(super) fn follow_spec(&mut self, name: &Name) {
         let Some(vip) = self.vips.get(name) else {
             return;
         };

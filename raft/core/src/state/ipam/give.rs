@@ -112,7 +112,13 @@ impl State {
     }
 
     /// Gives `address` to a VIP: anew, again, or along with those that have it.
-    fn allocate(&mut self, entry: Entry, address: IpAddr, pool: &Name, vip: &Name) {
+    pub(in crate::state) fn allocate(
+        &mut self,
+        entry: Entry,
+        address: IpAddr,
+        pool: &Name,
+        vip: &Name,
+    ) {
         let spec = self.vips.get(vip).map(|vip| &vip.spec);
         let (interface, key) = spec.map_or((None, None), |spec| {
             (spec.interface.clone(), spec.sharing_key.clone())

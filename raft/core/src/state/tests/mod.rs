@@ -1,5 +1,6 @@
 //! The state under test: a cluster that checks its invariants after every command.
 
+mod backup;
 mod failback;
 mod groups;
 mod ipam;
@@ -147,6 +148,7 @@ impl Cluster {
                 | Command::Rebalance
                 | Command::PutVip { .. }
                 | Command::DeleteVip { .. }
+                | Command::Restore { .. }
         );
         for (address, now) in self.state.allocations() {
             let Some(then) = before.allocations().get(address) else {

@@ -116,7 +116,7 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Do(Box<Command>),
     Up(u64),
     Down(u64),
@@ -124,7 +124,29 @@ enum Step {
     ReleaseAll,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+impl Step {
+    pub(super) fn take(self, c: &mut Cluster) {
+        match self {
+            Self::Do(command) => {
+                let _refused = c.apply(*command);
+            }
+            Self::Up(n) if c.state.node(NodeId(n)).is_some() => c.up(NodeId(n)),
+            Self::Down(n) if c.state.node(NodeId(n)).is_some() => {
+                let _stale = c.down(NodeId(n));
+            }
+            Self::Retire(n) => {
+                if let Some(epoch) = c.state.node(NodeId(n)).map(|node| node.epoch) {
+                    let node = NodeId(n);
+                    c.apply(Command::NodeRetire { node, epoch }).unwrap();
+                }
+            }
+            Self::Up(_) | Self::Down(_) => {}
+            Self::ReleaseAll => c.release_all(),
+        }
+    }
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         10 => command().prop_map(|command| Step::Do(Box::new(command))),
         1 => (1u64..6).prop_map(Step::Up),
@@ -142,16 +164,7 @@ proptest! {
     ) {
         let mut c = Cluster::of(3);
         for step in steps {
-            match step {
-                Step::Do(command) => { let _refused = c.apply(*command); }
-                Step::Up(n) if c.state.node(NodeId(n)).is_some() => c.up(NodeId(n)),
-                Step::Down(n) if c.state.node(NodeId(n)).is_some() => { let _stale = c.down(NodeId(n)); }
-                Step::Retire(n) => if let Some(epoch) = c.state.node(NodeId(n)).map(|node| node.epoch) {
-                    c.apply(Command::NodeRetire { node: NodeId(n), epoch }).unwrap();
-                },
-                Step::Up(_) | Step::Down(_) => {}
-                Step::ReleaseAll => c.release_all(),
-            }
+            step.take(&mut c);
         }
         let bytes = c.state.to_bytes();
         let mut replayed = State::default();
