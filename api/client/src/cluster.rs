@@ -1,12 +1,24 @@
 //! The cluster, its members and tokens.
 
 use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
 use vipd_api_types::{
-    AddMember, Cluster, Health, IssuedToken, JoinToken, JoinTokenRequest, Plan, Rebalance,
-    Snapshot, TokenRequest,
+    AddMember, Backup, Cluster, Health, IssuedToken, JoinToken, JoinTokenRequest, Plan, Rebalance,
+    Restored, Snapshot, TokenRequest,
 };
 
 use crate::{Client, Error};
+
+/// How to restore.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// Only say what would happen.
+    pub dry_run: bool,
+    /// Bring back API tokens that are not here any more.
+    pub tokens: bool,
+    /// Even if it is of another cluster, and this one has pools or VIPs.
+    pub force: bool,
+}
 
 impl Client {
     /// The cluster as the asked node sees it; answered without a quorum too.
@@ -93,6 +105,33 @@ impl Client {
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         self.json(self.request(Method::POST, self.url(&["v1", "cluster", "snapshot"])))
             .await
+    }
+
+    /// A backup: what operators have asked for, and which address belongs to which VIP.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn backup(&self) -> Result<Backup, Error> {
+        self.read(&["v1", "cluster", "snapshot"]).await
+    }
+
+    /// Restores a backup, JSON as [`Client::backup`] gave it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn restore(&self, backup: Vec<u8>, how: RestoreOptions) -> Result<Restored, Error> {
+        let mut url = self.url(&["v1", "cluster", "restore"]);
+        let flags = [
+            ("dry_run", how.dry_run),
+            ("tokens", how.tokens),
+            ("force", how.force),
+        ];
+        for (flag, _) in flags.into_iter().filter(|(_, set)| *set) {
+            url.query_pairs_mut().append_pair(flag, "true");
+        }
+        let request = self.request(Method::POST, url);
+        let request = request.header(CONTENT_TYPE, "application/json");
+        self.json(request.body(backup)).await
     }
 
     /// A new token for the API over TLS.

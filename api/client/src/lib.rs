@@ -21,6 +21,7 @@ mod objects;
 mod server;
 
 pub use client::{Client, Settings};
+pub use cluster::RestoreOptions;
 pub use error::Error;
 pub use events::EventStream;
 pub use objects::{Object, Writable, WriteOptions, Written};

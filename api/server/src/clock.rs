@@ -12,6 +12,12 @@ pub(crate) fn now() -> Millis {
     Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// An instant from RFC 3339 text.
+pub(crate) fn parse(text: &str) -> Option<Millis> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok().map(Millis)
+}
+
 /// An instant as RFC 3339 text.
 pub(crate) fn rfc3339(at: Millis) -> String {
     let at = i64::try_from(at.0)

@@ -46,7 +46,8 @@ fn every_path_of_the_contract_is_described() {
         ("/v1/cluster", vec!["get"]),
         ("/v1/cluster/members", vec!["post"]),
         ("/v1/cluster/members/{name}", vec!["delete"]),
-        ("/v1/cluster/snapshot", vec!["post"]),
+        ("/v1/cluster/snapshot", vec!["get", "post"]),
+        ("/v1/cluster/restore", vec!["post"]),
         ("/v1/cluster/tokens", vec!["post"]),
         ("/v1/tokens", vec!["get", "post"]),
         ("/v1/tokens/{name}", vec!["delete"]),
@@ -64,7 +65,7 @@ fn every_path_of_the_contract_is_described() {
         described.sort_unstable();
         assert_eq!(described, methods, "{path}");
     }
-    assert_eq!(paths.len(), 24);
+    assert_eq!(paths.len(), 25);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@
 //! The types ignore fields they do not know, so that an older client understands a newer daemon.
 //! What *users* write is held to the known fields by the server (`vipd-api`, `strict`).
 
+mod backup;
 mod cluster;
 mod duration;
 mod event;
@@ -25,6 +26,10 @@ mod selector;
 mod token;
 mod vip;
 
+pub use backup::{
+    Backup, BackupContent, Differences, Restored, SavedAllocation, SavedNode, SavedPolicy,
+    SavedPool, SavedToken, SavedVip,
+};
 pub use cluster::{
     AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Snapshot,
 };

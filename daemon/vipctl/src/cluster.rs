@@ -1,5 +1,7 @@
 //! `vipctl cluster`.
 
+use std::path::PathBuf;
+
 use clap::{Subcommand, ValueEnum};
 use vipd_api_types::{Cluster, JoinTokenRequest, MemberRole};
 
@@ -7,7 +9,7 @@ use crate::cli::Global;
 use crate::failure::Failure;
 use crate::output::{self, Mood, or_dash};
 use crate::wait::WaitArgs;
-use crate::{connect, plan, render};
+use crate::{backup, connect, plan, render};
 
 /// What to do with the cluster.
 #[derive(Debug, Subcommand)]
@@ -40,8 +42,13 @@ pub(crate) enum Verb {
         /// The node's name
         name: String,
     },
-    /// Have the asked node write a snapshot of its state
-    Snapshot,
+    /// Save pools, policies, VIPs with their addresses, settings of nodes and hashes of tokens into a file
+    Snapshot {
+        /// The file, - for stdout; without one, the asked node only writes its own snapshot and shortens its log
+        file: Option<PathBuf>,
+    },
+    /// Replace pools, policies, VIPs and their addresses by those of a file that snapshot wrote
+    Restore(backup::RestoreArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -102,7 +109,9 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
                 format!("node/{name} removed\n{}", members(&cluster))
             })
         }
-        Verb::Snapshot => {
+        Verb::Snapshot { file: Some(file) } => backup::save(&client, &file).await,
+        Verb::Restore(args) => backup::restore(&client, &args, global.output).await,
+        Verb::Snapshot { file: None } => {
             let snapshot = client.snapshot().await?;
             output::show(&snapshot, global.output, || {
                 format!("snapshot written up to log index {}", snapshot.index)

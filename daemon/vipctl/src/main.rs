@@ -7,6 +7,7 @@
 //! 0 no difference, 1 a difference, 2 it can't be told.
 
 mod apply;
+mod backup;
 mod cli;
 mod cluster;
 mod connect;

@@ -81,6 +81,14 @@ pub(crate) fn dry_run<T: Serialize>(
     })
 }
 
+/// What became of one address.
+pub(crate) fn changed_line(change: &Change) -> String {
+    let line = change_line(change);
+    line.replacen("would be given", "given", 1)
+        .replacen("would be taken", "taken", 1)
+        .replacen("would move", "moves", 1)
+}
+
 /// What would become of one address.
 pub(crate) fn change_line(change: &Change) -> String {
     let Change { vip, address, .. } = change;

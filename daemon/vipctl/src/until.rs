@@ -131,10 +131,7 @@ async fn missing(
 ) -> Result<Option<String>, Failure> {
     let looked = match what {
         What::Vip => client.get::<Vip>(name).await.map(|vip| of_vip(&vip)),
-        What::Pool => client
-            .get::<Pool>(name)
-            .await
-            .map(|pool| pool.status.conditions),
+        What::Pool => client.get::<Pool>(name).await.map(|pool| of_pool(&pool)),
         What::Policy => client.get::<Policy>(name).await.map(|_| Vec::new()),
         What::Node => client.get::<Node>(name).await.map(|node| of_node(&node)),
     };
@@ -207,6 +204,13 @@ fn of_vip(vip: &Vip) -> Vec<Condition> {
     for kind in ["held", "settled", "unique"] {
         all.push(well(kind));
     }
+    all
+}
+
+/// A pool complains, or is usable.
+fn of_pool(pool: &Pool) -> Vec<Condition> {
+    let mut all = pool.status.conditions.clone();
+    all.push(condition("usable", true, "it is usable".to_owned()));
     all
 }
 

@@ -104,8 +104,8 @@ async fn validate_finds_what_is_wrong_with_files_without_a_cluster() {
         ),
         (
             format!("{all}---\n{}", POOL.replace("web", "more")),
-            "site.yaml:11: pool/more",
-            "block 10.0.0.0/28 overlaps block 10.0.0.0/28 of pool/web (",
+            "site.yaml:2: pool/web",
+            "block 10.0.0.0/28 overlaps block 10.0.0.0/28 of pool/more (",
         ),
         (
             all.replace(
@@ -293,6 +293,70 @@ async fn what_is_refused_comes_back_with_the_reason_on_top_and_is_never_lost() {
             .good()
             .contains("10.0.0.0/25")
     );
+}
+
+#[tokio::test]
+async fn snapshot_and_restore_say_what_they_do() {
+    let (node, other) = (Node::start().await, Node::start().await);
+    node.web_and_www().await;
+    let file = node.dir.path().join("backup.json");
+    let saved = node
+        .vipctl(&format!("cluster snapshot {}", file.display()))
+        .await
+        .good();
+    assert!(
+        saved.starts_with(
+            "1 pools, 0 policies, 1 VIPs with 2 addresses, 3 nodes, 0 tokens, as of revision"
+        ),
+        "{saved}"
+    );
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let restore = format!("cluster restore {}", file.display());
+    let same = node.vipctl(&restore).await.good();
+    assert_eq!(same, "nothing differs: the cluster is as the backup says\n");
+    let would = other.vipctl(&format!("{restore} --dry-run")).await.good();
+    let first: Vec<_> = would.lines().take(4).collect();
+    assert_eq!(
+        first,
+        [
+            "to be restored (dry run, nothing was changed):",
+            "  pool web would be made",
+            "  vip www would be made",
+            "  10.0.0.10 would be given to vip/www, held by n1",
+        ],
+        "{would}"
+    );
+    let did = other.vipctl(&restore).await.good();
+    assert!(
+        did.starts_with("restored:\n  pool web made\n  vip www made\n  10.0.0.10 given to vip/www"),
+        "{did}"
+    );
+    assert_eq!(
+        other.vipctl("vip list").await.good(),
+        node.vipctl("vip list").await.good()
+    );
+    let piped = node.vipctl("cluster snapshot -").await.good();
+    other.vipctl_stdin("cluster restore -", &piped).await.good();
+    let (what, next) = other
+        .vipctl_stdin("cluster restore -", &piped.replace("\"www\"", "\"w3\""))
+        .await
+        .refused();
+    assert!(what.contains("the backup's content has sha256:"), "{what}");
+    assert!(next.contains("take the checksum out"), "{next}");
+    assert!(
+        node.vipctl("cluster snapshot")
+            .await
+            .good()
+            .starts_with("snapshot written up to")
+    );
+    let (what, _) = node
+        .vipctl("cluster restore /nonexistent.json")
+        .await
+        .refused();
+    assert!(what.contains("No such file"), "{what}");
 }
 
 #[tokio::test]

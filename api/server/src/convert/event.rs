@@ -34,7 +34,7 @@ fn subject(what: &What) -> (wire::EventKind, String) {
         What::VipPut { vip } | What::VipDeleted { vip } | What::VipMoved { vip, .. } => {
             (Object, format!("vip/{vip}"))
         }
-        What::Rebalance { .. } => (Object, "cluster".to_owned()),
+        What::Rebalance { .. } | What::Restored { .. } => (Object, "cluster".to_owned()),
         What::TokenMade { token, .. } | What::TokenRevoked { token } => {
             (Access, format!("token/{token}"))
         }

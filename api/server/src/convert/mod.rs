@@ -1,5 +1,6 @@
 //! Between the wire's types and the core's, both ways. What users write is parsed here, never validated twice.
 
+pub(crate) mod backup;
 pub(crate) mod cluster;
 pub(crate) mod event;
 pub(crate) mod node;

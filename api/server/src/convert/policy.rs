@@ -19,6 +19,18 @@ pub(crate) fn spec_from_wire(spec: &wire::PolicySpec) -> Result<PolicySpec, Refu
     })
 }
 
+/// The same the other way.
+pub(crate) fn spec_to_wire(spec: &PolicySpec) -> wire::PolicySpec {
+    let patterns = spec.interfaces.iter();
+    wire::PolicySpec {
+        vip_selector: selector_to_wire(&spec.vips),
+        node_selector: selector_to_wire(&spec.nodes),
+        interfaces: patterns
+            .map(|pattern| pattern.as_str().to_owned())
+            .collect(),
+    }
+}
+
 /// A policy, and what it selects now.
 pub(crate) fn to_wire(state: &State, policy: &Policy) -> wire::Policy {
     let vips = state.vips().values().filter(|vip| policy.selects(vip));
@@ -32,19 +44,12 @@ pub(crate) fn to_wire(state: &State, policy: &Policy) -> wire::Policy {
         .map(|node| node.name.to_string())
         .collect();
     nodes.sort();
-    let patterns = policy.spec.interfaces.iter();
     wire::Policy {
         name: policy.name.to_string(),
         labels: policy.labels.clone(),
         generation: policy.generation,
         revision: policy.revision.0,
-        spec: wire::PolicySpec {
-            vip_selector: selector_to_wire(&policy.spec.vips),
-            node_selector: selector_to_wire(&policy.spec.nodes),
-            interfaces: patterns
-                .map(|pattern| pattern.as_str().to_owned())
-                .collect(),
-        },
+        spec: spec_to_wire(&policy.spec),
         status: wire::PolicyStatus {
             vips: vips.map(|vip| vip.name.to_string()).collect(),
             nodes,

@@ -65,6 +65,20 @@ fn block_to_wire(block: &Block) -> wire::Block {
     }
 }
 
+/// The same the other way.
+pub(crate) fn spec_to_wire(spec: &PoolSpec) -> wire::PoolSpec {
+    wire::PoolSpec {
+        blocks: spec.blocks.iter().map(block_to_wire).collect(),
+        allow_first_last: spec.allow_first_last,
+        disabled: spec.disabled,
+        auto_assign: spec.auto_assign,
+        priority: spec.priority,
+        selector: spec.selector.as_ref().map(selector_to_wire),
+        cooldown: wire::Duration(spec.cooldown.0),
+        reclaim: spec.reclaim,
+    }
+}
+
 /// A pool and how full it is.
 pub(crate) fn to_wire(state: &State, pool: &Pool) -> wire::Pool {
     wire::Pool {
@@ -72,16 +86,7 @@ pub(crate) fn to_wire(state: &State, pool: &Pool) -> wire::Pool {
         labels: pool.labels.clone(),
         generation: pool.generation,
         revision: pool.revision.0,
-        spec: wire::PoolSpec {
-            blocks: pool.spec.blocks.iter().map(block_to_wire).collect(),
-            allow_first_last: pool.spec.allow_first_last,
-            disabled: pool.spec.disabled,
-            auto_assign: pool.spec.auto_assign,
-            priority: pool.spec.priority,
-            selector: pool.spec.selector.as_ref().map(selector_to_wire),
-            cooldown: wire::Duration(pool.spec.cooldown.0),
-            reclaim: pool.spec.reclaim,
-        },
+        spec: spec_to_wire(&pool.spec),
         status: wire::PoolStatus {
             conflicting: state.clash(&pool.name).is_some(),
             families: wire::FamilyCounts {

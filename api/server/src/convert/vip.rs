@@ -95,6 +95,37 @@ fn address(text: &str) -> Result<IpAddr, Refusal> {
     })
 }
 
+/// The same the other way.
+pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
+    wire::VipSpec {
+        pool: spec.pool.as_ref().map(ToString::to_string),
+        addresses: spec.addresses.iter().map(ToString::to_string).collect(),
+        families: match spec.families {
+            Families::Ipv4 => wire::Families::Ipv4,
+            Families::Ipv6 => wire::Families::Ipv6,
+            Families::PreferDual => wire::Families::PreferDual,
+            Families::RequireDual => wire::Families::RequireDual,
+        },
+        mode: match spec.mode {
+            Mode::Local => wire::Mode::Local,
+        },
+        interface: spec.interface.clone(),
+        group: spec.group.as_ref().map(ToString::to_string),
+        apart: spec.apart.as_ref().map(ToString::to_string),
+        failback: match spec.failback {
+            Failback::Never => wire::Failback::Never,
+            Failback::After { delay: Millis(0) } => wire::Failback::Always,
+            Failback::After { delay } => wire::Failback::After {
+                milliseconds: delay.0,
+            },
+        },
+        namespace: spec.namespace.as_ref().map(ToString::to_string),
+        sharing_key: spec.sharing_key.clone(),
+        sharing_namespaces: spec.sharing_namespaces.clone(),
+        ports: ports_to_wire(&spec.ports),
+    }
+}
+
 /// A VIP, and what this node knows of its addresses.
 pub(crate) fn to_wire(
     state: &State,
@@ -107,33 +138,7 @@ pub(crate) fn to_wire(
         labels: vip.labels.clone(),
         generation: vip.generation,
         revision: vip.revision.0,
-        spec: wire::VipSpec {
-            pool: vip.spec.pool.as_ref().map(ToString::to_string),
-            addresses: vip.spec.addresses.iter().map(ToString::to_string).collect(),
-            families: match vip.spec.families {
-                Families::Ipv4 => wire::Families::Ipv4,
-                Families::Ipv6 => wire::Families::Ipv6,
-                Families::PreferDual => wire::Families::PreferDual,
-                Families::RequireDual => wire::Families::RequireDual,
-            },
-            mode: match vip.spec.mode {
-                Mode::Local => wire::Mode::Local,
-            },
-            interface: vip.spec.interface.clone(),
-            group: vip.spec.group.as_ref().map(ToString::to_string),
-            apart: vip.spec.apart.as_ref().map(ToString::to_string),
-            failback: match vip.spec.failback {
-                Failback::Never => wire::Failback::Never,
-                Failback::After { delay: Millis(0) } => wire::Failback::Always,
-                Failback::After { delay } => wire::Failback::After {
-                    milliseconds: delay.0,
-                },
-            },
-            namespace: vip.spec.namespace.as_ref().map(ToString::to_string),
-            sharing_key: vip.spec.sharing_key.clone(),
-            sharing_namespaces: vip.spec.sharing_namespaces.clone(),
-            ports: ports_to_wire(&vip.spec.ports),
-        },
+        spec: spec_to_wire(&vip.spec),
         status: wire::VipStatus {
             addresses: vip
                 .addresses

@@ -1,5 +1,6 @@
 //! The routes, grouped by what a token must allow: the group is the check, so no route can forget it.
 
+mod backup;
 mod cluster;
 mod events;
 mod health;
@@ -145,6 +146,15 @@ fn admin() -> OpenApiRouter<Daemon> {
         .routes(routes!(cluster::join_token))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
+        .routes(routes!(backup::take))
+        .merge(large())
+}
+
+/// What takes larger bodies than the rest.
+fn large() -> OpenApiRouter<Daemon> {
+    OpenApiRouter::new()
+        .routes(routes!(backup::restore))
+        .layer(DefaultBodyLimit::max(backup::LIMIT))
 }
 
 /// Bounds the time of a request and counts how it ended.

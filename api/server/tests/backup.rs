@@ -1,0 +1,208 @@
+//! Backups: taken, and restored into the same cluster, an empty one, another one.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Node, done, pool, reason, vip, web_and_www};
+use vipd_api_types::{Access, Backup, Families, Pool, Vip};
+use vipd_client::{Client, RestoreOptions, WriteOptions};
+
+const NOW: WriteOptions = WriteOptions {
+    dry_run: false,
+    if_revision: None,
+    strict: false,
+    force: false,
+};
+const PLAIN: RestoreOptions = RestoreOptions {
+    dry_run: false,
+    tokens: false,
+    force: false,
+};
+
+fn bytes(backup: &Backup) -> Vec<u8> {
+    serde_json::to_vec_pretty(backup).unwrap()
+}
+
+/// Who has what, without what only the running cluster knows.
+async fn addresses(client: &Client) -> Vec<(String, Vec<String>)> {
+    let vips = client.list::<Vip>().await.unwrap().items;
+    let of = |vip: &Vip| {
+        let addresses = vip.status.addresses.iter();
+        addresses
+            .map(|address| address.address.to_string())
+            .collect()
+    };
+    vips.iter().map(|vip| (vip.name.clone(), of(vip))).collect()
+}
+
+#[tokio::test]
+async fn what_was_deleted_comes_back_with_the_same_addresses_and_twice_changes_nothing() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    done(client.put::<Vip>("more", &vip(Families::Ipv4), NOW).await);
+    let (backup, before) = (client.backup().await.unwrap(), addresses(&client).await);
+    client.delete::<Vip>("www", NOW).await.unwrap();
+    done(
+        client
+            .put::<Vip>("other", &vip(Families::RequireDual), NOW)
+            .await,
+    );
+    done(
+        client
+            .put::<Pool>("late", &pool(&["10.0.1.0/28"]), NOW)
+            .await,
+    );
+    let dry = RestoreOptions {
+        dry_run: true,
+        ..PLAIN
+    };
+    let would = client.restore(bytes(&backup), dry).await.unwrap();
+    assert!(would.dry_run);
+    assert_eq!(
+        (would.vips.added.as_slice(), would.vips.removed.as_slice()),
+        (&["www".to_owned()][..], &["other".to_owned()][..])
+    );
+    assert_eq!(would.pools.removed, ["late"]);
+    assert!(
+        addresses(&client).await != before,
+        "a dry run changes nothing"
+    );
+    let did = client.restore(bytes(&backup), PLAIN).await.unwrap();
+    assert_eq!(
+        (did.vips, did.changes),
+        (would.vips, would.changes),
+        "what it said it would"
+    );
+    assert_eq!(addresses(&client).await, before);
+    let events = client.events().await.unwrap().items;
+    let event = events
+        .iter()
+        .rfind(|event| event.message.contains("backup restored: 1 pools"));
+    assert!(event.unwrap().who.as_deref().unwrap().starts_with("uid/"));
+    let again = client.restore(bytes(&backup), PLAIN).await.unwrap();
+    assert_eq!(again, Default::default(), "nothing differs");
+    assert_eq!(client.events().await.unwrap().items.len(), events.len());
+}
+
+#[tokio::test]
+async fn an_empty_cluster_takes_another_s_backup_and_a_used_one_only_by_force() {
+    let (here, there) = (Node::start().await, Node::start().await);
+    web_and_www(&here.client()).await;
+    let mut backup = here.client().backup().await.unwrap();
+    backup.cluster = "ab".repeat(16);
+    backup.content.nodes[0].name = "elsewhere".to_owned();
+    backup.checksum = None;
+    let did = there.client().restore(bytes(&backup), PLAIN).await.unwrap();
+    assert_eq!(did.absent_nodes, ["elsewhere"]);
+    assert_eq!(
+        addresses(&there.client()).await,
+        addresses(&here.client()).await
+    );
+    done(
+        there
+            .client()
+            .put::<Vip>("more", &vip(Families::Ipv4), NOW)
+            .await,
+    );
+    assert_eq!(
+        reason(there.client().restore(bytes(&backup), PLAIN).await),
+        "another_cluster"
+    );
+    let force = RestoreOptions {
+        force: true,
+        ..PLAIN
+    };
+    let did = there.client().restore(bytes(&backup), force).await.unwrap();
+    assert_eq!(did.vips.removed, ["more"]);
+}
+
+#[tokio::test]
+async fn a_damaged_or_newer_or_contradictory_backup_is_refused_and_changes_nothing() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    let good = client.backup().await.unwrap();
+    let before = addresses(&client).await;
+    let spoilt = |spoil: &dyn Fn(&mut Backup)| {
+        let mut backup = good.clone();
+        spoil(&mut backup);
+        bytes(&backup)
+    };
+    for (body, why) in [
+        (spoilt(&|b| b.content.vips.clear()), "bad_checksum"),
+        (spoilt(&|b| b.format = 2), "unknown_format"),
+        (
+            spoilt(&|b| {
+                b.content.vips.clear();
+                b.checksum = None;
+            }),
+            "invalid",
+        ),
+        (
+            spoilt(&|b| {
+                b.content.pools[0].created = "yesterday".to_owned();
+                b.checksum = None;
+            }),
+            "invalid",
+        ),
+        (b"{}".to_vec(), "bad_body"),
+    ] {
+        assert_eq!(reason(client.restore(body, PLAIN).await), why);
+    }
+    assert_eq!(addresses(&client).await, before);
+}
+
+#[tokio::test]
+async fn revoked_tokens_come_back_only_when_that_is_asked_for_and_secrets_never() {
+    let node = Node::start().await;
+    let client = node.client();
+    let secret = node.token("ci", Access::Read).await;
+    let backup = client.backup().await.unwrap();
+    assert!(!String::from_utf8(bytes(&backup)).unwrap().contains(&secret));
+    client.delete_token("ci").await.unwrap();
+    let ci = node.tls_client(Some(&secret));
+    client.restore(bytes(&backup), PLAIN).await.unwrap();
+    assert_eq!(reason(ci.list::<Pool>().await), "bad_token");
+    let tokens = RestoreOptions {
+        tokens: true,
+        ..PLAIN
+    };
+    let did = client.restore(bytes(&backup), tokens).await.unwrap();
+    assert_eq!(did.tokens.added, ["ci"]);
+    ci.list::<Pool>().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_of_thousands_of_vips_goes_through_in_parts() {
+    let (here, there) = (Node::start().await, Node::start().await);
+    done(
+        here.client()
+            .put::<Pool>("wide", &pool(&["10.0.64.0/18"]), NOW)
+            .await,
+    );
+    for i in 0..3000 {
+        let command = vipd_core::command::Command::PutVip {
+            name: format!("vip-with-a-rather-long-name-{i:04}")
+                .parse()
+                .unwrap(),
+            labels: [("team".to_owned(), "a".repeat(60))].into(),
+            spec: vipd_core::vip::VipSpec {
+                families: vipd_core::vip::Families::Ipv4,
+                ..Default::default()
+            },
+            expect: vipd_core::command::Expect::Any,
+        };
+        here.memory.apply(command).unwrap();
+    }
+    let backup = here.client().backup().await.unwrap();
+    assert!(
+        bytes(&backup).len() > 1024 * 1024,
+        "more than other bodies may have"
+    );
+    there.client().restore(bytes(&backup), PLAIN).await.unwrap();
+    assert_eq!(
+        addresses(&there.client()).await,
+        addresses(&here.client()).await
+    );
+}

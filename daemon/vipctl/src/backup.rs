@@ -1,0 +1,173 @@
+//! `vipctl cluster snapshot FILE` and `vipctl cluster restore FILE`.
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use vipd_api_types::{Backup, Differences, Restored};
+use vipd_client::{Client, RestoreOptions};
+
+use crate::cli::Format;
+use crate::failure::Failure;
+use crate::{output, render};
+
+/// What to restore.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The file, - for stdin
+    file: PathBuf,
+    /// Only say what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Bring back tokens of the API that are not here any more, also those that were revoked since
+    #[arg(long)]
+    tokens: bool,
+    /// Even if it is of another cluster, and this one has pools or VIPs
+    #[arg(long)]
+    force: bool,
+}
+
+/// How many names of one kind are shown.
+const SHOWN: usize = 10;
+
+pub(crate) async fn save(client: &Client, file: &Path) -> Result<(), Failure> {
+    let backup = client.backup().await?;
+    let text = serde_json::to_string_pretty(&backup).map_err(|cause| {
+        Failure::new(
+            format!("cannot write the backup: {cause}"),
+            "report this as a bug",
+        )
+    })?;
+    if file == Path::new("-") {
+        return output::line(&text);
+    }
+    write(file, &text).map_err(|cause| {
+        Failure::new(
+            format!("cannot write {}: {cause}", file.display()),
+            "name a file that can be made there; what was there is as it was",
+        )
+    })?;
+    output::line(&format!("{} into {}", summary(&backup), file.display()))
+}
+
+/// Beside it first, so that a full disk does not cost the backup that is there. For its owner alone: hashes of tokens are
+/// no secret, but nobody else's business either.
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = file.with_file_name(name);
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.sync_all()?;
+    std::fs::rename(&beside, file)
+}
+
+fn summary(backup: &Backup) -> String {
+    let content = &backup.content;
+    format!(
+        "{} pools, {} policies, {} VIPs with {} addresses, {} nodes, {} tokens, as of revision {},",
+        content.pools.len(),
+        content.policies.len(),
+        content.vips.len(),
+        content.allocations.len(),
+        content.nodes.len(),
+        content.tokens.len(),
+        backup.revision
+    )
+}
+
+pub(crate) async fn restore(
+    client: &Client,
+    args: &RestoreArgs,
+    format: Format,
+) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    let read = match args.file == Path::new("-") {
+        true => std::io::stdin().read_to_end(&mut text).map(drop),
+        false => std::fs::read(&args.file).map(|read| text = read),
+    };
+    read.map_err(|cause| {
+        Failure::new(
+            format!("{}: {cause}", args.file.display()),
+            "check the path and who may read it",
+        )
+    })?;
+    let how = RestoreOptions {
+        dry_run: args.dry_run,
+        tokens: args.tokens,
+        force: args.force,
+    };
+    let restored = client.restore(text, how).await?;
+    output::show(&restored, format, || told(&restored))
+}
+
+fn told(restored: &Restored) -> String {
+    let mut lines = Vec::new();
+    for (kind, differences) in [
+        ("pool", &restored.pools),
+        ("policy", &restored.policies),
+        ("vip", &restored.vips),
+        ("node", &restored.nodes),
+        ("token", &restored.tokens),
+    ] {
+        lines.extend(differing(kind, differences, restored.dry_run));
+    }
+    lines.extend(
+        restored
+            .changes
+            .iter()
+            .map(|change| match restored.dry_run {
+                true => render::change_line(change),
+                false => render::changed_line(change),
+            }),
+    );
+    if !restored.absent_nodes.is_empty() {
+        let absent = few(&restored.absent_nodes);
+        lines.push(format!("not here, and left out: node {absent}"));
+    }
+    let head = match (lines.is_empty(), restored.dry_run) {
+        (true, _) => "nothing differs: the cluster is as the backup says",
+        (false, true) => "to be restored (dry run, nothing was changed):",
+        (false, false) => "restored:",
+    };
+    lines
+        .iter()
+        .fold(head.to_owned(), |text, line| format!("{text}\n  {line}"))
+}
+
+fn differing(kind: &str, differences: &Differences, dry_run: bool) -> Vec<String> {
+    let would = |done: &str, tried: &str| match dry_run {
+        true => tried.to_owned(),
+        false => done.to_owned(),
+    };
+    [
+        (&differences.added, would("made", "would be made")),
+        (&differences.changed, would("changed", "would be changed")),
+        (&differences.removed, would("deleted", "would be deleted")),
+    ]
+    .into_iter()
+    .filter(|(names, _)| !names.is_empty())
+    .map(|(names, what)| format!("{kind} {} {what}", few(names)))
+    .collect()
+}
+
+fn few(names: &[String]) -> String {
+    let shown = names
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
