@@ -191,7 +191,7 @@ async fn validate_looks_at_files_and_cluster_together() {
         findings[0]["what"]
             .as_str()
             .unwrap()
-            .contains("there is no pool nope"),
+            .contains("no pool named nope"),
         "{findings}"
     );
 }
@@ -368,7 +368,7 @@ async fn wait_ends_when_it_is_so_or_says_what_is_missing() {
         .await
         .refused();
     assert!(
-        what.contains("vip/www: after 100ms it waits: there is no pool web"),
+        what.contains("vip/www: after 100ms it waits: no pool named web"),
         "{what}"
     );
     let waiting = node.vipctl("wait vip/www pool/web --for condition=satisfied --timeout 20s");
