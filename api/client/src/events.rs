@@ -3,6 +3,7 @@
 use reqwest::Method;
 use vipd_api_types::{Event, List};
 
+use crate::stream::Messages;
 use crate::{Client, Error};
 
 impl Client {
@@ -24,21 +25,13 @@ impl Client {
             .append_pair("watch", "1")
             .append_pair("after", &after.to_string());
         let answer = self.send(self.request(Method::GET, url)).await?;
-        Ok(EventStream {
-            client: self.clone(),
-            answer,
-            pending: Vec::new(),
-        })
+        Ok(EventStream(Messages::new(self.clone(), answer)))
     }
 }
 
-/// A stream of events (server-sent events underneath).
+/// A stream of events.
 #[derive(Debug)]
-pub struct EventStream {
-    client: Client,
-    answer: reqwest::Response,
-    pending: Vec<u8>,
-}
+pub struct EventStream(Messages<Event>);
 
 impl EventStream {
     /// The next event; `None` when the server has ended the stream.
@@ -46,57 +39,6 @@ impl EventStream {
     /// # Errors
     /// See [`Error`].
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
-        loop {
-            while let Some(data) = take_message(&mut self.pending) {
-                if let Some(data) = data {
-                    return serde_json::from_slice(&data)
-                        .map(Some)
-                        .map_err(|cause| self.client.strange(&cause));
-                }
-            }
-            match self
-                .answer
-                .chunk()
-                .await
-                .map_err(|failed| self.client.failed(&failed))?
-            {
-                Some(chunk) => self.pending.extend_from_slice(&chunk),
-                None => return Ok(None),
-            }
-        }
-    }
-}
-
-/// Takes one whole message off the front: its data, or `Some(None)` for one without (a keep-alive).
-fn take_message(pending: &mut Vec<u8>) -> Option<Option<Vec<u8>>> {
-    let end = pending.windows(2).position(|two| two == b"\n\n")?;
-    let message: Vec<u8> = pending.drain(..end + 2).collect();
-    let mut data = Vec::new();
-    for line in message.split(|byte| *byte == b'\n') {
-        if let Some(rest) = line.strip_prefix(b"data:") {
-            data.extend_from_slice(rest.strip_prefix(b" ").unwrap_or(rest));
-        }
-    }
-    Some((!data.is_empty()).then_some(data))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::take_message;
-
-    #[test]
-    fn messages_are_cut_at_blank_lines_and_keep_alives_are_skipped() {
-        let mut pending = b":\n\nid: 1\ndata: {\"a\":1}\n\ndata: {\"b\"".to_vec();
-        assert_eq!(take_message(&mut pending), Some(None));
-        assert_eq!(
-            take_message(&mut pending),
-            Some(Some(b"{\"a\":1}".to_vec()))
-        );
-        assert_eq!(take_message(&mut pending), None);
-        pending.extend_from_slice(b":2}\n\n");
-        assert_eq!(
-            take_message(&mut pending),
-            Some(Some(b"{\"b\":2}".to_vec()))
-        );
+        self.0.next().await
     }
 }

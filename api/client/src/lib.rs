@@ -18,11 +18,16 @@ mod connect;
 mod error;
 mod events;
 mod objects;
+mod select;
 mod server;
+mod stream;
+mod watch;
 
 pub use client::{Client, Settings};
 pub use cluster::RestoreOptions;
 pub use error::Error;
 pub use events::EventStream;
 pub use objects::{Object, Writable, WriteOptions, Written};
+pub use select::Selection;
 pub use server::{DEFAULT_SOCKET, Server};
+pub use watch::WatchStream;

@@ -103,6 +103,25 @@ impl Client {
             .await
     }
 
+    /// Changes parts of an object by a merge patch (RFC 7396): what is left out stays, `null` takes a field away.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn patch<T: Object>(
+        &self,
+        name: &str,
+        patch: &impl Serialize,
+        how: WriteOptions,
+    ) -> Result<Written<T>, Error> {
+        self.write(
+            Method::PATCH,
+            &["v1", T::COLLECTION, name],
+            Some(patch),
+            how,
+        )
+        .await
+    }
+
     /// Deletes an object.
     ///
     /// # Errors
@@ -160,8 +179,7 @@ impl Client {
         patch: &NodePatch,
         how: WriteOptions,
     ) -> Result<Written<Node>, Error> {
-        self.write(Method::PATCH, &["v1", "nodes", name], Some(patch), how)
-            .await
+        self.patch(name, patch, how).await
     }
 
     async fn write<T: DeserializeOwned>(

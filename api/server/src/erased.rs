@@ -15,6 +15,7 @@ use crate::audit::{self, Refusals};
 use crate::control::{Control, ControlError, JoinTicket, LocalStatus};
 use crate::metrics::Counters;
 use crate::outlook::Outlook;
+use crate::room::Room;
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
 
@@ -67,6 +68,7 @@ pub(crate) struct Daemon {
     pub(crate) counters: Arc<Counters>,
     pub(crate) outlook: Arc<Outlook>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) room: Arc<Room>,
 }
 
 impl Daemon {
@@ -76,6 +78,7 @@ impl Daemon {
             counters: Arc::default(),
             outlook: Arc::default(),
             refusals: Arc::default(),
+            room: Arc::default(),
         }
     }
 

@@ -14,21 +14,29 @@
 mod access;
 mod audit;
 mod clock;
+mod continued;
 mod control;
 mod convert;
 mod erased;
+mod kind;
+mod limits;
 #[cfg(feature = "memory")]
 pub mod memory;
+mod merge;
 mod metrics;
+mod objects;
 mod openapi;
 mod outlook;
 mod params;
 mod plan;
 mod problem;
+mod room;
 mod routes;
 mod secret;
+mod select;
 mod serve;
 mod strict;
+mod watch;
 mod write;
 
 pub use access::Origin;

@@ -26,6 +26,7 @@ struct Known {
 }
 
 /// The runners-up of all that some nodes hold.
+#[derive(Default)]
 pub(crate) struct RunnersUp(Losses);
 
 impl RunnersUp {

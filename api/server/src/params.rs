@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::{IntoParams, ToSchema};
 use vipd_core::command::Expect;
 use vipd_core::id::Revision;
+use vipd_core::pool::Care;
 
 use crate::erased::Daemon;
 use crate::problem::Refusal;
@@ -63,6 +64,71 @@ impl ReadParams {
     }
 }
 
+/// Which objects of a collection, and how they are told.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// How current the answer must be.
+    #[serde(default)]
+    #[param(inline)]
+    pub(crate) consistency: Consistency,
+    /// Only objects with these labels, as Kubernetes writes it: `app=web,tier!=db,rack in (a,b),!old`. The label `vipd/name` is
+    /// an object's name.
+    #[serde(rename = "labelSelector")]
+    pub(crate) label_selector: Option<String>,
+    /// Only objects with these fields: `spec.pool=web,status.holder!=n1`. In a list any item may have the value.
+    #[serde(rename = "fieldSelector")]
+    pub(crate) field_selector: Option<String>,
+    /// At most so many objects; when there are more, the answer has a `continue`.
+    #[param(minimum = 1, maximum = 10000)]
+    pub(crate) limit: Option<usize>,
+    /// Go on after the part that answered with this.
+    #[serde(rename = "continue")]
+    pub(crate) next: Option<String>,
+    /// Tell what changes from now on, or after `revision`, as server-sent events (`text/event-stream`, one `Watched` each).
+    #[serde(default, deserialize_with = "flag")]
+    pub(crate) watch: bool,
+    /// For a watch: the revision of a list, or of the last event. A `Last-Event-ID` header wins.
+    pub(crate) revision: Option<u64>,
+}
+
+/// The most objects of one part of a list.
+const LIMIT: usize = 10_000;
+
+impl ListParams {
+    /// How many objects to answer with, in a list that is no watch.
+    pub(crate) fn page(&self) -> Result<Option<usize>, Refusal> {
+        if self.revision.is_some() {
+            return Err(bad_query("revision goes with watch=1 only"));
+        }
+        match self.limit {
+            Some(limit) if !(1..=LIMIT).contains(&limit) => Err(bad_query(&format!(
+                "limit {limit} is not within 1 to {LIMIT}"
+            ))),
+            limit => Ok(limit),
+        }
+    }
+
+    /// Refuses what a watch knows nothing of.
+    pub(crate) fn no_page(&self) -> Result<(), Refusal> {
+        match (self.limit, &self.next) {
+            (None, None) => Ok(()),
+            (Some(_), _) | (None, Some(_)) => {
+                Err(bad_query("a watch knows neither limit nor continue"))
+            }
+        }
+    }
+}
+
+fn bad_query(why: &str) -> Refusal {
+    Refusal::bad_request(
+        "bad_query",
+        why,
+        "the parameters of each path are in /v1/openapi.json",
+    )
+}
+
 /// Which events.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +173,14 @@ pub(crate) struct PoolParams {
 }
 
 impl PoolParams {
+    /// What may come of it.
+    pub(crate) fn care(self) -> Care {
+        Care {
+            strict: self.strict,
+            force: self.force,
+        }
+    }
+
     /// What any write knows.
     pub(crate) fn write(self) -> WriteParams {
         WriteParams {

@@ -51,6 +51,17 @@ impl Refusal {
         .into()
     }
 
+    /// A task of this program did not come to its end.
+    pub(crate) fn broken(cause: &impl ToString) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "failed",
+            "The node could not do it",
+            format!("the answer was not finished: {}", cause.to_string()),
+            "please report it with the daemon's log",
+        )
+    }
+
     /// There is no such object.
     pub(crate) fn not_found(kind: &str, name: &str) -> Self {
         Rejection::NotFound {
@@ -170,6 +181,10 @@ impl IntoResponse for Refusal {
                 header::WWW_AUTHENTICATE,
                 header::HeaderValue::from_static("Bearer"),
             );
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let second = header::HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, second);
         }
         response.extensions_mut().insert(Reason(self.0.reason));
         response

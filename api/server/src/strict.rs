@@ -4,15 +4,24 @@
 //! held against the OpenAPI document, which is made of the same types. That also yields the known names for
 //! the message, whatever the nesting.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::limits;
 use crate::openapi;
 use crate::problem::Refusal;
 
+/// The longest until a body is complete.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
+const JSON: &str = "application/json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
 /// What an object carries when it was read, and what is ignored when it is written back.
 const READ_ONLY: [&str; 3] = ["status", "generation", "revision"];
 
@@ -23,42 +32,141 @@ impl<S: Send + Sync, T: DeserializeOwned + ToSchema> FromRequest<S> for Strict<T
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let body = Bytes::from_request(request, state).await.map_err(|cause| {
-            Refusal::bad_request(
-                "bad_body",
-                format!("the body could not be read: {cause}"),
-                "send at most 1 MiB of JSON",
-            )
-        })?;
-        parse(&body).map(Self)
+        media_type(&request, &[JSON])?;
+        parse(&whole(request, state).await?).map(Self)
     }
 }
 
-fn parse<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, Refusal> {
-    let bad = |why: String| {
+/// The same for a body that is many objects at once: only the path's own limit of bytes holds.
+pub(crate) struct Large<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + ToSchema> FromRequest<S> for Large<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        media_type(&request, &[JSON])?;
+        let body = whole(request, state).await?;
+        typed(&any_json(&body, &format!("a {}", T::name()))?).map(Self)
+    }
+}
+
+/// A JSON merge patch (RFC 7396), within the limits; see [`known_fields`].
+pub(crate) struct Patch(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for Patch {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        media_type(&request, &[MERGE_PATCH, JSON])?;
+        let body = json(&whole(request, state).await?, "a merge patch (RFC 7396)")?;
+        match body {
+            Value::Object(_) => Ok(Self(body)),
+            _ => Err(bad(
+                "the body is no object".to_owned(),
+                "a merge patch (RFC 7396)",
+            )),
+        }
+    }
+}
+
+/// Refuses a body that says of itself that it is something else. One that says nothing is taken for what it should be.
+fn media_type(request: &Request, taken: &[&str]) -> Result<(), Refusal> {
+    let Some(given) = request.headers().get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let given = given.to_str().unwrap_or("?");
+    let bare = given.split(';').next().unwrap_or_default().trim();
+    if taken.iter().any(|taken| bare.eq_ignore_ascii_case(taken)) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "The body is of another kind",
+        format!("Content-Type {given} is not taken here"),
+        format!("send {}", taken.join(" or ")),
+    ))
+}
+
+/// The whole body, if it comes in time.
+async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
+    let read = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await;
+    let Ok(read) = read else {
+        let seconds = BODY_WITHIN.as_secs();
+        return Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "slow_body",
+            "The body did not come in time",
+            format!("after {seconds} s it was not complete; nothing was done"),
+            "send it in one go",
+        ));
+    };
+    read.map_err(|cause| {
+        if cause.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "The body is too great",
+                "the body has more bytes than this path takes",
+                "send less; several objects can do what one can't",
+            );
+        }
         Refusal::bad_request(
             "bad_body",
-            why,
-            format!("send a {} as in /v1/openapi.json", T::name()),
+            format!("the body could not be read: {cause}"),
+            "send at most 1 MiB of JSON",
         )
-    };
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|cause| bad(format!("the body is not JSON: {cause}")))?;
-    let schema = openapi::schema(&T::name());
-    if let Some(path) = schema.and_then(|schema| list_for_object(&value, schema, "the body")) {
-        return Err(bad(format!("{path} is a list, and should be an object")));
-    }
-    if let Some(unknown) = unknown_field(&value, &T::name()) {
-        return Err(Refusal::bad_request(
+    })
+}
+
+/// JSON within the limits.
+fn json(body: &[u8], wanted: &str) -> Result<Value, Refusal> {
+    let value = any_json(body, wanted)?;
+    limits::check(&value)?;
+    Ok(value)
+}
+
+fn any_json(body: &[u8], wanted: &str) -> Result<Value, Refusal> {
+    serde_json::from_slice(body).map_err(|cause| {
+        // What serde_json gives up on is far beyond what is taken.
+        if cause.to_string().starts_with("recursion limit") {
+            return limits::too_deep("the body");
+        }
+        bad(format!("the body is not JSON: {cause}"), wanted)
+    })
+}
+
+fn bad(why: String, wanted: &str) -> Refusal {
+    let next = format!("send {wanted} as in /v1/openapi.json");
+    Refusal::bad_request("bad_body", why, next)
+}
+
+fn parse<T: DeserializeOwned + ToSchema>(body: &[u8]) -> Result<T, Refusal> {
+    typed(&json(body, &format!("a {}", T::name()))?)
+}
+
+/// Refuses a field that a `T` does not have, whatever its value.
+pub(crate) fn known_fields<T: ToSchema>(value: &Value) -> Result<(), Refusal> {
+    match unknown_field(value, &T::name()) {
+        Some(unknown) => Err(Refusal::bad_request(
             "unknown_field",
             unknown.to_string(),
             "correct or remove the field",
-        ));
+        )),
+        None => Ok(()),
     }
-    let mut input = serde_json::Deserializer::from_slice(body);
-    serde_path_to_error::deserialize(&mut input).map_err(|cause| {
+}
+
+/// A `T` from JSON that has nothing but its fields.
+pub(crate) fn typed<T: DeserializeOwned + ToSchema>(value: &Value) -> Result<T, Refusal> {
+    let bad = |why| bad(why, &format!("a {}", T::name()));
+    let schema = openapi::schema(&T::name());
+    if let Some(path) = schema.and_then(|schema| list_for_object(value, schema, "the body")) {
+        return Err(bad(format!("{path} is a list, and should be an object")));
+    }
+    known_fields::<T>(value)?;
+    serde_path_to_error::deserialize(value).map_err(|cause| {
         let (path, why) = (cause.path().to_string(), cause.inner().to_string());
-        let why = why.split(" at line ").next().unwrap_or_default().to_owned();
         bad(if path == "." {
             why
         } else {
@@ -155,7 +263,7 @@ fn walk(value: &Value, schema: &Value, path: &str) -> Option<Unknown> {
 }
 
 /// Follows `$ref`, and the one alternative of an optional field that is not null.
-fn resolve(schema: &Value) -> &Value {
+pub(crate) fn resolve(schema: &Value) -> &Value {
     if let Some(name) = schema
         .get("$ref")
         .and_then(Value::as_str)

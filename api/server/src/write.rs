@@ -77,7 +77,9 @@ pub(crate) async fn write<T: Serialize>(
 
 /// Proposes, and waits until this node has applied it too.
 pub(crate) async fn propose(daemon: &Daemon, command: Command) -> Result<Applied, Refusal> {
+    let room = daemon.room.write()?;
     let applied = daemon.propose(command).await??;
+    drop(room);
     caught_up(daemon, revision(&applied)).await?;
     Ok(applied)
 }
@@ -113,6 +115,8 @@ async fn try_out<T: Serialize>(
     view: impl Fn(Seen<'_>, &LocalStatus) -> Option<T>,
 ) -> Result<Response, Refusal> {
     daemon.linearize().await?;
+    // Two copies of everything: as much work as a list.
+    let _room = daemon.room.list().await?;
     let before = daemon.read(State::clone);
     let mut after = before.clone();
     after.apply(

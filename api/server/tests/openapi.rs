@@ -31,14 +31,14 @@ fn every_path_of_the_contract_is_described() {
     let paths = vipd_api::openapi_document()["paths"].as_object().unwrap();
     for (path, methods) in [
         ("/v1/pools", vec!["get", "post"]),
-        ("/v1/pools/{name}", vec!["delete", "get", "put"]),
+        ("/v1/pools/{name}", vec!["delete", "get", "patch", "put"]),
         ("/v1/vips", vec!["get", "post"]),
-        ("/v1/vips/{name}", vec!["delete", "get", "put"]),
+        ("/v1/vips/{name}", vec!["delete", "get", "patch", "put"]),
         ("/v1/vips/{name}/move", vec!["post"]),
         ("/v1/nodes", vec!["get"]),
         ("/v1/nodes/{name}", vec!["get", "patch"]),
         ("/v1/policies", vec!["get", "post"]),
-        ("/v1/policies/{name}", vec!["delete", "get", "put"]),
+        ("/v1/policies/{name}", vec!["delete", "get", "patch", "put"]),
         ("/v1/plan", vec!["get"]),
         ("/v1/cluster/rebalance", vec!["post"]),
         ("/v1/nodes/{name}/drain", vec!["post"]),

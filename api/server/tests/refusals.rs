@@ -177,7 +177,7 @@ async fn an_unknown_path_method_or_parameter_is_a_problem_document_too() {
     let at = |path: &str| format!("http://localhost{path}");
     for (request, status, reason) in [
         (http.get(at("/v2/pools")), 404, "no_such_path"),
-        (http.patch(at("/v1/pools/web")), 405, "no_such_method"),
+        (http.post(at("/v1/pools/web")), 405, "no_such_method"),
         (http.get(at("/v1/pools?label=x")), 400, "bad_query"),
         (
             http.get(at("/v1/pools?consistency=maybe")),
@@ -197,8 +197,8 @@ async fn an_unknown_path_method_or_parameter_is_a_problem_document_too() {
         (http.post(at("/v1/pools")).body("{"), 400, "bad_body"),
         (
             http.post(at("/v1/pools")).body(vec![b' '; 2 << 20]),
-            400,
-            "bad_body",
+            413,
+            "body_too_large",
         ),
         (
             http.delete(at("/v1/pools/web")).header("if-match", "soon"),

@@ -25,6 +25,7 @@ mod problem;
 mod selector;
 mod token;
 mod vip;
+mod watch;
 
 pub use backup::{
     Backup, BackupContent, Differences, Restored, SavedAllocation, SavedNode, SavedPolicy,
@@ -36,7 +37,7 @@ pub use cluster::{
 pub use duration::Duration;
 pub use event::{Event, EventKind};
 pub use failback::Failback;
-pub use meta::{Condition, Health, Labels, List};
+pub use meta::{Condition, Health, Labels, List, Page};
 pub use node::{Interface, Lease, Node, NodePatch, NodeSpec, NodeSpecPatch, NodeStatus};
 pub use plan::{Change, ChangeKind, DryRun, Load, Plan, Rebalance};
 pub use policy::{Policy, PolicySpec, PolicyStatus, PolicyWrite};
@@ -47,3 +48,4 @@ pub use token::{Access, ApiToken, IssuedToken, TokenRequest};
 pub use vip::{
     Families, Mode, MoveRequest, Port, Protocol, Vip, VipAddress, VipSpec, VipStatus, VipWrite,
 };
+pub use watch::{Watched, WatchedKind};

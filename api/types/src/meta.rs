@@ -55,6 +55,19 @@ pub struct List<T> {
     pub items: Vec<T>,
 }
 
+/// A list of objects, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// Log index up to which the answering node had applied when it began with the first part; no object is older. A watch
+    /// from here on misses nothing, however long the list took to read.
+    pub revision: u64,
+    /// The objects, by name.
+    pub items: Vec<T>,
+    /// There is more: ask again with this as `continue`.
+    #[serde(rename = "continue", default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
 /// Answer of `/healthz` and `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {

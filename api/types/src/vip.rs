@@ -77,7 +77,7 @@ pub struct VipSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Port {
     /// The port.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 65535)]
     pub port: u16,
     /// The protocol.
     #[serde(default)]

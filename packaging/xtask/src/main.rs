@@ -9,6 +9,7 @@ mod fix;
 mod history;
 mod model;
 mod needs;
+mod openapi;
 mod package;
 mod repo;
 mod sh;
@@ -68,6 +69,8 @@ enum Task {
     History(history::Options),
     /// Explore the lease protocol exhaustively within bounds, and see that every planted fault is caught.
     Model(model::Options),
+    /// Write the API's description anew, or test a running server against it.
+    Openapi(openapi::Options),
     /// Check everything that can be judged without running vipd; changes nothing.
     Verify {
         /// Only these checks.
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::History(options) => history::run(&options),
         Task::Model(options) => model::run(&options),
+        Task::Openapi(options) => openapi::run(&options),
         Task::Verify { checks } => verify::run(&checks),
         Task::Fix => fix::run(),
         Task::Ebpf(options) => ebpf::run(&options),

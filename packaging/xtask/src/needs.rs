@@ -1,6 +1,6 @@
 //! What the tasks need from Debian, in one place, so that a reader sees the whole footprint.
 
-use crate::apt::{Need, program};
+use crate::apt::{Need, file, program};
 
 /// For `cargo xtask demo`: network namespaces and bridges, and the faults of the lab.
 pub(crate) const DEMO: &[Need] = &[program("ip", "iproute2"), program("nft", "nftables")];
@@ -25,6 +25,13 @@ pub(crate) const TEST: &[Need] = &[
     program("ethtool", "ethtool"),
     program("setpriv", "util-linux"),
     program("unshare", "util-linux"),
+];
+
+/// For `cargo xtask openapi --test`: an environment for the tester, which is in no package. A python3 without `ensurepip` can't
+/// make one.
+pub(crate) const OPENAPI: &[Need] = &[
+    program("python3", "python3"),
+    file("/usr/share/python-wheels", "python3-venv"),
 ];
 
 /// For `cargo xtask package`: `xz` is cargo-deb's compressor, the others judge the result.

@@ -16,7 +16,7 @@ use crate::erased::Daemon;
 use crate::params::{Params, ReadParams, flag};
 use crate::plan;
 use crate::problem::Refusal;
-use crate::strict::Strict;
+use crate::strict::Large;
 use crate::write;
 
 /// The most bytes of a backup as JSON.
@@ -69,7 +69,7 @@ pub(super) async fn take(
 pub(super) async fn restore(
     State(daemon): State<Daemon>,
     Params(params): Params<RestoreParams>,
-    Strict(body): Strict<Backup>,
+    Large(body): Large<Backup>,
 ) -> Result<Json<Restored>, Refusal> {
     whole(&body)?;
     let wanted = backup::from_wire(&body.content, params.tokens)?;

@@ -22,7 +22,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// The newest events that the cluster remembers, oldest first.
 #[utoipa::path(get, path = "/v1/events", tag = "cluster", operation_id = "list_events", params(EventParams),
-    responses((status = 200, body = List<Event>), (status = "default", body = Problem)))]
+    responses((status = 200, content((List<Event> = "application/json"), (Event = "text/event-stream"))),
+        (status = "default", body = Problem)))]
 pub(super) async fn list(
     State(daemon): State<Daemon>,
     Params(params): Params<EventParams>,

@@ -29,11 +29,10 @@ use vipd_core::token::Access;
 use crate::access;
 use crate::control::Control;
 use crate::erased::Daemon;
+use crate::limits;
 use crate::openapi;
 use crate::problem::{Reason, Refusal};
 
-/// The most bytes of a body.
-const BODY_LIMIT: usize = 1024 * 1024;
 /// The longest that one request may take until its answer begins; a stream may go on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -79,7 +78,7 @@ fn finish(router: Router<Daemon>, daemon: &Daemon) -> Router {
     router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(DefaultBodyLimit::max(limits::BODY))
         .layer(middleware::from_fn_with_state(daemon.clone(), watch_over))
         .with_state(daemon.clone())
 }
@@ -126,12 +125,12 @@ fn reads() -> OpenApiRouter<Daemon> {
 fn writes() -> OpenApiRouter<Daemon> {
     OpenApiRouter::new()
         .routes(routes!(pools::create))
-        .routes(routes!(pools::put, pools::delete))
+        .routes(routes!(pools::put, pools::patch, pools::delete))
         .routes(routes!(vips::create))
-        .routes(routes!(vips::put, vips::delete))
+        .routes(routes!(vips::put, vips::patch, vips::delete))
         .routes(routes!(vips::move_to))
         .routes(routes!(policies::create))
-        .routes(routes!(policies::put, policies::delete))
+        .routes(routes!(policies::put, policies::patch, policies::delete))
         .routes(routes!(plan::rebalance))
         .routes(routes!(nodes::patch))
         .routes(routes!(nodes::drain))

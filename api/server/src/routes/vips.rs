@@ -1,81 +1,69 @@
 //! `/v1/vips`.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use vipd_api_types::{List, MoveRequest, Problem, Vip, VipWrite};
+use vipd_api_types::{MoveRequest, Page, Vip, VipWrite, Watched};
 use vipd_core::command::{Command, Expect};
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
-use vipd_core::state::State as Cluster;
+use vipd_core::pool::Care;
+use vipd_core::selector::Selector;
+use vipd_core::state::{State as Cluster, Topic};
 
-use crate::control::LocalStatus;
-use crate::convert::{self, known_name, same_name};
+use crate::convert::{self, known_name};
 use crate::erased::Daemon;
-use crate::outlook::RunnersUp;
-use crate::params::{Params, ReadParams, WriteParams, expect, unconditional};
+use crate::kind::{Kind, Look, Writable};
+use crate::objects;
+use crate::params::{ListParams, Params, ReadParams, WriteParams, unconditional};
 use crate::problem::Refusal;
-use crate::strict::Strict;
-use crate::write::{self, Seen};
+use crate::strict::{Patch, Strict};
 
-/// All VIPs.
-#[utoipa::path(get, path = "/v1/vips", tag = "vips", operation_id = "list_vips", params(ReadParams),
-    responses((status = 200, body = List<Vip>), (status = "default", body = Problem)))]
+/// All VIPs, some of them, or with `watch=1` their changes.
+#[utoipa::path(get, path = "/v1/vips", tag = "vips", operation_id = "list_vips",
+    params(ListParams, ("Last-Event-ID" = Option<u64>, Header, description = "For a watch: the id of the last event.")),
+    responses(
+        (status = 200, content((Page<Vip> = "application/json"), (Watched<Vip> = "text/event-stream"))),
+    ))]
 pub(super) async fn list(
     State(daemon): State<Daemon>,
-    Params(params): Params<ReadParams>,
-) -> Result<Json<List<Vip>>, Refusal> {
-    params.ready(&daemon).await?;
-    let local = daemon.local();
-    // A copy: to show thousands takes longer than an entry may wait.
-    let state = daemon.read(Cluster::clone);
-    let holders = state.nodes().keys().copied().collect();
-    let next = daemon.outlook.runners_up(&state, holders);
-    let vips = state.vips().values();
-    let items = vips.map(|vip| to_wire(&state, &local, vip, &next));
-    Ok(Json(List {
-        revision: state.applied(),
-        items: items.collect(),
-    }))
+    Params(params): Params<ListParams>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    objects::list::<Vip>(daemon, params, &headers).await
 }
 
 /// One VIP.
 #[utoipa::path(get, path = "/v1/vips/{name}", tag = "vips", operation_id = "get_vip",
     params(("name" = String, Path), ReadParams),
-    responses((status = 200, body = Vip), (status = "default", body = Problem)))]
+    responses((status = 200, body = Vip)))]
 pub(super) async fn get(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
     Params(params): Params<ReadParams>,
 ) -> Result<Response, Refusal> {
-    params.ready(&daemon).await?;
-    let known = known_name("VIP", &name).ok();
-    let vip = known.and_then(|name| view(Seen::Done(&daemon), &daemon.local(), &name));
-    let vip = vip.ok_or_else(|| Refusal::not_found("VIP", &name))?;
-    Ok(write::object(&vip, vip.revision))
+    objects::get::<Vip>(&daemon, &name, params).await
 }
 
 /// Make a VIP; a missing name is generated.
 #[utoipa::path(post, path = "/v1/vips", tag = "vips", operation_id = "create_vip", request_body = VipWrite,
-    params(WriteParams), responses((status = 201, body = Vip), (status = "default", body = Problem)))]
+    params(WriteParams), responses((status = 201, body = Vip)))]
 pub(super) async fn create(
     State(daemon): State<Daemon>,
     Params(params): Params<WriteParams>,
     headers: HeaderMap,
     Strict(body): Strict<VipWrite>,
 ) -> Result<Response, Refusal> {
-    unconditional(&headers)?;
-    let name = convert::name_or_generated(body.name.as_deref(), "vip")?;
-    set(&daemon, name, body, Expect::Absent, params).await
+    objects::create::<Vip>(&daemon, params, Care::default(), &headers, body).await
 }
 
 /// Make or replace a VIP. `If-Match: "revision"` for compare-and-set.
 #[utoipa::path(put, path = "/v1/vips/{name}", tag = "vips", operation_id = "put_vip", request_body = VipWrite,
     params(("name" = String, Path), WriteParams),
-    responses((status = 200, body = Vip), (status = 201, body = Vip), (status = "default", body = Problem)))]
+    responses((status = 200, body = Vip), (status = 201, body = Vip)))]
 pub(super) async fn put(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
@@ -83,35 +71,40 @@ pub(super) async fn put(
     headers: HeaderMap,
     Strict(body): Strict<VipWrite>,
 ) -> Result<Response, Refusal> {
-    let name = same_name(&name, body.name.as_deref())?;
-    set(&daemon, name, body, expect(&headers)?, params).await
+    objects::put::<Vip>(&daemon, &name, params, Care::default(), &headers, body).await
+}
+
+/// Change parts of a VIP by a merge patch (RFC 7396); what comes of it is judged as if it had been put.
+#[utoipa::path(patch, path = "/v1/vips/{name}", tag = "vips", operation_id = "patch_vip",
+    request_body(content = VipWrite, content_type = "application/merge-patch+json"),
+    params(("name" = String, Path), WriteParams), responses((status = 200, body = Vip)))]
+pub(super) async fn patch(
+    State(daemon): State<Daemon>,
+    Path(name): Path<String>,
+    Params(params): Params<WriteParams>,
+    headers: HeaderMap,
+    Patch(patch): Patch,
+) -> Result<Response, Refusal> {
+    objects::patch::<Vip>(&daemon, &name, params, Care::default(), &headers, &patch).await
 }
 
 /// Delete a VIP and free its addresses.
 #[utoipa::path(delete, path = "/v1/vips/{name}", tag = "vips", operation_id = "delete_vip",
     params(("name" = String, Path), WriteParams),
-    responses((status = 204, description = "Deleted"), (status = "default", body = Problem)))]
+    responses((status = 204, description = "Deleted")))]
 pub(super) async fn delete(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
     Params(params): Params<WriteParams>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let name = known_name("VIP", &name)?;
-    let command = Command::DeleteVip {
-        name: name.clone(),
-        expect: expect(&headers)?,
-    };
-    write::write(&daemon, command, params, |seen, local| {
-        view(seen, local, &name)
-    })
-    .await
+    objects::delete::<Vip>(&daemon, &name, params, Care::default(), &headers).await
 }
 
 /// Move a VIP to a node. Its holder lets go first, so the answer may still show it there.
 #[utoipa::path(post, path = "/v1/vips/{name}/move", tag = "vips", operation_id = "move_vip",
     request_body = MoveRequest, params(("name" = String, Path), WriteParams),
-    responses((status = 200, body = Vip), (status = "default", body = Problem)))]
+    responses((status = 200, body = Vip)))]
 pub(super) async fn move_to(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
@@ -120,58 +113,71 @@ pub(super) async fn move_to(
     Strict(body): Strict<MoveRequest>,
 ) -> Result<Response, Refusal> {
     unconditional(&headers)?;
-    let name = known_name("VIP", &name)?;
+    let name = known_name(Vip::WORD, &name)?;
     let command = Command::MoveVip {
         name: name.clone(),
         to: known_name("node", &body.to)?,
     };
-    write::write(&daemon, command, params, |seen, local| {
-        view(seen, local, &name)
-    })
-    .await
+    objects::write::<Vip>(&daemon, name, command, params).await
 }
 
-async fn set(
-    daemon: &Daemon,
-    name: Name,
-    body: VipWrite,
-    expect: Expect,
-    params: WriteParams,
-) -> Result<Response, Refusal> {
-    let spec = convert::vip::spec_from_wire(&body.spec)?;
-    let command = Command::PutVip {
-        name: name.clone(),
-        labels: body.labels,
-        spec,
-        expect,
-    };
-    write::write(daemon, command, params, |seen, local| {
-        view(seen, local, &name)
-    })
-    .await
-}
+impl Kind for Vip {
+    const WORD: &'static str = "VIP";
+    const SCHEMA: &'static str = "Vip";
+    const TOPIC: Topic = Topic::Vip;
 
-fn view(seen: Seen<'_>, local: &LocalStatus, name: &Name) -> Option<Vip> {
-    let holders = |state: &Cluster| -> BTreeSet<NodeId> {
+    fn names<'a>(
+        state: &'a Cluster,
+        after: Option<&'a Name>,
+    ) -> Box<dyn Iterator<Item = Name> + 'a> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let all = state.vips().range::<Name, _>((from, Bound::Unbounded));
+        Box::new(all.map(|(name, _)| name.clone()))
+    }
+
+    fn selected(state: &Cluster, name: &Name, selector: &Selector) -> bool {
+        let vip = state.vips().get(name);
+        vip.is_some_and(|vip| vip.spec.selected(selector, name, &vip.labels))
+    }
+
+    fn show(look: &Look<'_>, name: &Name) -> Option<Self> {
+        let vip = look.state.vips().get(name)?;
+        let next = |address| look.next.of(look.state, address);
+        Some(convert::vip::to_wire(look.state, look.local, vip, &next))
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn holders(state: &Cluster, name: Option<&Name>) -> BTreeSet<NodeId> {
+        let Some(name) = name else {
+            return state.nodes().keys().copied().collect();
+        };
         let addresses = state.vips().get(name).map(|vip| &vip.addresses);
         let holder = |address| state.allocations().get(address)?.holder;
         addresses.into_iter().flatten().filter_map(holder).collect()
-    };
-    let view = |state: &Cluster, next: &RunnersUp| {
-        let vip = state.vips().get(name)?;
-        Some(to_wire(state, local, vip, next))
-    };
-    match seen {
-        Seen::Done(daemon) => daemon.outlook.look(daemon, holders, view),
-        Seen::Tried(state) => view(state, &RunnersUp::new(state, holders(state))),
     }
 }
 
-fn to_wire(
-    state: &Cluster,
-    local: &LocalStatus,
-    vip: &vipd_core::vip::Vip,
-    next: &RunnersUp,
-) -> Vip {
-    convert::vip::to_wire(state, local, vip, &|address| next.of(state, address))
+impl Writable for Vip {
+    type Write = VipWrite;
+    const STEM: &'static str = "vip";
+
+    fn given(body: &VipWrite) -> Option<&str> {
+        body.name.as_deref()
+    }
+
+    fn put(name: Name, body: VipWrite, expect: Expect, _: Care) -> Result<Command, Refusal> {
+        Ok(Command::PutVip {
+            name,
+            labels: body.labels,
+            spec: convert::vip::spec_from_wire(&body.spec)?,
+            expect,
+        })
+    }
+
+    fn delete(name: Name, expect: Expect, _: Care) -> Command {
+        Command::DeleteVip { name, expect }
+    }
 }

@@ -1,6 +1,9 @@
 //! Pools and VIPs in few words, over HTTP: what is asked is JSON, what is told is addresses and a reason.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
+use vipd_api::memory::Memory;
 use vipd_api_types::{Pool, Vip};
 use vipd_client::{Client, Error, WriteOptions, Written};
 
@@ -8,7 +11,7 @@ use super::{Node, reason};
 
 /// A cluster of three nodes, and its API.
 pub struct Site {
-    _node: Node,
+    node: Node,
     pub client: Client,
 }
 
@@ -16,10 +19,17 @@ impl Site {
     pub async fn new() -> Self {
         let node = Node::start().await;
         let client = node.client();
-        Self {
-            _node: node,
-            client,
-        }
+        Self { node, client }
+    }
+
+    /// The cluster behind the API.
+    pub fn memory(&self) -> &Memory {
+        &self.node.memory
+    }
+
+    /// Where the API listens.
+    pub fn socket(&self) -> &Path {
+        &self.node.socket
     }
 
     /// Makes or replaces a pool of these blocks, in the short form; `more` is the rest of its spec.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::stage::Stages;
-use crate::{apt, ebpf, needs, sh};
+use crate::{apt, ebpf, needs, openapi, sh};
 use tally::Tally;
 
 /// Crates whose tests load eBPF programs or make network namespaces.
@@ -81,6 +81,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 .args(&options.filter);
             watch(&mut command, &mut tally)
         });
+    }
+    if options.packages.is_empty() && options.filter.is_none() {
+        stages.run("the API against its description", openapi::test);
     }
     let outcome = stages.finish();
     print!("{tally}");

@@ -3,6 +3,7 @@
 use super::State;
 use super::index::{Index, Whereabouts};
 use super::ipam::{Stir, Taken};
+use super::journal::Journal;
 use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, since};
 
 impl Wire for State {
@@ -44,9 +45,11 @@ impl Wire for State {
                 staged: since(3, input)?,
                 ahead: since(3, input)?,
                 index: Index::default(),
+                journal: Journal::default(),
             })
         })?;
         state.index = state.derive();
+        state.journal = Journal::from(state.applied);
         Ok(state)
     }
 }

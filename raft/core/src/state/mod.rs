@@ -9,6 +9,7 @@ mod failback;
 mod index;
 mod invariant;
 mod ipam;
+mod journal;
 mod nodes;
 mod passage;
 mod placement;
@@ -41,6 +42,7 @@ use crate::vip::{Allocation, Vip};
 pub use backup::MAX_STAGED;
 use index::Index;
 pub use ipam::{Clash, Cooling};
+pub use journal::{Change, Journal, Topic};
 
 /// How many of the newest events are kept.
 pub const EVENTS_KEPT: usize = 1000;
@@ -67,6 +69,8 @@ pub struct State {
     ahead: u64,
     /// Derived from the rest, never encoded.
     index: Index,
+    /// Of this copy alone, never encoded.
+    journal: Journal,
 }
 
 /// The entry being applied.
@@ -95,6 +99,7 @@ impl State {
     pub fn apply(&mut self, index: u64, proposal: &Proposal) -> Outcome {
         debug_assert!(index > self.applied, "entries are applied once, in order");
         self.applied = index;
+        self.journal.begin(index);
         let entry = Entry {
             revision: Revision(index),
             at: proposal.at,
@@ -205,6 +210,7 @@ impl State {
     /// Notes the voter sets of a committed membership entry: one set, or two while the change is joint.
     pub fn apply_membership(&mut self, index: u64, sets: &[BTreeSet<NodeId>]) {
         self.applied = self.applied.max(index);
+        self.journal.begin(index);
         self.voter_sets.insert(
             index,
             VoterSets {
@@ -359,6 +365,7 @@ impl State {
     }
 
     fn note(&mut self, entry: Entry, what: What) {
+        self.changed_by(&what);
         self.events_made += 1;
         if self.events.len() == EVENTS_KEPT {
             self.events.pop_front();

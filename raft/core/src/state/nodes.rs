@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use super::{Entry, State, done, expected, not_found};
+use super::{Entry, State, Topic, done, expected, not_found};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::{Cause, What};
 use crate::id::{Epoch, NodeId};
@@ -101,6 +101,7 @@ impl State {
         };
         self.index.names.insert(name.clone(), id);
         self.nodes.insert(id, node);
+        self.made(Topic::Node, name);
         self.follow_hosts();
         self.note(
             entry,
@@ -174,6 +175,7 @@ impl State {
         let name = node.name.clone();
         node.interfaces = interfaces.to_vec();
         node.revision = entry.revision;
+        self.changed(Topic::Node, &name);
         for (interface, up) in changed {
             let name = name.clone();
             let node = id;

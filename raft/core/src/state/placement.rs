@@ -259,6 +259,7 @@ impl State {
             return;
         };
         let (before, home) = (Whereabouts::of(allocation), allocation.home);
+        let holder = allocation.holder;
         change(allocation);
         self.index
             .changed(address, before, Whereabouts::of(allocation));
@@ -268,6 +269,10 @@ impl State {
             .get(&address)
             .and_then(|of| self.away_from(of));
         self.index.set_away(address, None, away);
+        self.changed_at(address);
+        if let Some(holder) = holder {
+            self.changed_node(holder);
+        }
     }
 
     /// The home that an address is away from, if it is to return there some time.

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use super::{Entry, State, done, expected, not_found, put};
+use super::{Entry, State, Topic, done, expected, not_found, put};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::What;
 use crate::name::{Labels, Name};
@@ -48,6 +48,9 @@ impl State {
             revision: entry.revision,
         };
         self.policies.insert(name.clone(), policy);
+        if new {
+            self.made(Topic::Policy, name);
+        }
         let policy = name.clone();
         self.note(entry, What::PolicyPut { policy });
         self.settle(entry);

@@ -6,7 +6,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::{Entry, State, expected, not_found, put};
+use super::{Entry, State, Topic, expected, not_found, put};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::What;
 use crate::id::Revision;
@@ -67,7 +67,12 @@ impl State {
             born,
         };
         self.pools.insert(name.clone(), pool);
+        if new {
+            self.made(Topic::Pool, name);
+        }
+        self.changed_clashes();
         self.index.stock.set_pools(&self.pools);
+        self.changed_clashes();
         if spec.cooldown == Millis(0) {
             self.warm_all_of(name);
         }
@@ -93,7 +98,9 @@ impl State {
         expected(expect, name, "pool", Some(pool.revision))?;
         let stranded = self.stranded(name, |_| false, force)?;
         self.pools.remove(name);
+        self.changed_clashes();
         self.index.stock.set_pools(&self.pools);
+        self.changed_clashes();
         self.warm_all_of(name);
         self.note(entry, What::PoolDeleted { pool: name.clone() });
         self.evict(entry, stranded);

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::unit::UnitKey;
-use super::{Entry, State, done, expected, not_found, put};
+use super::{Entry, State, Topic, done, expected, not_found, put};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::{Cause, What};
 use crate::name::{Labels, Name};
@@ -60,6 +60,9 @@ impl State {
         let left = self.unit_key(name);
         self.index.put_vip(old.as_ref(), Some(&vip));
         self.vips.insert(name.clone(), vip);
+        if new {
+            self.made(Topic::Vip, name);
+        }
         self.note(entry, What::VipPut { vip: name.clone() });
         // The group it leaves may now fit where it did not.
         let mut units: BTreeSet<UnitKey> = left.into_iter().collect();

@@ -12,7 +12,7 @@ use crate::id::{Epoch, Revision};
 use crate::name::Name;
 use crate::pool::Pool;
 use crate::state::unit::UnitKey;
-use crate::state::{Entry, State};
+use crate::state::{Entry, State, Topic};
 use crate::vip::Allocation;
 
 impl State {
@@ -86,6 +86,7 @@ impl State {
         let old = core::mem::replace(&mut vip.addresses, new);
         vip.unmet.clone_from(&grant.unmet);
         self.index.stock.set_waiting(vip, true);
+        self.changed(Topic::Vip, name);
         if !unchanged {
             self.note(
                 entry,
@@ -142,6 +143,9 @@ impl State {
                 sharers: Vec::new(),
             };
             self.allocations.insert(address, allocation);
+            self.journal.at(address);
+            self.changed(Topic::Pool, pool);
+            self.changed_pools(address);
             self.index.stock.set_key(address, key.as_ref());
             // Others that wait may share it.
             self.index.stock.stir.keys.extend(key);
@@ -172,6 +176,8 @@ impl State {
             let old = core::mem::replace(&mut allocation.pool, pool.clone());
             self.index.stock.discount(address, &old);
             self.index.stock.count(address, pool);
+            self.changed(Topic::Pool, &old);
+            self.changed_at(address);
         }
     }
 
@@ -223,6 +229,7 @@ impl State {
     ) -> Option<UnitKey> {
         if let Some(vip) = self.vips.get_mut(name) {
             vip.addresses.retain(|has| *has != address);
+            self.changed(Topic::Vip, name);
         }
         self.leave(entry, address, name)
     }
@@ -237,6 +244,8 @@ impl State {
         };
         self.index.stock.set_late(address, &vip, false);
         self.index.stock.discount(address, &pool);
+        self.journal.at(address);
+        self.changed(Topic::Pool, &pool);
         if !self.cool(entry, address, &pool, &vip) {
             self.restock(address);
         }
@@ -251,6 +260,7 @@ impl State {
         if !taken {
             self.index.stock.put_back(address, &self.pools);
         }
+        self.changed_pools(address);
     }
 
     /// Works out anew what a pool could hand out.
@@ -272,6 +282,7 @@ impl State {
         let new: Vec<IpAddr> = self.index.hosts.keys().copied().collect();
         for address in new.iter().filter(|address| !old.contains_key(*address)) {
             self.index.stock.take(*address);
+            self.changed_pools(*address);
         }
         for address in old.into_keys() {
             self.restock(address);

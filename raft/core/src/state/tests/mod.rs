@@ -4,6 +4,7 @@ mod backup;
 mod failback;
 mod groups;
 mod ipam;
+mod journal;
 mod notices;
 mod old;
 mod policies;
@@ -109,6 +110,7 @@ impl Cluster {
         }
         self.moved_only_where_it_may(&before, &proposal.command);
         self.handed_to_nobody_else(&before, &proposal.command);
+        self.all_changes_are_noted(&before, &proposal.command);
         self.log.push(proposal);
         if let Err(broken) = self.state.check() {
             panic!("{broken} after {:?}", self.log.last());

@@ -1,12 +1,13 @@
 //! The OpenAPI document, made of the routes and the wire types themselves.
 
+mod describe;
+
 use std::sync::LazyLock;
 
 use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::PathItem;
-use vipd_api_types::{DryRun, Node, Policy, Pool, Problem, Vip};
-
+use vipd_api_types::{ApiToken, DryRun, Node, Policy, Pool, Problem, Vip};
 use vipd_core::token::Access;
 
 use crate::routes;
@@ -22,7 +23,7 @@ use crate::routes;
             A write with ?dry_run=true changes nothing and answers with a DryRun. x-role is what a token must allow at \
             least; the unix socket needs none.",
     ),
-    components(schemas(Problem, DryRun<Pool>, DryRun<Vip>, DryRun<Node>, DryRun<Policy>)),
+    components(schemas(Problem, DryRun<Pool>, DryRun<Vip>, DryRun<Node>, DryRun<Policy>, DryRun<ApiToken>)),
     tags(
         (name = "pools", description = "Addresses to hand out"),
         (name = "vips", description = "Virtual IPs"),
@@ -44,6 +45,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
             mark(&mut document["paths"][&path], &item, role);
         }
     }
+    describe::all(&mut document);
     document
 });
 
