@@ -78,7 +78,7 @@ async fn what_was_deleted_comes_back_with_the_same_addresses_and_twice_changes_n
     let events = client.events().await.unwrap().items;
     let event = events
         .iter()
-        .rfind(|event| event.message.contains("backup restored: 1 pools"));
+        .rfind(|event| event.message.contains("backup restored (pools: 1, "));
     assert!(event.unwrap().who.as_deref().unwrap().starts_with("uid/"));
     let again = client.restore(bytes(&backup), PLAIN).await.unwrap();
     assert_eq!(again, Default::default(), "nothing differs");

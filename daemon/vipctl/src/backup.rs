@@ -72,14 +72,16 @@ fn write(file: &Path, text: &str) -> std::io::Result<()> {
 
 fn summary(backup: &Backup) -> String {
     let content = &backup.content;
+    let count =
+        |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     format!(
-        "{} pools, {} policies, {} VIPs with {} addresses, {} nodes, {} tokens, as of revision {},",
-        content.pools.len(),
-        content.policies.len(),
-        content.vips.len(),
-        content.allocations.len(),
-        content.nodes.len(),
-        content.tokens.len(),
+        "{}, {}, {} with {}, {}, {}, as of revision {},",
+        count(content.pools.len(), "pool", "pools"),
+        count(content.policies.len(), "policy", "policies"),
+        count(content.vips.len(), "VIP", "VIPs"),
+        count(content.allocations.len(), "address", "addresses"),
+        count(content.nodes.len(), "node", "nodes"),
+        count(content.tokens.len(), "token", "tokens"),
         backup.revision
     )
 }
@@ -105,7 +107,9 @@ pub(crate) async fn restore(
         tokens: args.tokens,
         force: args.force,
     };
-    let restored = client.restore(text, how).await?;
+    let restored = client.restore(text, how).await;
+    let named = |error| Failure::from(error).at(&args.file.display().to_string());
+    let restored = restored.map_err(named)?;
     output::show(&restored, format, || told(&restored))
 }
 

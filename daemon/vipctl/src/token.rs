@@ -1,7 +1,7 @@
 //! `vipctl token`: tokens for the API over TLS.
 
 use clap::{Subcommand, ValueEnum};
-use vipd_api_types::{Access, ApiToken, TokenRequest};
+use vipd_api_types::{Access, ApiToken, Duration, TokenRequest};
 
 use crate::cli::Global;
 use crate::failure::Failure;
@@ -19,8 +19,8 @@ pub(crate) enum Verb {
         /// What it shall allow; each includes the ones before it
         #[arg(long, value_enum, default_value = "read")]
         access: AccessArg,
-        /// Days for which it is good; for ever when absent
-        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
+        /// For how long it is good (30d, 12h, 5m; a plain number is days); for ever when absent
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
         ttl: Option<u64>,
     },
     /// Revoke a token; from then on it is worth nothing, on any node
@@ -59,12 +59,11 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             output::show(&tokens, global.output, || table(&tokens.items))
         }
         Verb::Create { name, access, ttl } => {
-            let ttl_seconds = ttl.map(|days| days.saturating_mul(86_400));
             let token = client
                 .create_token(&TokenRequest {
                     name,
                     access: access.into(),
-                    ttl_seconds,
+                    ttl_seconds: ttl,
                 })
                 .await?;
             // The token alone, so that `vipctl token create ci > token` makes a token file.
@@ -74,6 +73,22 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             client.delete_token(&name).await?;
             output::line(&format!("token/{name} revoked"))
         }
+    }
+}
+
+/// Reads a length of time as seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let days = text.strip_suffix('d').unwrap_or(text);
+    let seconds = match days.parse::<u64>() {
+        Ok(days) => days.checked_mul(86_400).ok_or("that is too long")?,
+        Err(_) => {
+            let bad = |_| format!("{text:?} is no time such as 30d, 12h or 5m");
+            text.parse::<Duration>().map_err(bad)?.0 / 1000
+        }
+    };
+    match seconds {
+        0 => Err("the shortest is 1s".to_owned()),
+        good => Ok(good),
     }
 }
 
@@ -89,4 +104,19 @@ fn table(tokens: &[ApiToken]) -> String {
         ]);
     }
     output::draw(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn a_token_s_life_is_days_or_any_length_of_time() {
+        for (text, wanted) in [("2", 172_800), ("2d", 172_800), ("1h", 3_600), ("90s", 90)] {
+            assert_eq!(seconds(text), Ok(wanted), "{text}");
+        }
+        for text in ["0", "1ms", "h", "-1", "1w", "99999999999999999d"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }

@@ -306,7 +306,7 @@ async fn snapshot_and_restore_say_what_they_do() {
         .good();
     assert!(
         saved.starts_with(
-            "1 pools, 0 policies, 1 VIPs with 2 addresses, 3 nodes, 0 tokens, as of revision"
+            "1 pool, 0 policies, 1 VIP with 2 addresses, 3 nodes, 0 tokens, as of revision"
         ),
         "{saved}"
     );

@@ -363,7 +363,7 @@ impl fmt::Display for What {
                 addresses,
             } => write!(
                 f,
-                "backup restored: {pools} pools, {policies} policies, {vips} VIPs with {addresses} addresses"
+                "backup restored (pools: {pools}, policies: {policies}, VIPs: {vips}, addresses: {addresses})"
             ),
             Self::TokenRevoked { token } => write!(f, "token {token} revoked"),
             Self::JoinTokenMade { role, uses } => {

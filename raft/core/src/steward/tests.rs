@@ -25,17 +25,8 @@ fn name(text: &str) -> Name {
 }
 
 fn apply(state: &mut State, command: Command) {
-    let at = Millis(1);
-    state
-        .apply(
-            state.applied() + 1,
-            &Proposal {
-                at,
-                command,
-                by: None,
-            },
-        )
-        .unwrap();
+    let (at, by, index) = (Millis(1), None, state.applied() + 1);
+    state.apply(index, &Proposal { at, command, by }).unwrap();
 }
 
 fn mac(node: NodeId) -> Mac {
