@@ -65,7 +65,7 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) ca: Option<PathBuf>,
-    /// How to show the answer: for people, for scripts, for files that `apply -f` takes
+    /// How to show the answer
     #[arg(
         short,
         long,
@@ -83,8 +83,13 @@ pub(crate) struct Global {
 /// How to show an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
+    /// For people, as wide as the terminal
     Table,
+    /// The same, and nothing is cut off
+    Wide,
+    /// For scripts
     Json,
+    /// For files that `apply -f` takes
     Yaml,
 }
 

@@ -165,5 +165,5 @@ fn members(cluster: &Cluster) -> String {
             member.peer.as_str().into(),
         ]);
     }
-    output::draw(&table)
+    output::draw(table)
 }

@@ -66,7 +66,7 @@ pub(crate) async fn run(args: &EventsArgs, global: &Global) -> Result<(), Failur
                 Ok(text) => output::line(&text)?,
                 Err(cause) => return Err(Failure::new(cause.to_string(), "report this as a bug")),
             },
-            Format::Table | Format::Yaml => {
+            Format::Table | Format::Wide | Format::Yaml => {
                 output::show(&event, global.output, || args.line(&event))?
             }
         }

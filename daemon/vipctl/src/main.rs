@@ -50,6 +50,7 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Failure> {
     let (global, noun) = (cli.global, cli.noun);
+    output::widen(global.output);
     match noun {
         Noun::Pool(verb) => pool::run(verb, &global).await,
         Noun::Policy(verb) => policy::run(verb, &global).await,

@@ -166,7 +166,7 @@ pub(crate) fn table(nodes: &[Node]) -> String {
             output::or_dash(Some(&node.status.version)).into(),
         ]);
     }
-    output::draw(&table)
+    output::draw(table)
 }
 
 /// Weight and labels on one line.
@@ -197,7 +197,7 @@ fn interfaces(node: &Node) -> String {
             interface.prefixes.join(" ").into(),
         ]);
     }
-    output::draw(&table)
+    output::draw(table)
 }
 
 fn state(node: &Node) -> (String, Mood) {

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use serde::Serialize;
@@ -17,7 +19,7 @@ pub(crate) fn show<T: Serialize>(
 ) -> Result<(), Failure> {
     // Straight from the typed value: a detour over serde_json::Value would lose counts above 64 bits.
     let text = match format {
-        Format::Table => table(),
+        Format::Table | Format::Wide => table(),
         Format::Json => serde_json::to_string_pretty(value).map_err(|cause| odd(&cause))?,
         Format::Yaml => serde_yaml_ng::to_string(value).map_err(|cause| odd(&cause))?,
     };
@@ -47,12 +49,24 @@ fn colour() -> bool {
     is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A table without lines, as wide as the terminal at most.
+/// What stands where a cell was cut off.
+const CUT: &str = "…";
+
+/// Whether tables are as wide as what is in them, said once at the start.
+static WIDE: AtomicBool = AtomicBool::new(false);
+
+/// Has tables be as wide as what is in them, if the format says so.
+pub(crate) fn widen(format: Format) {
+    WIDE.store(format == Format::Wide, Ordering::Relaxed);
+}
+
+/// A table without lines; on a terminal at most as wide as that, one line a row.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    if is_terminal() {
+    if is_terminal() && !WIDE.load(Ordering::Relaxed) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_truncation_indicator(CUT);
     }
     table.set_header(header.iter().map(|title| {
         let cell = Cell::new(title);
@@ -69,7 +83,12 @@ pub(crate) fn table(header: &[&str]) -> Table {
 }
 
 /// The table as text, without blanks at the ends of lines.
-pub(crate) fn draw(table: &Table) -> String {
+pub(crate) fn draw(mut table: Table) -> String {
+    if matches!(table.content_arrangement(), ContentArrangement::Dynamic) {
+        for row in table.row_iter_mut() {
+            row.max_height(1);
+        }
+    }
     table
         .lines()
         .map(|line| line.trim_end().to_owned())
@@ -137,4 +156,34 @@ fn odd(cause: &dyn std::error::Error) -> Failure {
         format!("cannot show the answer: {cause}"),
         "try another -o format",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_narrow_terminal_a_row_stays_one_line_and_shows_where_it_was_cut() {
+        let mut narrow = table(&["VIP", "ADDRESS", "STATE"]);
+        narrow.set_content_arrangement(ContentArrangement::Dynamic);
+        narrow.set_truncation_indicator(CUT);
+        narrow.set_width(40);
+        let long = "it waits: no pool named web has an ipv4 block; and so on";
+        narrow.add_row(["www", "10.0.0.10", long]);
+        let text = draw(narrow);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 40),
+            "{text}"
+        );
+        assert!(text.contains("10.0.0.10") && text.contains(CUT), "{text}");
+    }
+
+    #[test]
+    fn where_nobody_looks_nothing_is_cut() {
+        let mut wide = table(&["VIP", "STATE"]);
+        let long = "so long ".repeat(60);
+        wide.add_row(["www", long.trim()]);
+        assert!(draw(wide).contains(long.trim()));
+    }
 }

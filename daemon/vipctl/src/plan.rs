@@ -121,7 +121,7 @@ fn table(changes: &[Change]) -> String {
             to,
         ]);
     }
-    output::draw(&table)
+    output::draw(table)
 }
 
 fn loads(loads: &[Load]) -> String {
@@ -134,7 +134,7 @@ fn loads(loads: &[Load]) -> String {
             load.after.to_string(),
         ]);
     }
-    output::draw(&table)
+    output::draw(table)
 }
 
 /// Waits until every address is where it was to go.

@@ -140,7 +140,7 @@ fn table(policies: &[Policy]) -> String {
             },
         ]);
     }
-    output::draw(&table)
+    output::draw(table)
 }
 
 /// A selector on one line: `app=web, rack in (a b)`.

@@ -92,7 +92,10 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
         }
         Verb::Get { name } => {
             let pool = connect::client(global)?.get::<Pool>(&name).await?;
-            output::show(&pool, global.output, || table(std::slice::from_ref(&pool)))
+            output::show(&pool, global.output, || {
+                let table = table(std::slice::from_ref(&pool));
+                render::with_complaints(table, &pool.status.conditions)
+            })
         }
         Verb::Create(args) => create(args, global).await,
         Verb::Apply(args) => apply::run(&args, Some(Kind::Pool), global).await,
@@ -199,7 +202,7 @@ fn table(pools: &[Pool]) -> String {
             output::mood(state, mood),
         ]);
     }
-    output::draw(&table)
+    output::draw(table)
 }
 
 fn state(pool: &Pool) -> (String, Mood) {

@@ -62,6 +62,15 @@ pub(crate) fn complaints(conditions: &[Condition]) -> Vec<&str> {
         .collect()
 }
 
+/// The text, and what speaks against the object below it, whole: in a table it may have been cut off.
+pub(crate) fn with_complaints(mut text: String, conditions: &[Condition]) -> String {
+    for complaint in complaints(conditions) {
+        text.push_str("\n! ");
+        text.push_str(complaint);
+    }
+    text
+}
+
 /// Shows what a write would do.
 pub(crate) fn dry_run<T: Serialize>(
     tried: &DryRun<T>,

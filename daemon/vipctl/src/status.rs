@@ -35,7 +35,9 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 pub(crate) async fn run(args: &StatusArgs, global: &Global) -> Result<(), Failure> {
     // Local reads: the status is wanted most when there is no quorum.
     let client = connect::client_reading(global, true)?;
-    let clear = args.watch && output::is_terminal() && global.output == Format::Table;
+    let clear = args.watch
+        && output::is_terminal()
+        && matches!(global.output, Format::Table | Format::Wide);
     loop {
         let looked = look(&client).await;
         match (looked, args.watch) {

@@ -103,7 +103,7 @@ fn table(tokens: &[ApiToken]) -> String {
             render::until(token.expires.as_deref()),
         ]);
     }
-    output::draw(&table)
+    output::draw(table)
 }
 
 #[cfg(test)]

@@ -131,7 +131,13 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
         Verb::Get { name } => {
             let vip = client.get::<Vip>(&name).await?;
             output::show(&vip, global.output, || {
-                format!("{}\n{}", table(std::slice::from_ref(&vip)), placing(&vip))
+                let table = table(std::slice::from_ref(&vip));
+                let text = format!("{table}\n{}", placing(&vip));
+                let of_addresses = vip.status.addresses.iter();
+                let of_addresses = of_addresses.flat_map(|address| address.conditions.clone());
+                let own = vip.status.conditions.iter().cloned();
+                let conditions: Vec<_> = own.chain(of_addresses).collect();
+                render::with_complaints(text, &conditions)
             })
         }
         Verb::Create(args) => create(*args, &client, global.output).await,
@@ -308,7 +314,7 @@ pub(crate) fn table(vips: &[Vip]) -> String {
             ]);
         }
     }
-    output::draw(&table)
+    output::draw(table)
 }
 
 fn state(address: &VipAddress, vip_complaints: &str) -> (String, Mood) {
@@ -318,12 +324,17 @@ fn state(address: &VipAddress, vip_complaints: &str) -> (String, Mood) {
         .filter(|s| !s.is_empty())
         .collect::<Vec<_>>()
         .join("; ");
+    let with = match address.shared_with.as_slice() {
+        [] => String::new(),
+        [one] => format!(", shared with {one}"),
+        many => format!(", shared with {} and {} more", many[0], many.len() - 1),
+    };
     match (&address.holder, address.answering) {
         (None, _) if complaints.is_empty() => ("no holder".to_owned(), Mood::Bad),
         (None, _) => (complaints, Mood::Bad),
         (Some(_), _) if !complaints.is_empty() => (complaints, Mood::Odd),
-        (Some(_), Some(true)) => ("answering".to_owned(), Mood::Good),
-        (Some(_), Some(false)) => ("silent".to_owned(), Mood::Bad),
-        (Some(_), None) => ("held".to_owned(), Mood::Good),
+        (Some(_), Some(true)) => (format!("answering{with}"), Mood::Good),
+        (Some(_), Some(false)) => (format!("silent{with}"), Mood::Bad),
+        (Some(_), None) => (format!("held{with}"), Mood::Good),
     }
 }

@@ -49,6 +49,47 @@ async fn events_tell_who_asked_and_can_be_had_of_one_asker() {
 }
 
 #[tokio::test]
+async fn who_shares_and_who_waits_is_in_the_table_and_whole_below_it() {
+    let node = Node::start().await;
+    node.vipctl("pool create web --block 10.0.0.10")
+        .await
+        .good();
+    for (vip, port) in [("a", "tcp/80"), ("b", "tcp/443"), ("c", "udp/53")] {
+        node.vipctl(&format!(
+            "vip create {vip} --families ipv4 --sharing-key k --port {port}"
+        ))
+        .await
+        .good();
+    }
+    node.vipctl("vip create late --families ipv4").await.good();
+    let vips = node.vipctl("vip list -o wide").await.good();
+    let row = |vip: &str| {
+        vips.lines()
+            .find(|line| line.starts_with(vip))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(
+        row("a ").ends_with("answering, shared with b and 1 more"),
+        "{vips}"
+    );
+    assert!(row("late").contains("it waits:"), "{vips}");
+    let late = node.vipctl("vip get late").await.good();
+    assert!(
+        late.lines().any(|line| line.starts_with("! it waits:")),
+        "{late}"
+    );
+    node.vipctl("pool create twin --block 10.0.0.10")
+        .await
+        .good();
+    let twin = node.vipctl("pool get twin").await.good();
+    assert!(
+        twin.contains("conflicting\n! its block 10.0.0.10 overlaps"),
+        "{twin}"
+    );
+}
+
+#[tokio::test]
 async fn tables_are_plain_when_nobody_looks() {
     let node = Node::start().await;
     node.web_and_www().await;
