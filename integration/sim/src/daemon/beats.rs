@@ -46,10 +46,10 @@ pub(super) async fn run(process: Arc<Process>) {
                 Told::Stretch => pulse.stretch(now(p)),
             }
         }
-        while let Some((from, datagram)) = { lock(&p.socket).pop_front() } {
+        while let Some((from, at, datagram)) = { lock(&p.socket).pop_front() } {
             // Sealed with a key that only members have.
             if peers.contains_key(&from) {
-                pulse.on_datagram(now(p), from, datagram, &mut effects);
+                pulse.on_datagram(at, from, datagram, &mut effects);
             }
         }
         let _lateness = pulse.tick(now(p), &mut effects);
@@ -76,13 +76,23 @@ fn falsify(p: &Process, deadline: Instant, written: Instant) -> Instant {
     }
 }
 
-/// Until the next tick, a datagram or a word of the loop. A thread wakes a little late, at times more than a little.
+/// Until the next tick, a word of the loop, or a datagram unless that may lie. A thread wakes a little late, at times more
+/// than a little.
 async fn wait(p: &Process, pulse: &Pulse) {
     let span = pulse.next_tick().since(now(p)).0.min(p.timing.beat.0);
     let late = p.world.lateness();
+    let calm = pulse.calm(now(p));
+    let news = async {
+        loop {
+            p.beat_wake.notified().await;
+            if !calm || !lock(&p.told).is_empty() {
+                return;
+            }
+        }
+    };
     tokio::select! {
         biased;
-        () = p.beat_wake.notified() => {}
+        () = news => {}
         () = sleep(Duration::from_nanos(span + late)) => {}
     }
 }

@@ -17,6 +17,7 @@ use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::{Datagram, Event, Timing, View};
 use vipd_core::node::Role;
 use vipd_core::steward::{Came, Purpose, VoteMark};
+use vipd_core::time::Instant;
 
 use crate::bell::Bell;
 use crate::host::{Host, Identity};
@@ -58,7 +59,8 @@ pub(crate) struct Process {
     inbox: Mutex<Inbox>,
     wake: Arc<Notify>,
     told: Mutex<VecDeque<Told>>,
-    socket: Mutex<VecDeque<(NodeId, Datagram)>>,
+    /// What has arrived, and when by its clock.
+    socket: Mutex<VecDeque<(NodeId, Instant, Datagram)>>,
     beat_wake: Arc<Notify>,
     /// The membership by which its kernel's deadline was reckoned.
     counted: AtomicU64,
@@ -161,7 +163,8 @@ impl Process {
     pub(crate) fn receive(&self, from: NodeId, to: NodeId, datagram: Datagram) {
         let mut socket = lock(&self.socket);
         if to == self.me() && socket.len() < SOCKET {
-            socket.push_back((from, datagram));
+            let at = Instant(self.host.clock.now());
+            socket.push_back((from, at, datagram));
             self.beat_wake.notify_one();
         }
     }

@@ -17,6 +17,13 @@ const CERTIFICATES: usize = 60;
 /// A lease of at least this many beats can spare one.
 const ROOMY: u64 = 6;
 
+/// After news this many beats are taken as they come: the first answers to a new lease, certificates.
+const RESTLESS: u64 = 4;
+/// A node that was last heard before this many beats may be gone.
+const QUIET: u64 = 2;
+/// The beats of so many nodes find room in a socket until somebody takes them.
+const FEW: usize = 32;
+
 /// One node's beats.
 #[derive(Clone, Debug)]
 pub struct Pulse {
@@ -43,6 +50,8 @@ pub struct Pulse {
     differing: BTreeSet<NodeId>,
     /// Which certificates the next beat begins with.
     turn: usize,
+    /// Nothing is calm before.
+    restless: Instant,
 }
 
 impl Pulse {
@@ -74,6 +83,7 @@ impl Pulse {
             certified: BTreeMap::new(),
             differing: BTreeSet::new(),
             turn: 0,
+            restless: now,
         }
     }
 
@@ -97,8 +107,29 @@ impl Pulse {
         voter.map_or(self.next_beat, |tick| tick.min(self.next_beat))
     }
 
+    /// Whether datagrams may lie until [`Pulse::next_tick`]: this node is well supported, every node with a lease was heard
+    /// a moment ago, and nothing has changed just now. Then what arrives says but that nothing happened, and the promises
+    /// that it renews count from when it *arrived*, not from when it is taken.
+    ///
+    /// An answer that travels with a beat was given just before that beat was sent, so it is as fresh as one that is
+    /// taken at once; and as soon as anybody misses a beat or two, everything is taken as it comes.
+    #[must_use]
+    pub fn calm(&self, now: Instant) -> bool {
+        let quiet = Span(QUIET * self.timing.beat.0);
+        let heard = !self.votes || self.voter.heard_all_but(self.me, now, quiet, FEW);
+        let supported = self.holder.deadline().since(now) > Span(self.timing.lease.0 / 2);
+        let stretched = self.timing.lease == LONGEST;
+        now >= self.restless
+            && heard
+            && supported
+            && !stretched
+            && self.frozen.is_none()
+            && self.fenced_by.is_empty()
+    }
+
     /// Takes what the cluster looks like now.
     pub fn set_view(&mut self, now: Instant, view: &View, out: &mut Vec<Effect>) {
+        self.restless = now.after(Span(RESTLESS * self.timing.beat.0));
         if self.holder.epoch() != view.epoch {
             self.fenced_by.clear();
             if view.epoch.is_some() {
@@ -141,16 +172,17 @@ impl Pulse {
         self.next_beat = now.min(self.next_beat);
     }
 
-    /// Takes a datagram that `from` has sealed.
+    /// Takes a datagram that `from` has sealed and that arrived `at`; or any time after that, which makes promises longer
+    /// than they need be.
     pub fn on_datagram(
         &mut self,
-        now: Instant,
+        at: Instant,
         from: NodeId,
         datagram: Datagram,
         out: &mut Vec<Effect>,
     ) {
         match datagram {
-            Datagram::Beat { beat } => self.on_beat(now, from, &beat, out),
+            Datagram::Beat { beat } => self.on_beat(at, from, &beat, out),
             Datagram::Ack { ack } => self.on_ack(from, ack, out),
         }
     }
@@ -191,7 +223,7 @@ impl Pulse {
         self.next_beat = now;
     }
 
-    fn on_beat(&mut self, now: Instant, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
+    fn on_beat(&mut self, at: Instant, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
         if beat.lease != self.timing.lease && beat.lease != LONGEST && self.differing.insert(from) {
             let (node, lease) = (from, beat.lease);
             out.push(Effect::Tell(Event::OtherLease { node, lease }));
@@ -205,7 +237,7 @@ impl Pulse {
         let (true, Some(epoch)) = (self.votes, beat.epoch) else {
             return;
         };
-        let Some(verdict) = self.voter.on_beat(now, from, beat) else {
+        let Some(verdict) = self.voter.on_beat(at, from, beat) else {
             return;
         };
         let ack = Ack {

@@ -87,13 +87,13 @@ impl Voter {
             .retain(|node, until| *until > now || self.leases.contains_key(node));
     }
 
-    /// Answers a beat received at `now`; see [`Verdict`]. `None` to a sender without a lease.
-    pub fn on_beat(&mut self, now: Instant, from: NodeId, beat: &Beat) -> Option<Verdict> {
+    /// Answers a beat that arrived `at`, or earlier; see [`Verdict`]. `None` to a sender without a lease.
+    pub fn on_beat(&mut self, at: Instant, from: NodeId, beat: &Beat) -> Option<Verdict> {
         let epoch = beat.epoch?;
         let sender = self.senders.entry(from).or_insert(Sender {
             newest: 0,
             heard: 0,
-            since: now,
+            since: at,
         });
         if beat.seq <= sender.newest {
             let newest = sender.newest;
@@ -101,9 +101,9 @@ impl Voter {
         }
         sender.newest = beat.seq;
         if beat.heard > sender.heard {
-            (sender.heard, sender.since) = (beat.heard, now);
+            (sender.heard, sender.since) = (beat.heard, at);
         }
-        let silence = now.since(sender.since);
+        let silence = at.since(sender.since);
         if self
             .fences
             .get(&from)
@@ -119,7 +119,7 @@ impl Voter {
             return Some(Verdict::Unheard);
         };
         let promise = self.promises.entry(from).or_default();
-        *promise = now.after(span).max(*promise);
+        *promise = at.after(span).max(*promise);
         Some(Verdict::Supported)
     }
 
@@ -193,6 +193,15 @@ impl Voter {
             .map(|(node, _)| self.promises.get(node).copied().unwrap_or_default())
             .min()
             .map(|at| at.max(self.not_before))
+    }
+
+    /// Whether the running leases are `few` at most, and the beats by which promises to all of them but `me` were last
+    /// renewed arrived within `quiet` before `now`.
+    pub(super) fn heard_all_but(&self, me: NodeId, now: Instant, quiet: Span, few: usize) -> bool {
+        let ends = now.after(Span(self.timing.promise().0.saturating_sub(quiet.0)));
+        let promised = |node| self.promises.get(node).is_some_and(|until| *until >= ends);
+        let mut others = self.leases.keys().filter(|node| **node != me);
+        self.leases.len() <= few && others.all(promised)
     }
 
     /// Whether a promise to `node` is running.

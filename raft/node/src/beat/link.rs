@@ -8,15 +8,18 @@
 //! A nonce is 16 random bytes of this process and a counter: never used twice with a key, whatever the clock.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::IoSliceMut;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::time::TimeSpec;
 use sha2::Sha256;
 use vipd_core::codec::Wire;
 use vipd_core::id::NodeId;
@@ -47,12 +50,14 @@ pub(super) struct Link {
     peers: BTreeMap<NodeId, Member>,
     process: [u8; 16],
     sealed: u64,
+    /// Room for the kernel's stamp.
+    stamp: Vec<u8>,
 }
 
 /// What a read of the socket gave.
 pub(super) enum Read {
-    /// A datagram from a member.
-    From(NodeId, Datagram),
+    /// A datagram from a member, and when the kernel says by its wall clock that it arrived; see [`super::arrival`].
+    From(NodeId, Datagram, Option<TimeSpec>),
     /// One that is not.
     Rejected,
     /// Nothing is there.
@@ -69,7 +74,12 @@ impl Link {
             peers: BTreeMap::new(),
             process,
             sealed: 0,
+            stamp: nix::cmsg_space!(TimeSpec),
         }
+    }
+
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
     }
 
     pub(super) fn socket_fd(&self) -> BorrowedFd<'_> {
@@ -142,15 +152,17 @@ impl Link {
     /// Takes one datagram off the socket.
     pub(super) fn receive(&mut self) -> Read {
         let mut buffer = [0u8; MAX];
-        let n = match self.socket.recv_from(&mut buffer) {
-            Ok((n, _)) => n,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Read::Empty,
+        let mut into = [IoSliceMut::new(&mut buffer)];
+        let (fd, stamp) = (self.socket.as_raw_fd(), Some(&mut self.stamp[..]));
+        let (n, stamp) = match recvmsg::<()>(fd, &mut into, stamp, MsgFlags::empty()) {
+            Ok(read) => (read.bytes, read.cmsgs().ok().and_then(stamp_of)),
+            Err(Errno::EAGAIN) => return Read::Empty,
             // An ICMP error of an earlier send: some peer is gone, which its silence says as well.
             Err(_) => return Read::Rejected,
         };
         self.open(&mut buffer[..n])
             .map_or(Read::Rejected, |(from, datagram)| {
-                Read::From(from, datagram)
+                Read::From(from, datagram, stamp)
             })
     }
 
@@ -171,6 +183,13 @@ impl Link {
     }
 }
 
+fn stamp_of(mut told: impl Iterator<Item = ControlMessageOwned>) -> Option<TimeSpec> {
+    told.find_map(|told| match told {
+        ControlMessageOwned::ScmTimestampns(at) => Some(at),
+        _ => None,
+    })
+}
+
 /// Who says it to whom: what A sent to B opens neither as from B nor at C.
 fn pair(from: NodeId, to: NodeId) -> [u8; 16] {
     let mut pair = [0; 16];
@@ -182,6 +201,8 @@ fn pair(from: NodeId, to: NodeId) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beat::arrival::Arrivals;
+    use std::time::Duration;
     use vipd_core::id::Epoch;
     use vipd_core::lease::{Ack, Verdict};
 
@@ -245,6 +266,28 @@ mod tests {
             assert_eq!(b.open(&mut forged), None, "byte {i}");
             assert_eq!(b.open(&mut sealed[..i].to_vec()), None, "cut at {i}");
         }
+    }
+
+    #[test]
+    fn a_datagram_that_lay_in_the_socket_is_known_to_have_arrived_when_it_was_sent() {
+        let (mut a, mut b) = links();
+        let mut arrivals = Arrivals::at(b.socket()).unwrap();
+        // The kernel begins to stamp some time after it was asked to; until then everything arrived when it was read.
+        let stamped = (0..200).any(|_| {
+            let before = now();
+            assert!(a.send(NodeId(2), &ack()));
+            std::thread::sleep(Duration::from_millis(5));
+            let began = now();
+            let Read::From(NodeId(1), datagram, stamp) = b.receive() else {
+                panic!("nothing arrived");
+            };
+            assert_eq!(datagram, ack());
+            assert!(matches!(b.receive(), Read::Empty));
+            let at = arrivals.batch(began).arrived(stamp);
+            assert!(at >= before, "{at:?} is before it was sent, {before:?}");
+            at < began
+        });
+        assert!(stamped, "nothing is ever known to have lain");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! that neither a busy runtime nor a slow disk ever costs a lease. What it is told arrives in a channel; what
 //! it says leaves by one.
 
+mod arrival;
 mod clock;
 mod handle;
 mod link;

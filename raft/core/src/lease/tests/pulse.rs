@@ -12,9 +12,16 @@ use crate::time::{Instant, Span};
 const LAN: Timing = Profile::Lan.timing();
 const EPOCH: Epoch = Epoch(10);
 
+type Lying = Vec<(NodeId, u64, Datagram)>;
+
 /// Nodes 1 to 3, all voters, each with the lease [`EPOCH`]; time in milliseconds.
 struct Trio {
     ms: u64,
+    view: View,
+    /// What waits for a node that need not take it yet: from whom, since when, what. `None` where all is taken as it comes.
+    lying: Option<BTreeMap<NodeId, Lying>>,
+    /// How often each node woke.
+    wakes: BTreeMap<NodeId, u64>,
     pulses: BTreeMap<NodeId, Pulse>,
     cut: BTreeSet<NodeId>,
     told: Vec<(NodeId, Event)>,
@@ -40,6 +47,9 @@ impl Trio {
         };
         Self {
             ms: 0,
+            view: view.clone(),
+            lying: None,
+            wakes: BTreeMap::new(),
             pulses: ids.into_iter().map(start).collect(),
             cut: BTreeSet::new(),
             told: Vec::new(),
@@ -53,7 +63,17 @@ impl Trio {
             for id in (1..=3).map(NodeId) {
                 let mut out = Vec::new();
                 let pulse = self.pulses.get_mut(&id).unwrap();
-                if pulse.next_tick() <= at(self.ms) || pulse.deadline() <= at(self.ms) {
+                let due = pulse.next_tick() <= at(self.ms) || pulse.deadline() <= at(self.ms);
+                let read = !pulse.calm(at(self.ms));
+                let lying = self.lying.as_mut().and_then(|all| all.get_mut(&id));
+                let lying = lying.filter(|lying| due || read && !lying.is_empty());
+                if due || lying.is_some() {
+                    *self.wakes.entry(id).or_default() += 1;
+                }
+                for (from, ms, datagram) in lying.into_iter().flat_map(core::mem::take) {
+                    pulse.on_datagram(at(ms), from, datagram, &mut out);
+                }
+                if due {
                     pulse.tick(at(self.ms), &mut out);
                 }
                 self.carry_out(id, out);
@@ -68,6 +88,10 @@ impl Trio {
                 Effect::Send { to, datagram } => {
                     self.sent.push((from, to, datagram.clone()));
                     if self.cut.contains(&from) || self.cut.contains(&to) {
+                        continue;
+                    }
+                    if let Some(lying) = &mut self.lying {
+                        lying.entry(to).or_default().push((from, self.ms, datagram));
                         continue;
                     }
                     let mut out = Vec::new();
@@ -125,6 +149,81 @@ fn the_first_answer_to_a_lease_comes_at_once_and_later_ones_with_the_next_beat()
         left >= Span::millis(LAN.lease.as_millis() - 2 * 25),
         "{left:?}"
     );
+}
+
+/// Three nodes that beat at different moments and read only what they must.
+fn lazy(on_loss: OnQuorumLoss) -> Trio {
+    let mut trio = Trio::new(on_loss);
+    trio.lying = Some(BTreeMap::new());
+    for (id, ms) in [(2, 8), (3, 17)] {
+        let pulse = trio.pulses.get_mut(&NodeId(id)).unwrap();
+        *pulse = Pulse::new(NodeId(id), LAN, on_loss, at(ms), []);
+        pulse.set_view(at(ms), &trio.view, &mut Vec::new());
+    }
+    trio
+}
+
+#[test]
+fn while_all_is_well_a_node_wakes_for_its_own_beats_only_and_is_as_well_supported() {
+    let mut trio = lazy(OnQuorumLoss::Stop);
+    trio.run_until(3_000);
+    trio.wakes.clear();
+    for _ in 0..1_000 {
+        trio.run_until(trio.ms + 1);
+        for pulse in trio.pulses.values() {
+            let left = pulse.deadline().since(at(trio.ms));
+            assert!(
+                left >= Span::millis(LAN.lease.as_millis() - 2 * 25),
+                "{left:?}"
+            );
+        }
+    }
+    assert!(
+        trio.wakes.values().all(|wakes| *wakes == 40),
+        "{:?}",
+        trio.wakes
+    );
+}
+
+#[test]
+fn a_holder_that_dies_is_fenced_as_early_as_if_all_was_taken_as_it_comes() {
+    for cut in 3_000..3_025 {
+        let mut trio = lazy(OnQuorumLoss::Stop);
+        trio.run_until(cut - 26);
+        let mut last = 0;
+        while trio.ms < cut {
+            trio.sent.clear();
+            trio.run_until(trio.ms + 1);
+            if trio.sent.iter().any(|(from, ..)| *from == NodeId(1)) {
+                last = trio.ms;
+            }
+        }
+        trio.cut.insert(NodeId(1));
+        let mut fenced = BTreeMap::new();
+        while trio.ms < cut + 200 {
+            trio.told.clear();
+            trio.run_until(trio.ms + 1);
+            for (voter, event) in &trio.told {
+                if matches!(event, Event::Fencing { node, .. } if *node == NodeId(1)) {
+                    fenced.insert(*voter, trio.ms);
+                }
+            }
+        }
+        let ends = last + LAN.promise().0.div_ceil(1_000_000);
+        let both = BTreeMap::from([(NodeId(2), ends), (NodeId(3), ends)]);
+        assert_eq!(fenced, both, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_node_that_misses_another_takes_everything_as_it_comes() {
+    let mut trio = lazy(OnQuorumLoss::Stop);
+    trio.run_until(3_000);
+    assert!(trio.one().calm(at(3_000)));
+    trio.cut.insert(NodeId(3));
+    trio.run_until(3_000 + 3 * 25);
+    let now = at(trio.ms);
+    assert!(!trio.one().calm(now), "two beats of node 3 are missing");
 }
 
 #[test]
