@@ -24,6 +24,7 @@
 
 mod agent;
 pub mod beat;
+mod cadence;
 mod identity;
 mod join;
 mod machine;

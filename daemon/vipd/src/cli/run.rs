@@ -37,8 +37,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     lock_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("vipd")
-        // One that works and one that waits for the disk or the kernel: more threads only wake each other.
-        .worker_threads(2)
+        // For Raft. The daemon's loop, which waits for the kernel, runs on this thread here, the API on one of its own, and
+        // a second worker would only be woken by the first.
+        .worker_threads(1)
         .enable_all()
         .build()?;
     let program = std::env::current_exe().context("cannot find out which program this is")?;

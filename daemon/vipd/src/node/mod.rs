@@ -11,6 +11,7 @@ mod driver;
 mod gate;
 mod lateness;
 mod notices;
+mod serving;
 mod shared;
 mod signals;
 mod wanted;
@@ -20,21 +21,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vipd_api::{Api, bind_tcp, bind_unix};
+use vipd_api::Api;
 use vipd_core::node::Role;
 use vipd_core::time::Span;
 use vipd_datapath::Datapath;
 use vipd_raft::beat::{self, BeatSettings, Beats, Event};
 use vipd_raft::{RaftNode, Settings};
 
-use crate::config::{ApiListen, Checked};
+use crate::config::Checked;
 use control::NodeControl;
 use driver::Driver;
 use gate::KernelGate;
+use serving::{Listeners, Serving};
 use shared::Shared;
 
 /// A node that is ready to run.
@@ -93,30 +93,6 @@ impl Handle {
     /// version of vipd, or another configuration.
     pub fn reload(&self) {
         self.stop.send_replace(Ask::Reload);
-    }
-}
-
-/// Sockets of the API, bound before anything else is begun: a port in use is told at once and changes nothing.
-#[derive(Debug, Default)]
-struct Listeners {
-    unix: Vec<UnixListener>,
-    tls: Vec<TcpListener>,
-    metrics: Option<TcpListener>,
-}
-
-impl Listeners {
-    async fn bind(config: &Checked) -> anyhow::Result<Self> {
-        let mut bound = Self::default();
-        for listen in &config.api {
-            match listen {
-                ApiListen::Unix(path) => bound.unix.push(bind_unix(path)?),
-                ApiListen::Tcp(address) => bound.tls.push(bind_tcp(*address).await?),
-            }
-        }
-        if let Some(address) = config.metrics {
-            bound.metrics = Some(bind_tcp(address).await?);
-        }
-        Ok(bound)
     }
 }
 
@@ -187,8 +163,7 @@ impl<D: Datapath + 'static> Node<D> {
     /// # Errors
     /// Why it can no longer take part.
     pub async fn run(self) -> anyhow::Result<Ended> {
-        let closing = CancellationToken::new();
-        let serving = serve(&self.raft, &self.api, self.listeners, &closing)?;
+        let serving = Serving::begin(&self.raft, &self.api, self.listeners)?;
         info!(node = %self.raft.name(), id = %self.raft.id(), role = %self.raft.role(), "running");
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             warn!("systemd was not told that the node is ready: {error}");
@@ -202,10 +177,7 @@ impl<D: Datapath + 'static> Node<D> {
             Ok(Ended::Stopped) | Err(_) => (NotifyState::Stopping, STOP_REQUESTS),
         };
         let _nobody_supervises = sd_notify::notify(&[state]);
-        closing.cancel();
-        serving.close();
-        let served = tokio::time::timeout(patience, serving.wait()).await;
-        if served.is_err() {
+        if !serving.end(patience).await {
             warn!("some API requests were cut off");
         }
         // What hangs is cut off by a reload: a node that comes back late loses its VIPs, and its store survives kill -9.
@@ -255,30 +227,4 @@ fn start_beats<D: Datapath>(
         raft.fences().into_iter().collect(),
         Box::new(gate),
     )?)
-}
-
-fn serve(
-    raft: &RaftNode,
-    api: &Api,
-    listeners: Listeners,
-    closing: &CancellationToken,
-) -> anyhow::Result<tokio_util::task::TaskTracker> {
-    let tasks = tokio_util::task::TaskTracker::new();
-    for listener in listeners.unix {
-        let (api, closing) = (api.clone(), closing.clone());
-        tasks.spawn(async move { api.serve_unix(listener, closing).await });
-    }
-    if !listeners.tls.is_empty() {
-        let (chain, key) = raft.certificate();
-        let tls = vipd_api::tls_config(chain, key)?;
-        for listener in listeners.tls {
-            let (api, tls, closing) = (api.clone(), tls.clone(), closing.clone());
-            tasks.spawn(async move { api.serve_tls(listener, tls, closing).await });
-        }
-    }
-    if let Some(listener) = listeners.metrics {
-        let (api, closing) = (api.clone(), closing.clone());
-        tasks.spawn(async move { api.serve_metrics(listener, closing).await });
-    }
-    Ok(tasks)
 }

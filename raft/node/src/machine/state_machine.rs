@@ -6,12 +6,16 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 use super::{Replica, Shared, SnapshotDir};
 use crate::types::{LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, Types};
 
 /// The most entries applied before readers and watchers get a turn.
 const BATCH: usize = 64;
+/// With more addresses than this, work on the state takes milliseconds.
+const LARGE: usize = 1_000;
 
 /// The replica that openraft drives, and where its snapshots go.
 #[derive(Clone, Debug)]
@@ -31,6 +35,17 @@ pub(crate) struct Builder {
 impl StateMachine {
     pub(crate) fn new(shared: Shared, dir: SnapshotDir) -> Self {
         Self { shared, dir }
+    }
+
+    /// Does work that may take long while the executor's thread, of which there may be but one, goes on with the rest: a
+    /// leader that says nothing meanwhile would be replaced.
+    fn aside<T>(&self, work: impl FnOnce(&Shared) -> T) -> T {
+        let large = self.shared.read().state.allocations().len() > LARGE;
+        if large && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            block_in_place(|| work(&self.shared))
+        } else {
+            work(&self.shared)
+        }
     }
 }
 
@@ -62,9 +77,11 @@ impl RaftStateMachine<Types> for StateMachine {
         let mut batches = entries.ready_chunks(BATCH);
         while let Some(batch) = batches.next().await {
             let batch = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let answers = self.shared.write(|replica| {
-                let apply = |(entry, responder)| (replica.apply(&entry), responder);
-                batch.into_iter().map(apply).collect::<Vec<_>>()
+            let answers = self.aside(|shared| {
+                shared.write(|replica| {
+                    let apply = |(entry, responder)| (replica.apply(&entry), responder);
+                    batch.into_iter().map(apply).collect::<Vec<_>>()
+                })
             });
             self.shared.announce();
             for (outcome, responder) in answers {
@@ -81,10 +98,13 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let replica = self.shared.read();
+        let (meta, body) = self.aside(|shared| {
+            let replica = shared.read();
+            (replica.meta(), replica.body())
+        });
         Builder {
-            meta: replica.meta(),
-            body: replica.body(),
+            meta,
+            body,
             dir: self.dir.clone(),
         }
     }

@@ -42,7 +42,7 @@ pub(crate) struct Core {
     /// Who leads, as far as this node knows.
     pub(crate) leader: watch::Sender<Option<NodeId>>,
     /// When a leader with a majority was last heard, by a node that does not lead.
-    pub(crate) heard: Mutex<Option<Instant>>,
+    pub(crate) heard: watch::Sender<Option<Instant>>,
     /// Why this node can no longer take part.
     pub(crate) failed: watch::Sender<Option<String>>,
     pub(crate) stop: CancellationToken,
@@ -200,13 +200,12 @@ impl RaftNode {
 impl Core {
     /// Notes that the leader was heard now.
     pub(crate) fn hear(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.heard.send_replace(Some(Instant::now()));
     }
 
     /// How long ago the leader was heard; `None` if never.
     pub(crate) fn heard_ago(&self) -> Option<Duration> {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.map(|at| at.elapsed())
+        self.heard.borrow().map(|at| at.elapsed())
     }
 
     /// Whether a leader was heard so lately that it can be assumed to have a majority.

@@ -10,18 +10,21 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vipd_core::id::NodeId;
 
 use super::handle::{Core, Voter};
+use crate::cadence;
 use crate::types::{Member, Metrics};
 
 /// More voters make every commit slower and no cluster safer; further ones stay learners until one leaves.
 const MAX_VOTERS: usize = 7;
 /// A learner this many entries behind has caught up.
 const CAUGHT_UP: u64 = 50;
-/// How often the comparison is made without news.
+/// How often the comparison is made without news, while something is on its way: a learner, a lane that is down.
 pub const TICK: Duration = Duration::from_millis(200);
+/// The same while all is as wanted.
+const REST: Duration = Duration::from_secs(1);
 /// After how long without a leader, and how often, the operator is told what to look at.
 const ALONE: Duration = Duration::from_secs(10);
 /// How long one membership change may take.
@@ -81,10 +84,18 @@ pub fn next_step(view: &View<'_>) -> Option<Step> {
 pub(super) async fn keep(core: Arc<Core>) {
     let mut applied = core.shared.applied();
     let mut alone = Instant::now();
+    let mut settled = false;
     loop {
+        let pause = async {
+            if settled {
+                sleep_until(cadence::next(REST)).await;
+            } else {
+                sleep(TICK).await;
+            }
+        };
         tokio::select! {
             changed = applied.changed() => if changed.is_err() { return },
-            () = sleep(TICK) => {}
+            () = pause => {}
         }
         let Some(voter) = &core.voter else { return };
         let now = voter.raft.metrics().borrow_watched().clone();
@@ -104,9 +115,13 @@ pub(super) async fn keep(core: Arc<Core>) {
         }
         core.directory.keep_only(|node| still_wanted(&core, node));
         let own = core.identity.node;
-        for voter in now.membership_config.voter_ids().map(NodeId) {
+        let membership = now.membership_config.membership();
+        settled = now.current_leader.is_some()
+            && now.membership_config == now.committed_membership_config
+            && membership.learner_ids().next().is_none();
+        for voter in membership.voter_ids().map(NodeId) {
             if voter != own && still_wanted(&core, voter) {
-                core.directory.keep_warm(voter);
+                settled &= core.directory.keep_warm(voter);
             }
         }
     }

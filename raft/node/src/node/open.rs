@@ -90,7 +90,7 @@ impl RaftNode {
             directory,
             voter: None,
             leader: watch::Sender::new(None),
-            heard: Mutex::default(),
+            heard: watch::Sender::new(None),
             failed: watch::Sender::new(None),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -3,12 +3,14 @@
 //! Its tick, 65 a second in the profile `lan`, does two things: a leader's heartbeats, of which one tick in five sends any,
 //! and a follower's own time-out, which never strikes while a leader is heard. So the leader's heartbeats come from
 //! here, and a voter has its ticks only while it hears no leader. What it then does, and when, stays openraft's.
+//!
+//! A voter that hears its leader does not wake for this at all: each heartbeat puts the end of the wait off.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::handle::{Core, Voter};
 
@@ -43,11 +45,18 @@ pub(super) async fn keep(core: Arc<Core>) {
     let heartbeat = core.settings.heartbeat;
     let mut timer = interval(heartbeat);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut led, mut heard) = (core.leader.subscribe(), core.heard.subscribe());
     let mut ticking = true;
     loop {
-        timer.tick().await;
-        let leader = leader(voter);
-        let need = need(leader, core.identity.node.0, core.heard_ago(), heartbeat);
+        // Before the look, so that what changes after it ends the wait.
+        led.mark_unchanged();
+        let last = *heard.borrow_and_update();
+        let need = need(
+            leader(voter),
+            core.identity.node.0,
+            last.map(|at| at.elapsed()),
+            heartbeat,
+        );
         let tick = need == Need::Ticks;
         if tick != ticking {
             ticking = tick;
@@ -57,6 +66,21 @@ pub(super) async fn keep(core: Arc<Core>) {
             // Raft has ended, and whoever watches it says why.
             return;
         }
+        let silent = last.map(|at| Instant::from_std(at) + heartbeat * QUIET);
+        tokio::select! {
+            biased;
+            Ok(()) = led.changed() => {}
+            Ok(()) = heard.changed() => {}
+            _ = timer.tick(), if need == Need::Heartbeat => {}
+            () = until(silent), if need == Need::Nothing => {}
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

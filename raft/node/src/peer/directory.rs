@@ -42,6 +42,7 @@ impl Directory {
             removed: Box::new(move || {
                 report.send_replace(true);
             }),
+            runtime: tokio::runtime::Handle::current(),
         };
         Self {
             dial: Arc::new(dial),
@@ -79,11 +80,13 @@ impl Directory {
     }
 
     /// Keeps every lane that a sudden election would need open to `node`: a vote, entries and a forwarded proposal
-    /// should not have to wait for a handshake first.
-    pub(crate) fn keep_warm(&self, node: NodeId) {
-        for lane in [Lane::Pulse, Lane::Log, Lane::Bulk] {
-            self.lane(node, lane).warm();
-        }
+    /// should not have to wait for a handshake first. Whether they are all open already.
+    pub(crate) fn keep_warm(&self, node: NodeId) -> bool {
+        let lanes = [Lane::Pulse, Lane::Log, Lane::Bulk];
+        lanes
+            .map(|lane| self.lane(node, lane).warm())
+            .into_iter()
+            .all(|up| up)
     }
 
     /// Lets go of the lanes to nodes that are no longer wanted.

@@ -8,15 +8,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::conn::{Conn, NoReply};
 use super::frame::{SMALL, read_frame, write_frame};
 use super::hello::{Caller, Hello, Lane, PROTOCOL, Refused, get_welcome};
 use super::message::{Request, Response};
 use super::tls::{HANDSHAKE, Tls, open_stream};
+use crate::cadence;
 use crate::identity::node_server_name;
 use std::net::SocketAddr;
 use vipd_core::codec::Wire;
@@ -54,6 +56,8 @@ pub(super) struct Dial {
     pub(super) resolve: Box<dyn Fn(NodeId) -> Option<SocketAddr> + Send + Sync>,
     /// Called when a peer says that this node was removed.
     pub(super) removed: Box<dyn Fn() + Send + Sync>,
+    /// Where lanes live, whoever is the first to use one.
+    pub(super) runtime: Handle,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +79,8 @@ impl Link {
     pub(super) fn new(dial: Arc<Dial>, target: NodeId, lane: Lane) -> Self {
         let (report, state) = watch::channel(State::Idle);
         let wanted = Arc::new(Notify::new());
-        let task = tokio::spawn(keep(dial, target, lane, wanted.clone(), report));
+        let runtime = dial.runtime.clone();
+        let task = runtime.spawn(keep(dial, target, lane, wanted.clone(), report));
         Self {
             target,
             state,
@@ -107,11 +112,13 @@ impl Link {
         })
     }
 
-    /// Connects now if it is not connected, so that whoever calls later need not wait for a handshake.
-    pub(crate) fn warm(&self) {
-        if !matches!(&*self.state.borrow(), State::Up(conn) if !conn.is_closed()) {
+    /// Connects now if it is not connected, so that whoever calls later need not wait for a handshake. Whether it is.
+    pub(crate) fn warm(&self) -> bool {
+        let up = matches!(&*self.state.borrow(), State::Up(conn) if !conn.is_closed());
+        if !up {
             self.wanted.notify_one();
         }
+        up
     }
 
     async fn connected(&self, deadline: Instant) -> Result<Arc<Conn>, String> {
@@ -174,7 +181,7 @@ async fn watch_over(conn: &Conn) {
     loop {
         tokio::select! {
             () = conn.closed() => return,
-            () = sleep(KEEPALIVE) => {}
+            () = sleep_until(cadence::next(KEEPALIVE)) => {}
         }
         if conn.heard().is_none_or(|ago| ago >= KEEPALIVE)
             && conn.call(&Request::Ping, KEEPALIVE).await.is_err()

@@ -1,0 +1,107 @@
+//! The API's sockets and the thread that serves them: of its own, so that no request, however large its answer, keeps Raft
+//! waiting. It sleeps while nobody asks.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vipd_api::{Api, bind_tcp, bind_unix};
+use vipd_raft::RaftNode;
+
+use crate::config::{ApiListen, Checked};
+
+/// Sockets of the API, bound before anything else is begun: a port in use is told at once and changes nothing.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    unix: Vec<UnixListener>,
+    tls: Vec<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    pub(super) async fn bind(config: &Checked) -> anyhow::Result<Self> {
+        let mut bound = Self::default();
+        for listen in &config.api {
+            match listen {
+                ApiListen::Unix(path) => bound.unix.push(bind_unix(path)?),
+                ApiListen::Tcp(address) => bound.tls.push(bind_tcp(*address).await?),
+            }
+        }
+        if let Some(address) = config.metrics {
+            bound.metrics = Some(bind_tcp(address).await?);
+        }
+        Ok(bound)
+    }
+}
+
+/// The API being served. Dropping it cuts off what is under way.
+#[derive(Debug)]
+pub(super) struct Serving {
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Serving {
+    /// Begins to serve.
+    pub(super) fn begin(raft: &RaftNode, api: &Api, listeners: Listeners) -> anyhow::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .thread_name("vipd-api")
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("cannot start the thread of the API")?;
+        let on = &runtime.handle().clone();
+        let serving = Self {
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            runtime: Some(runtime),
+        };
+        let (closing, tasks) = (&serving.closing, &serving.tasks);
+        for listener in listeners.unix {
+            let (api, closing) = (api.clone(), closing.clone());
+            tasks.spawn_on(async move { api.serve_unix(listener, closing).await }, on);
+        }
+        if !listeners.tls.is_empty() {
+            let (chain, key) = raft.certificate();
+            let tls = vipd_api::tls_config(chain, key)?;
+            for listener in listeners.tls {
+                let (api, tls, closing) = (api.clone(), tls.clone(), closing.clone());
+                tasks.spawn_on(
+                    async move { api.serve_tls(listener, tls, closing).await },
+                    on,
+                );
+            }
+        }
+        if let Some(listener) = listeners.metrics {
+            let (api, closing) = (api.clone(), closing.clone());
+            tasks.spawn_on(
+                async move { api.serve_metrics(listener, closing).await },
+                on,
+            );
+        }
+        Ok(serving)
+    }
+
+    /// Takes no more requests and waits for those under way, so long at most. Whether all of them ended.
+    pub(super) async fn end(self, patience: Duration) -> bool {
+        self.closing.cancel();
+        self.tasks.close();
+        tokio::time::timeout(patience, self.tasks.wait())
+            .await
+            .is_ok()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Not by dropping it: that would wait, which an asynchronous caller must not.
+            runtime.shutdown_background();
+        }
+    }
+}
