@@ -28,6 +28,8 @@ pub enum Mutant {
     ReportsVotersEarly,
     /// The lease counts from when the answer came.
     LeaseFromReceipt,
+    /// A beat is taken to have arrived before it did.
+    ArrivedEarly,
     /// The kernel answers whatever the deadline: a dead daemon's addresses live on.
     NoDeadline,
     /// A daemon's deadline takes effect before it has told the kernel what is to be open: what an earlier life left open

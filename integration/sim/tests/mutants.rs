@@ -43,6 +43,11 @@ fn a_kernel_that_ignores_the_deadline_is_found() {
 }
 
 #[test]
+fn a_beat_that_is_taken_to_have_arrived_early_is_found() {
+    found_by_chance(Mutant::ArrivedEarly, "two announce");
+}
+
+#[test]
 fn a_takeover_by_one_certificate_is_found() {
     found_by_chance(Mutant::OneCertificate, "two announce");
 }
