@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpListener;
@@ -238,17 +239,20 @@ fn a_full_disk_ends_the_daemon_with_a_clear_word_and_loses_nothing() {
     while file.write_all(&[7; 4096]).is_ok() {}
     drop(file);
     // Write until the store has to grow; the write that fails must fail, not hang.
-    let weight = "x".repeat(200_000);
+    let weight: BTreeMap<String, String> = (0..60)
+        .map(|n| (format!("weight-{n}"), "x".repeat(1000)))
+        .collect();
     let failed = (0..500).find_map(|k| {
         let pool = serde_json::json!({
             "name": format!("p{k}"),
-            "labels": { "weight": weight },
+            "labels": weight,
             "spec": { "blocks": [{ "start": format!("10.78.{}.{}", k / 250, k % 250) }] },
         });
         node.api().within(PATIENCE).post("/v1/pools", &pool).err()
     });
     let failed = failed.expect("the store never had to grow");
     eprintln!("the request that failed said: {failed:#}");
+    assert!(!failed.to_string().contains("HTTP 4"), "{failed:#}");
     n1.process("vipd", |p| p.wait(PATIENCE)).unwrap();
     let log = node.log_tail(10).to_lowercase();
     assert!(
