@@ -13,10 +13,13 @@ use vipd_integration::lab::Lab;
 
 /// `vipctl` on the client, over TLS to n1.
 fn over_tls(cluster: &Cluster, ca: &Path, token: &Path, args: &[&str]) -> Output {
+    over_tls_to("https://10.77.0.1:7480", cluster, ca, token, args)
+}
+
+/// The same to another node.
+fn over_tls_to(server: &str, cluster: &Cluster, ca: &Path, token: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(&cluster.binaries().vipctl);
-    command
-        .args(["--server", "https://10.77.0.1:7480", "--ca"])
-        .arg(ca);
+    command.args(["--server", server, "--ca"]).arg(ca);
     command.arg("--token-file").arg(token).args(args);
     cluster.lab().client().run(&mut command).unwrap()
 }
@@ -108,6 +111,51 @@ fn the_api_over_tls_takes_its_tokens_and_nothing_else() {
         &over_tls(&cluster, &ca, &reader, &["pool", "list"]),
         &["token"],
     );
+}
+
+/// Whichever node is asked, and however far behind it is: what reads as of now has seen the revocation, and what writes
+/// comes after it.
+#[test]
+fn a_token_that_one_node_has_revoked_is_worth_nothing_on_the_others_from_then_on() {
+    let names = ["n1", "n2", "n3"];
+    let cluster = Cluster::start(Lab::new(&names).unwrap(), Binaries::built().unwrap(), 3).unwrap();
+    let ca = cluster.node("n1").data().join("ca.pem");
+    let secret = cluster.lab().client().disk().join("secret");
+    for round in 0..4 {
+        let name = format!("ci{round}");
+        let create = ["token", "create", &name, "--access", "write"];
+        let token = cluster.node("n1").vipctl(&create).unwrap();
+        std::fs::write(&secret, token).unwrap();
+        let servers = ["https://10.77.0.2:7480", "https://10.77.0.3:7480"];
+        let pool = format!("p{round}");
+        let block = format!("10.77.{}.0/24", 100 + round);
+        for server in servers {
+            let read = over_tls_to(server, &cluster, &ca, &secret, &["pool", "list"]);
+            assert!(
+                read.status.success(),
+                "{}",
+                String::from_utf8_lossy(&read.stderr)
+            );
+        }
+        cluster
+            .node("n1")
+            .vipctl(&["token", "revoke", &name])
+            .unwrap();
+        for server in servers {
+            let read = over_tls_to(server, &cluster, &ca, &secret, &["pool", "list"]);
+            refused("a read with a revoked token", &read, &["token"]);
+            let create = ["pool", "create", &pool, "--block", &block];
+            let write = over_tls_to(server, &cluster, &ca, &secret, &create);
+            refused("a write with a revoked token", &write, &["token"]);
+        }
+    }
+    let pools = cluster.node("n2").vipctl(&["pool", "list"]).unwrap();
+    assert_eq!(pools.lines().count(), 1, "nothing was written: {pools}");
+    let events = cluster
+        .node("n3")
+        .vipctl(&["events", "--who", "uid/0"])
+        .unwrap();
+    assert!(events.contains("token ci3 revoked"), "{events}");
 }
 
 #[test]
