@@ -25,6 +25,7 @@ pub mod memory;
 mod merge;
 mod metrics;
 mod objects;
+mod once;
 mod openapi;
 mod outlook;
 mod params;

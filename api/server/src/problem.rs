@@ -83,6 +83,10 @@ impl From<Rejection> for Refusal {
                 StatusCode::PRECONDITION_FAILED,
                 "Somebody else has changed it",
             ),
+            Rejection::KeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The key stands for another request",
+            ),
             Rejection::Invalid { .. }
             | Rejection::NotInAnyPool { .. }
             | Rejection::Reserved { .. } => (

@@ -89,7 +89,7 @@ fn media_type(request: &Request, taken: &[&str]) -> Result<(), Refusal> {
 }
 
 /// The whole body, if it comes in time.
-async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
+pub(crate) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
     let read = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await;
     let Ok(read) = read else {
         let seconds = BODY_WITHIN.as_secs();

@@ -14,6 +14,7 @@ use vipd_core::state::State;
 use crate::clock;
 use crate::control::LocalStatus;
 use crate::erased::Daemon;
+use crate::once;
 use crate::params::WriteParams;
 use crate::plan;
 use crate::problem::Refusal;
@@ -78,7 +79,7 @@ pub(crate) async fn write<T: Serialize>(
 /// Proposes, and waits until this node has applied it too.
 pub(crate) async fn propose(daemon: &Daemon, command: Command) -> Result<Applied, Refusal> {
     let room = daemon.room.write()?;
-    let applied = daemon.propose(command).await??;
+    let applied = daemon.propose(once::ticketed(command)).await??;
     drop(room);
     caught_up(daemon, revision(&applied)).await?;
     Ok(applied)

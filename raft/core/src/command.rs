@@ -11,6 +11,7 @@ use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
 use crate::node::{Interface, Role, Weight};
 use crate::notice::Notice;
+use crate::once::{Ticket, Ticketed};
 use crate::policy::PolicySpec;
 use crate::pool::{Care, PoolSpec};
 use crate::time::Millis;
@@ -225,6 +226,13 @@ pub enum Command {
     FailBack,
     /// Lets those addresses be given again that have cooled down.
     Ripen,
+    /// Carries a command out, unless one with the same ticket was: then it is answered as that one.
+    Once {
+        /// By what it is known again.
+        ticket: Ticket,
+        /// What to do.
+        command: Ticketed,
+    },
     /// Brings the next part of a backup, which is larger than an entry may be.
     Stage {
         /// A random number: whose part it is.
@@ -275,6 +283,7 @@ wire_enum!(Command {
     23 => Ripen,
     24 => Stage { upload, part, bytes },
     25 => Restore { upload },
+    26 => Once { ticket, command },
 });
 
 /// A command with the wall-clock time its proposer stamped on it: the payload of a log entry.

@@ -26,6 +26,7 @@ pub mod lease;
 pub mod name;
 pub mod node;
 pub mod notice;
+pub mod once;
 pub mod policy;
 pub mod pool;
 pub mod range_set;

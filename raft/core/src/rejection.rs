@@ -181,6 +181,8 @@ pub enum Rejection {
         /// The token's name.
         token: Name,
     },
+    /// The same key was sent with another request.
+    KeyReused,
 }
 
 wire_enum!(Rejection {
@@ -211,6 +213,7 @@ wire_enum!(Rejection {
     24 => Incompatible { address, vip, rule },
     25 => Cooling { address, until },
     26 => Revoked { token },
+    27 => KeyReused,
 });
 
 impl Rejection {
@@ -245,6 +248,7 @@ impl Rejection {
             Self::Incompatible { .. } => "already_allocated_incompatible",
             Self::Cooling { .. } => "cooling_down",
             Self::Revoked { .. } => "token_revoked",
+            Self::KeyReused => "idempotency_mismatch",
         }
     }
 
@@ -281,6 +285,9 @@ impl Rejection {
             Self::Incompatible { .. } => "choose another address, or make the two compatible",
             Self::Cooling { .. } => "nothing to do: it waits, or choose another address",
             Self::Revoked { .. } => "use another token: vipctl token create",
+            Self::KeyReused => {
+                "send another key with another request, and the same request with the same key"
+            }
             Self::HostAddress { .. } => {
                 "choose another address, and keep hosts' own addresses out of pools"
             }
@@ -369,6 +376,7 @@ impl fmt::Display for Rejection {
                 write!(f, "address {address} is just moving to node {to}")
             }
             Self::Revoked { token } => write!(f, "token {token} was just revoked"),
+            Self::KeyReused => write!(f, "the idempotency key was sent with another request"),
             Self::PoolConflicting { pool } => {
                 write!(f, "pool {pool} overlaps an older pool")
             }

@@ -49,6 +49,6 @@ pub(crate) fn same_name(path: &str, body: Option<&str>) -> Result<Name, Refusal>
 pub(crate) fn name_or_generated(given: Option<&str>, kind: &str) -> Result<Name, Refusal> {
     match given {
         Some(given) => new_name(given),
-        None => new_name(&format!("{kind}-{:08x}", rand::random::<u32>())),
+        None => new_name(&format!("{kind}-{:08x}", crate::once::number())),
     }
 }

@@ -8,7 +8,7 @@ const REFUSALS: [(&str, &str, For); 17] = [
     (
         "400",
         "The request is malformed: `bad_body`, `unknown_field`, `name_mismatch`, `bad_query`, `bad_selector`, `bad_continue`, \
-         `bad_revision`, `bad_condition`",
+         `bad_revision`, `bad_condition`, `bad_idempotency_key`",
         For::All,
     ),
     (
@@ -60,8 +60,8 @@ const REFUSALS: [(&str, &str, For); 17] = [
     ),
     (
         "422",
-        "A value is not acceptable: `invalid`, `not_in_any_pool`, `reserved`, `too_deep`, `too_many`, `too_long`",
-        For::Body,
+        "A value is not acceptable: `invalid`, `not_in_any_pool`, `reserved`, `too_deep`, `too_many`, `too_long`, `idempotency_mismatch`",
+        For::Write,
     ),
     (
         "429",
@@ -215,6 +215,18 @@ fn parameters(path: &str, method: &str, operation: &mut Value) {
                 "pattern": "^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
             });
         }
+    }
+    let kinds = ["/v1/pools", "/v1/vips", "/v1/policies", "/v1/nodes"];
+    if method == "post" && kinds.iter().any(|kind| path.starts_with(kind)) {
+        parameters.push(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": false,
+            "description": "A random text of 1 to 255 characters. The same request with the same key, also to another node, is carried out \
+                once and answered as the first time, for a day and 1000 further keys; another request with it is refused \
+                (`idempotency_mismatch`). What was refused is not remembered.",
+            "schema": { "type": "string", "pattern": "^[!-~]{1,255}$" },
+        }));
     }
     let object = ["pools", "vips", "policies", "nodes"]
         .iter()

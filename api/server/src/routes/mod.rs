@@ -30,6 +30,7 @@ use crate::access;
 use crate::control::Control;
 use crate::erased::Daemon;
 use crate::limits;
+use crate::once;
 use crate::openapi;
 use crate::problem::{Reason, Refusal};
 
@@ -58,6 +59,9 @@ impl Api {
             let check = move |state, request, next| access::require(needed, state, request, next);
             router.route_layer(middleware::from_fn_with_state(daemon.clone(), check))
         };
+        // Within the check, so that nobody is answered who may not ask.
+        let writes = writes.route_layer(middleware::from_fn(once::remember));
+        let admin = admin.route_layer(middleware::from_fn(once::refuse));
         let full = open
             .clone()
             .merge(guarded(reads, Access::Read))

@@ -1,6 +1,7 @@
 //! Pools and VIPs in few words, over HTTP: what is asked is JSON, what is told is addresses and a reason.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vipd_api::memory::Memory;
@@ -25,6 +26,11 @@ impl Site {
     /// The cluster behind the API.
     pub fn memory(&self) -> &Memory {
         &self.node.memory
+    }
+
+    /// The same, for another API in front of it.
+    pub fn shared_memory(&self) -> Arc<Memory> {
+        self.node.memory.clone()
     }
 
     /// Where the API listens.

@@ -24,6 +24,7 @@ impl Wire for State {
         self.cooling.encode(out);
         self.staged.encode(out);
         self.ahead.encode(out);
+        self.answers.encode(out);
     }
 
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -44,6 +45,7 @@ impl Wire for State {
                 cooling: since(3, input)?,
                 staged: since(3, input)?,
                 ahead: since(3, input)?,
+                answers: since(3, input)?,
                 index: Index::default(),
                 journal: Journal::default(),
             })

@@ -11,6 +11,7 @@ mod invariant;
 mod ipam;
 mod journal;
 mod nodes;
+mod once;
 mod passage;
 mod placement;
 mod places;
@@ -32,6 +33,7 @@ use crate::event::{Event, What};
 use crate::id::{NodeId, Revision};
 use crate::name::Name;
 use crate::node::{Lease, Node, VoterSets};
+use crate::once::Answer;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::rejection::Rejection;
@@ -65,6 +67,8 @@ pub struct State {
     cooling: BTreeMap<IpAddr, Cooling>,
     /// A backup that is being brought in.
     staged: Option<backup::Staged>,
+    /// What came of commands with a ticket, oldest first.
+    answers: VecDeque<Answer>,
     /// By how much numbers of birth are ahead of the log: a restore makes many objects in one entry, in their old order.
     ahead: u64,
     /// Derived from the rest, never encoded.
@@ -107,7 +111,19 @@ impl State {
         if let Some(token) = self.revoked(proposal) {
             return Err(Rejection::Revoked { token });
         }
-        let outcome = match &proposal.command {
+        let outcome = self.carry(entry, &proposal.command);
+        self.satisfy_waiting(entry);
+        if let Some(by) = &proposal.by {
+            let new = self.events.iter_mut().rev();
+            let new = new.take_while(|event| event.revision == entry.revision);
+            new.for_each(|event| event.by = Some(by.clone()));
+        }
+        outcome
+    }
+
+    /// Carries a command out.
+    fn carry(&mut self, entry: Entry, command: &Command) -> Outcome {
+        match command {
             Command::Bootstrap {
                 cluster,
                 name,
@@ -197,14 +213,8 @@ impl State {
                 bytes,
             } => self.stage(entry, *upload, *part, bytes),
             Command::Restore { upload } => self.restore(entry, *upload),
-        };
-        self.satisfy_waiting(entry);
-        if let Some(by) = &proposal.by {
-            let new = self.events.iter_mut().rev();
-            let new = new.take_while(|event| event.revision == entry.revision);
-            new.for_each(|event| event.by = Some(by.clone()));
+            Command::Once { ticket, command } => self.once(entry, *ticket, command),
         }
-        outcome
     }
 
     /// Notes the voter sets of a committed membership entry: one set, or two while the change is joint.

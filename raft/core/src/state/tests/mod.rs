@@ -7,6 +7,7 @@ mod ipam;
 mod journal;
 mod notices;
 mod old;
+mod once;
 mod policies;
 mod random;
 mod rebalance;
