@@ -11,6 +11,7 @@ use vipd_core::command::{Applied, Command, Proposal};
 use vipd_core::id::Revision;
 use vipd_core::state::State;
 
+use crate::audit;
 use crate::clock;
 use crate::control::LocalStatus;
 use crate::erased::Daemon;
@@ -78,7 +79,7 @@ pub(crate) async fn write<T: Serialize>(
 
 /// Proposes, and waits until this node has applied it too.
 pub(crate) async fn propose(daemon: &Daemon, command: Command) -> Result<Applied, Refusal> {
-    let room = daemon.room.write()?;
+    let room = daemon.room.write(&audit::asker()?)?;
     let applied = daemon.propose(once::ticketed(command)).await??;
     drop(room);
     caught_up(daemon, revision(&applied)).await?;
