@@ -34,6 +34,15 @@ enum Task {
     Quiet(Quiet),
     /// Three voters, many agents, many VIPs: CPU time, memory, commits, takeovers.
     Agents(Agents),
+    /// How fast addresses are given out and taken back.
+    Allocate(Allocate),
+}
+
+#[derive(Args, Debug)]
+struct Allocate {
+    /// How often each is measured.
+    #[arg(long, default_value_t = 9)]
+    trials: usize,
 }
 
 #[derive(Args, Debug)]
@@ -144,10 +153,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let (binaries, out) = (Binaries::built()?, cli.out);
+    let out = cli.out;
     match cli.task {
         Task::Failover(wanted) => measure::failover(&measure::Failover {
-            binaries,
+            binaries: Binaries::built()?,
             trials: if wanted.quick { 3 } else { wanted.trials },
             faults: wanted.faults,
             vips: wanted.vips,
@@ -158,14 +167,14 @@ fn run(cli: Cli) -> Result<()> {
         })
         .map(drop),
         Task::Idle(wanted) => measure::idle(&measure::Idle {
-            binaries,
+            binaries: Binaries::built()?,
             vips: wanted.vips,
             systems: wanted.systems,
             span: Duration::from_secs(wanted.seconds),
             out,
         }),
         Task::Quiet(wanted) => measure::quiet(&measure::Quiet {
-            binaries,
+            binaries: Binaries::built()?,
             trouble: trouble(&wanted),
             systems: wanted.systems,
             vips: wanted.vips,
@@ -174,10 +183,14 @@ fn run(cli: Cli) -> Result<()> {
             out,
         }),
         Task::Agents(wanted) => measure::agents(&measure::Agents {
-            binaries,
+            binaries: Binaries::built()?,
             agents: wanted.agents,
             vips: wanted.vips,
             span: Duration::from_secs(wanted.seconds),
+            trials: wanted.trials,
+            out,
+        }),
+        Task::Allocate(wanted) => measure::apply(&measure::Apply {
             trials: wanted.trials,
             out,
         }),

@@ -2,6 +2,7 @@
 //! others, in the same lab and with the same instruments.
 
 mod agents;
+mod allocate;
 mod failover;
 mod fault;
 mod idle;
@@ -19,6 +20,7 @@ mod usage;
 mod watch;
 
 pub use agents::{Options as Agents, run as agents};
+pub use allocate::{Apply, apply};
 pub use failover::{Options as Failover, run as failover};
 pub use fault::Fault;
 pub use idle::{Options as Idle, run as idle};

@@ -23,7 +23,6 @@ pub(crate) struct Conditions {
 impl Conditions {
     /// As they are now.
     pub(crate) fn now(binaries: &Binaries) -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let said = |program: &mut Command| {
             let output = program.output().ok()?;
             let all = [output.stdout, output.stderr].concat();
@@ -36,6 +35,15 @@ impl Conditions {
             said(Command::new("dpkg-query").args(["-W", "-f", "ucarp ${Version}", "ucarp"])),
         ];
         Self {
+            versions: versions.into_iter().flatten().collect(),
+            ..Self::machine()
+        }
+    }
+
+    /// As they are now, where no other program than this is measured.
+    pub(crate) fn machine() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        Self {
             cpus: thread::available_parallelism().map_or(1, usize::from),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load: read("/proc/loadavg")
@@ -43,7 +51,7 @@ impl Conditions {
                 .next()
                 .unwrap_or_default()
                 .to_owned(),
-            versions: versions.into_iter().flatten().collect(),
+            versions: Vec::new(),
         }
     }
 }
@@ -52,11 +60,10 @@ impl fmt::Display for Conditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} CPUs, Linux {}, load {} at the start; {}",
-            self.cpus,
-            self.kernel,
-            self.load,
-            self.versions.join("; ")
-        )
+            "{} CPUs, Linux {}, load {} at the start",
+            self.cpus, self.kernel, self.load
+        )?;
+        let mut versions = self.versions.iter();
+        versions.try_for_each(|version| write!(f, "; {version}"))
     }
 }
