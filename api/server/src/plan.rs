@@ -74,7 +74,7 @@ pub(crate) fn loads(before: &State, after: &State) -> Vec<Load> {
 fn destinations(state: &State) -> BTreeMap<NodeId, u64> {
     let mut counts = BTreeMap::new();
     let all = state.allocations().values();
-    for node in all.filter_map(Allocation::destination) {
+    for node in all.filter_map(|of| of.destination()) {
         *counts.entry(node).or_default() += 1;
     }
     counts

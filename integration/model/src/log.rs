@@ -115,7 +115,7 @@ impl Log {
     /// Who holds the model's one address, and how.
     #[must_use]
     pub fn allocation(&self) -> Option<&Allocation> {
-        self.0.state.allocations().values().next()
+        self.0.state.allocations().values().next().map(|of| &**of)
     }
 
     /// The prefix of it that is one entry longer than `shorter`.

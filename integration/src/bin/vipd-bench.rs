@@ -40,6 +40,9 @@ enum Task {
 
 #[derive(Args, Debug)]
 struct Allocate {
+    /// With how many VIPs there.
+    #[arg(long, value_delimiter = ',', default_value = "0,1000,100000")]
+    held: Vec<u32>,
     /// How often each is measured.
     #[arg(long, default_value_t = 9)]
     trials: usize,
@@ -191,6 +194,7 @@ fn run(cli: Cli) -> Result<()> {
             out,
         }),
         Task::Allocate(wanted) => measure::apply(&measure::Apply {
+            held: wanted.held,
             trials: wanted.trials,
             out,
         }),

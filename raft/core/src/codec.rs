@@ -7,6 +7,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -273,6 +274,15 @@ impl Wire for String {
         Ok(Self::from(
             core::str::from_utf8(bytes).map_err(|_| DecodeError::Invalid("UTF-8"))?,
         ))
+    }
+}
+
+impl<T: Wire> Wire for Arc<T> {
+    fn encode(&self, out: &mut Writer) {
+        T::encode(self, out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        T::decode(input).map(Self::new)
     }
 }
 

@@ -2,16 +2,17 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::sync::Arc;
 use core::fmt;
+
+use smol_str::SmolStr;
 
 use crate::codec::{DecodeError, Reader, Wire, Writer};
 
 /// The name of a pool, VIP or node: 1 to 63 of `a-z 0-9 - .`, beginning and ending with a letter or digit
-/// (an RFC 1123 label, dots allowed, so that host names fit). Shared, not copied, by its clones: a state holds each
-/// many times.
+/// (an RFC 1123 label, dots allowed, so that host names fit). Up to 23 bytes lie in place, so that a search by name
+/// follows no pointer; longer ones are shared by their clones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<str>);
+pub struct Name(SmolStr);
 
 /// Why a text is no [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +80,10 @@ impl Wire for Name {
         out.raw(self.0.as_bytes());
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::new(&String::decode(input)?).map_err(|_| DecodeError::Invalid("name"))
+        let n = input.count()?;
+        let text = core::str::from_utf8(input.raw(n)?);
+        let text = text.map_err(|_| DecodeError::Invalid("UTF-8"))?;
+        Self::new(text).map_err(|_| DecodeError::Invalid("name"))
     }
 }
 

@@ -3,60 +3,66 @@
 
 use alloc::collections::BTreeMap;
 
-/// Numbers as runs `start..=stop`, disjoint and never adjacent. Every operation is O(log runs).
+/// Numbers as runs, disjoint and never adjacent. Every operation is O(log runs).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeSet {
+    /// The first number of each run by its last: so the lowest number, which pools hand out, is taken in place.
     runs: BTreeMap<u128, u128>,
+    /// How many numbers, modulo 2^128.
+    count: u128,
 }
 
 impl RangeSet {
     /// Adds the run `start..=stop`, which must not overlap what is in the set.
     pub fn insert_run(&mut self, start: u128, stop: u128) {
         debug_assert!(start <= stop && self.run_of(start).is_none() && self.run_of(stop).is_none());
-        let (mut start, mut stop) = (start, stop);
-        if let Some((&s, &e)) = self.runs.range(..start).next_back()
-            && e.checked_add(1) == Some(start)
-        {
-            self.runs.remove(&s);
-            start = s;
+        self.count = self.count.wrapping_add(stop - start).wrapping_add(1);
+        let below = start.checked_sub(1).and_then(|n| self.runs.remove(&n));
+        let from = below.unwrap_or(start);
+        let above = self.runs.range_mut(stop..).next();
+        match above {
+            Some((_, first)) if stop.checked_add(1) == Some(*first) => *first = from,
+            Some(_) | None => {
+                self.runs.insert(stop, from);
+            }
         }
-        if let Some(next) = stop.checked_add(1)
-            && let Some(e) = self.runs.remove(&next)
-        {
-            stop = e;
-        }
-        self.runs.insert(start, stop);
     }
 
     /// Adds those of the run `start..=stop` that are not in the set.
     pub fn insert_missing(&mut self, start: u128, stop: u128) {
         let mut from = start;
         loop {
-            if let Some((_, end)) = self.run_of(from) {
-                match end.checked_add(1) {
+            let next = self.runs.range(from..).next();
+            match next.map(|(last, first)| (*first, *last)) {
+                // All up to `last` is there.
+                Some((first, last)) if first <= from => match last.checked_add(1) {
                     Some(next) if next <= stop => from = next,
                     Some(_) | None => return,
+                },
+                Some((first, _)) if first <= stop => {
+                    self.insert_run(from, first - 1);
+                    from = first;
                 }
-            }
-            let next = self.runs.range(from..=stop).next().map(|(start, _)| *start);
-            match next {
-                Some(next) => self.insert_run(from, next - 1),
-                None => return self.insert_run(from, stop),
+                Some(_) | None => return self.insert_run(from, stop),
             }
         }
     }
 
     /// Removes `n`; whether it was there.
     pub fn remove(&mut self, n: u128) -> bool {
-        let Some((start, stop)) = self.run_of(n) else {
+        let run = self.runs.range_mut(n..).next();
+        let Some((last, first)) = run.filter(|(_, first)| **first <= n) else {
             return false;
         };
-        self.runs.remove(&start);
-        if start < n {
-            self.runs.insert(start, n - 1);
-        }
+        let (start, stop) = (*first, *last);
+        self.count = self.count.wrapping_sub(1);
         if n < stop {
-            self.runs.insert(n + 1, stop);
+            *first = n + 1;
+        } else {
+            self.runs.remove(&stop);
+        }
+        if start < n {
+            self.runs.insert(n - 1, start);
         }
         true
     }
@@ -70,15 +76,13 @@ impl RangeSet {
     /// The smallest number.
     #[must_use]
     pub fn first(&self) -> Option<u128> {
-        self.runs.keys().next().copied()
+        self.runs.values().next().copied()
     }
 
     /// How many numbers, `None` when more than `u128` counts (all of IPv6).
     #[must_use]
     pub fn len(&self) -> Option<u128> {
-        self.runs.iter().try_fold(0u128, |sum, (start, stop)| {
-            sum.checked_add((stop - start).checked_add(1)?)
-        })
+        Some(self.count).filter(|count| *count > 0 || self.is_empty())
     }
 
     /// Whether nothing is in the set.
@@ -88,11 +92,8 @@ impl RangeSet {
     }
 
     fn run_of(&self, n: u128) -> Option<(u128, u128)> {
-        self.runs
-            .range(..=n)
-            .next_back()
-            .filter(|(_, stop)| **stop >= n)
-            .map(|(start, stop)| (*start, *stop))
+        let (last, first) = self.runs.range(n..).next()?;
+        (*first <= n).then_some((*first, *last))
     }
 }
 
@@ -121,7 +122,8 @@ mod tests {
                 prop_assert_eq!(runs.len(), Some(plain.len() as u128));
                 prop_assert!((0..50).all(|i| runs.contains(i) == plain.contains(&i)));
                 // Runs that touch are merged, so memory follows the number of gaps.
-                prop_assert!(runs.runs.iter().all(|(_, stop)| !runs.runs.contains_key(&(stop + 1))));
+                prop_assert!(runs.runs.values().all(|first| *first == 0 || !runs.runs.contains_key(&(first - 1))));
+                prop_assert_eq!(runs.is_empty(), plain.is_empty());
             }
         }
     }

@@ -3,17 +3,16 @@
 use std::fmt::Write;
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::time::{ClockId, clock_gettime};
 
 use super::workload::{Kind, Site};
 use crate::bench::Turn;
 use crate::measure::report::{self, Conditions};
 use crate::measure::stats::Sample;
 
-/// How many VIPs are there when it is measured.
-const HELD: [u32; 3] = [0, 1_000, 100_000];
 /// A trial makes so many VIPs more and then deletes as many of all there are: enough for the clock, few enough for
 /// the number held to mean something.
 const MOST: u32 = 10_000;
@@ -24,6 +23,8 @@ const POOL_KIB: u64 = 1_024;
 /// What is to be measured.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// With how many VIPs there, one after the other.
+    pub held: Vec<u32>,
     /// How often each is measured; the kinds take turns.
     pub trials: usize,
     /// Where the table goes.
@@ -47,7 +48,7 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(options.trials > 0, "--trials is at least 1");
     let _turn = Turn::wait()?;
     let mut text = format!(
-        "{}\n{} trials, median (least to most)\n",
+        "{}\n{} trials, CPU time for each VIP, median (least to most)\n",
         Conditions::machine(),
         options.trials
     );
@@ -56,7 +57,7 @@ pub fn run(options: &Options) -> Result<()> {
         let _ = writeln!(text, "{}", empty_pool(kind)?);
     }
     let mut rows = Vec::new();
-    for held in HELD {
+    for &held in &options.held {
         for kind in Kind::ALL {
             eprintln!("filling: {kind}, {held} held");
             rows.push(Row::new(kind, held)?);
@@ -117,12 +118,20 @@ impl Row {
         self.site.ensure_holds(self.held)
     }
 
-    /// How long the entries take, for each of `count` VIPs.
+    /// The CPU time that the entries take, for each of `count` VIPs.
     fn time(&mut self, entries: &[vipd_core::command::Proposal], count: u32) -> Result<Duration> {
-        let began = Instant::now();
+        let began = cpu_time()?;
         self.site.apply_all(black_box(entries))?;
-        Ok(began.elapsed() / count)
+        Ok((cpu_time()? - began) / count)
     }
+}
+
+/// CPU time of this thread: what others do meanwhile is not counted, except for what they leave of the caches.
+fn cpu_time() -> Result<Duration> {
+    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    Ok(now
+        .context("cannot read the CPU time of this thread")?
+        .into())
 }
 
 /// Puts the items into an order that looks like none (Fisher and Yates, with Knuth's generator).

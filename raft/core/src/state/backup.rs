@@ -8,6 +8,7 @@
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Entry, State, done};
@@ -176,7 +177,8 @@ impl State {
         }
         let names: Vec<Name> = backup.vips.iter().map(|vip| vip.name.clone()).collect();
         for name in &names {
-            let units = self.satisfy(entry, name, false);
+            let mut units = Vec::new();
+            self.satisfy(entry, name, &mut units);
             self.settle_units(entry, units);
         }
         self.settle(entry);
@@ -283,7 +285,7 @@ impl State {
                 born: self.next_born(entry),
                 unmet: old.map(|old| old.unmet.clone()).unwrap_or_default(),
             };
-            self.vips.insert(saved.name.clone(), vip);
+            self.vips.insert(saved.name.clone(), Arc::new(vip));
         }
         Ok(())
     }
@@ -298,8 +300,9 @@ impl State {
             }
             for vip in &saved.vips {
                 let has = self.allocations.get(&address);
-                if !has.is_some_and(|of| !of.freeing && of.is_of(vip)) {
-                    self.allocate(entry, address, &saved.pool, vip);
+                let has = has.is_some_and(|of| !of.freeing && of.is_of(vip));
+                if !has && let Some(vip) = self.vips.get(vip).cloned() {
+                    self.allocate(entry, address, &saved.pool, &vip);
                 }
             }
             self.rehome(address, &saved.pool);
@@ -319,9 +322,10 @@ impl State {
             });
             let given = given.collect();
             if let Some(vip) = self.vips.get_mut(&saved.name) {
-                vip.addresses = given;
+                Arc::make_mut(vip).addresses = given;
+                let vip = Arc::clone(vip);
+                self.follow_spec(&vip, &vip.addresses);
             }
-            self.follow_spec(&saved.name);
         }
         self.index = self.derive();
     }

@@ -4,6 +4,7 @@ use super::State;
 use super::index::{Index, Whereabouts};
 use super::ipam::{Stir, Taken};
 use super::journal::Journal;
+use super::placement::away_from;
 use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, since};
 
 impl Wire for State {
@@ -77,7 +78,7 @@ impl State {
                 Whereabouts::default(),
                 Whereabouts::of(allocation),
             );
-            index.set_away(*address, None, self.away_from(allocation));
+            index.set_away(*address, None, away_from(&self.vips, allocation));
         }
         for (address, cooling) in &self.cooling {
             index.stock.set_cooling(*address, cooling, true);

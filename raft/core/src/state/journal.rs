@@ -234,7 +234,7 @@ impl State {
     fn changed_host(&mut self, id: NodeId) {
         self.changed_node(id);
         for address in self.index.held_by(id) {
-            let vips = self.allocations.get(&address).map(Allocation::vips);
+            let vips = self.allocations.get(&address).map(|of| of.vips());
             for vip in vips.into_iter().flatten() {
                 self.journal.add(Topic::Vip, vip, false);
             }

@@ -25,6 +25,7 @@ mod unit;
 mod vips;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use core::net::IpAddr;
 
 use crate::block::Family;
@@ -55,8 +56,9 @@ pub struct State {
     cluster: Option<[u8; 16]>,
     applied: u64,
     pools: BTreeMap<Name, Pool>,
-    vips: BTreeMap<Name, Vip>,
-    allocations: BTreeMap<IpAddr, Allocation>,
+    /// Shared with the copies of a state: making one does not copy what is in it.
+    vips: BTreeMap<Name, Arc<Vip>>,
+    allocations: BTreeMap<IpAddr, Arc<Allocation>>,
     nodes: BTreeMap<NodeId, Node>,
     voter_sets: BTreeMap<u64, VoterSets>,
     join_tokens: BTreeMap<TokenHash, JoinToken>,
@@ -283,13 +285,13 @@ impl State {
 
     /// All VIPs, by name.
     #[must_use]
-    pub fn vips(&self) -> &BTreeMap<Name, Vip> {
+    pub fn vips(&self) -> &BTreeMap<Name, Arc<Vip>> {
         &self.vips
     }
 
     /// All allocations, by address.
     #[must_use]
-    pub fn allocations(&self) -> &BTreeMap<IpAddr, Allocation> {
+    pub fn allocations(&self) -> &BTreeMap<IpAddr, Arc<Allocation>> {
         &self.allocations
     }
 
@@ -315,7 +317,7 @@ impl State {
     pub fn held_by(&self, node: NodeId) -> impl Iterator<Item = (IpAddr, &Allocation)> {
         self.index
             .held_by(node)
-            .filter_map(|address| Some((address, self.allocations.get(&address)?)))
+            .filter_map(|address| Some((address, &**self.allocations.get(&address)?)))
     }
 
     /// How full `pool` is for `family`.

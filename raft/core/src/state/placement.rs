@@ -4,6 +4,7 @@
 //! is *vacating*. So nothing here can make two holders, whatever the order of commands.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -13,6 +14,7 @@ use super::unit::{Unit, UnitKey};
 use super::{Entry, State};
 use crate::event::{Cause, What};
 use crate::id::{Epoch, NodeId};
+use crate::name::Name;
 use crate::vip::{Allocation, Failback, Vip};
 
 impl State {
@@ -77,7 +79,7 @@ impl State {
         for address in freed {
             self.drop_allocation(entry, address);
         }
-        let mut unsettled = BTreeSet::new();
+        let mut unsettled = Vec::new();
         for (address, to) in self.successors(&wanted, without) {
             let Some(allocation) = self.allocations.get(&address) else {
                 continue;
@@ -97,7 +99,7 @@ impl State {
 
     /// Settles whatever a change of nodes or policies may have unsettled.
     pub(super) fn settle(&mut self, entry: Entry) {
-        let mut keys = BTreeSet::new();
+        let mut keys = Vec::new();
         for (address, allocation) in &self.allocations {
             let settled = allocation
                 .destination()
@@ -113,7 +115,9 @@ impl State {
 
     /// Gives these units holders where they lack one, and asks holders that should not keep addresses to release
     /// them where somebody else can take them. Where nobody else can any more, they stay.
-    pub(super) fn settle_units(&mut self, entry: Entry, keys: impl IntoIterator<Item = UnitKey>) {
+    pub(super) fn settle_units(&mut self, entry: Entry, mut keys: Vec<UnitKey>) {
+        keys.sort_unstable();
+        keys.dedup();
         let mut places = Places::new(self, None, Some(entry.at));
         let (mut plan, mut stay) = (Vec::new(), Vec::new());
         for key in keys {
@@ -255,34 +259,34 @@ impl State {
 
     /// Changes an allocation, and what is derived from it.
     pub(super) fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Allocation)) {
-        let Some(allocation) = self.allocations.get_mut(&address) else {
+        let Some(shared) = self.allocations.get_mut(&address) else {
             return;
         };
+        let allocation = Arc::make_mut(shared);
         let (before, home) = (Whereabouts::of(allocation), allocation.home);
         let holder = allocation.holder;
         change(allocation);
-        self.index
-            .changed(address, before, Whereabouts::of(allocation));
-        self.index.set_away(address, home, None);
-        let away = self
-            .allocations
-            .get(&address)
-            .and_then(|of| self.away_from(of));
-        self.index.set_away(address, None, away);
+        let after = Whereabouts::of(allocation);
+        let away = away_from(&self.vips, allocation);
+        self.index.changed(address, before, after);
+        self.index.set_away(address, home, away);
         self.changed_at(address);
         if let Some(holder) = holder {
             self.changed_node(holder);
         }
     }
+}
 
-    /// The home that an address is away from, if it is to return there some time.
-    pub(super) fn away_from(&self, allocation: &Allocation) -> Option<NodeId> {
-        let home = allocation.home?;
-        if allocation.destination() == Some(home) || allocation.freeing {
-            return None;
-        }
-        let mut vips = allocation.vips().filter_map(|vip| self.vips.get(vip));
-        let returns = |vip: &Vip| vip.spec.failback != Failback::Never;
-        vips.all(returns).then_some(home)
+/// The home that an address is away from, if it is to return there some time.
+pub(super) fn away_from(
+    vips: &BTreeMap<Name, Arc<Vip>>,
+    allocation: &Allocation,
+) -> Option<NodeId> {
+    let home = allocation.home?;
+    if allocation.destination() == Some(home) || allocation.freeing {
+        return None;
     }
+    let mut of = allocation.vips().filter_map(|vip| vips.get(vip));
+    of.all(|vip| vip.spec.failback != Failback::Never)
+        .then_some(home)
 }

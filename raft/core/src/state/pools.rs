@@ -213,7 +213,7 @@ impl State {
                 None => losers.extend(allocation.vips().map(|vip| (address, vip.clone()))),
             }
         }
-        let mut units = BTreeSet::new();
+        let mut units = Vec::new();
         let mut asking = BTreeSet::new();
         for (address, vip) in losers {
             units.extend(self.unit_key(&vip));
@@ -221,7 +221,7 @@ impl State {
             asking.extend(self.vips.get(&vip).map(|vip| (vip.born, vip.name.clone())));
         }
         for (_, vip) in asking {
-            units.extend(self.satisfy(entry, &vip, false));
+            self.satisfy(entry, &vip, &mut units);
         }
         self.settle_units(entry, units);
     }

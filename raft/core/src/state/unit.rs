@@ -30,6 +30,16 @@ pub(super) struct Unit {
     pub(super) apart: BTreeSet<Name>,
 }
 
+impl UnitKey {
+    /// The unit of this VIP.
+    pub(super) fn of(vip: &Vip) -> Self {
+        match &vip.spec.group {
+            Some(group) => Self::Group(group.clone()),
+            None => Self::Vip(vip.name.clone()),
+        }
+    }
+}
+
 impl Unit {
     /// All or nothing.
     pub(super) fn strict(&self) -> bool {
@@ -40,11 +50,7 @@ impl Unit {
 impl State {
     /// The unit of a VIP that exists.
     pub(super) fn unit_key(&self, vip: &Name) -> Option<UnitKey> {
-        let vip = self.vips.get(vip)?;
-        Some(match &vip.spec.group {
-            Some(group) => UnitKey::Group(group.clone()),
-            None => UnitKey::Vip(vip.name.clone()),
-        })
+        self.vips.get(vip).map(|vip| UnitKey::of(vip))
     }
 
     /// The unit as it is now.
@@ -72,14 +78,14 @@ impl State {
             UnitKey::Vip(name) => (None, Some(name)),
         };
         let names = group.into_iter().flatten().chain(single);
-        names.filter_map(|name| self.vips.get(name))
+        names.filter_map(|name| self.vips.get(name).map(|vip| &**vip))
     }
 
     /// How long the unit's home must have been steady before it returns: what the most reluctant VIP says.
     pub(super) fn failback_of(&self, key: &UnitKey) -> Option<Millis> {
         let addresses = self.unit(key.clone()).addresses.into_iter();
         let of = addresses.filter_map(|address| self.allocations.get(&address));
-        let vips = of.flat_map(Allocation::vips);
+        let vips = of.flat_map(|of| of.vips());
         let vips = vips.filter_map(|name| self.vips.get(name));
         let most_reluctant = vips.map(|vip| vip.spec.failback).max()?;
         match most_reluctant {

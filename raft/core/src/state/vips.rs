@@ -1,8 +1,9 @@
 //! VIPs: made, replaced, deleted, moved; and the allocation of their addresses.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::btree_map::Entry as Slot;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -35,79 +36,69 @@ impl State {
             });
         }
         Self::check_request(name, spec)?;
-        let new = old.is_none();
-        let (created, born, generation) = match &old {
-            Some(old) => {
-                let changed = u64::from(old.spec != *spec);
-                (old.created, old.born, old.generation + changed)
-            }
-            None => (entry.at, self.born(entry), 1),
-        };
-        let (addresses, unmet) = old.as_ref().map_or_else(Default::default, |old| {
-            (old.addresses.clone(), old.unmet.clone())
-        });
-        let vip = Vip {
+        let mut vip = Vip {
             name: name.clone(),
             labels: labels.clone(),
             spec: spec.clone(),
-            addresses,
-            created,
-            generation,
+            addresses: Vec::new(),
+            created: entry.at,
+            generation: 1,
             revision: entry.revision,
-            born,
-            unmet,
+            born: self.born(entry),
+            unmet: Vec::new(),
         };
-        let left = self.unit_key(name);
-        self.index.put_vip(old.as_ref(), Some(&vip));
-        self.vips.insert(name.clone(), vip);
-        if new {
+        if let Some(old) = &old {
+            vip.addresses.clone_from(&old.addresses);
+            vip.unmet.clone_from(&old.unmet);
+            vip.created = old.created;
+            vip.generation = old.generation + u64::from(old.spec != *spec);
+            vip.born = old.born;
+        }
+        if old.is_none() {
             self.made(Topic::Vip, name);
         }
+        let gift = self.judge_anew(&mut vip);
+        let vip = Arc::new(vip);
+        self.vips.insert(name.clone(), Arc::clone(&vip));
+        self.index.put_vip(old.as_deref(), Some(&vip));
         self.note(entry, What::VipPut { vip: name.clone() });
         // The group it leaves may now fit where it did not.
-        let mut units: BTreeSet<UnitKey> = left.into_iter().collect();
-        units.extend(self.satisfy(entry, name, true));
-        self.follow_spec(name);
-        units.extend(self.unit_key(name));
+        let mut units: Vec<UnitKey> = old.iter().map(|old| UnitKey::of(old)).collect();
+        self.give(entry, &vip, &gift, &mut units);
+        if let Some(old) = &old {
+            self.follow_spec(&vip, &old.addresses);
+        }
+        units.push(UnitKey::of(&vip));
         self.settle_units(entry, units);
         // Others may share what it claims no more, or what it shares now.
-        let keys = [
-            old.and_then(|old| old.spec.sharing_key),
-            spec.sharing_key.clone(),
-        ];
-        self.index
-            .stock
-            .stir
-            .keys
-            .extend(keys.into_iter().flatten());
-        put(entry, new)
+        let old_key = old.as_ref().and_then(|old| old.spec.sharing_key.as_ref());
+        let keys = old_key.into_iter().chain(&spec.sharing_key);
+        self.index.stock.stir.keys.extend(keys.cloned());
+        put(entry, old.is_none())
     }
 
-    /// Has the addresses of a VIP follow what its spec says of them.
-    pub(super) fn follow_spec(&mut self, name: &Name) {
-        let Some(vip) = self.vips.get(name) else {
-            return;
-        };
-        let (interface, key) = (vip.spec.interface.clone(), vip.spec.sharing_key.clone());
-        for address in vip.addresses.clone() {
+    /// Has those addresses of a VIP that it had before follow what its spec says of them now.
+    pub(super) fn follow_spec(&mut self, vip: &Vip, had: &[IpAddr]) {
+        let (interface, key) = (&vip.spec.interface, vip.spec.sharing_key.as_ref());
+        for address in vip.addresses.iter().filter(|address| had.contains(address)) {
             // Those who share agree on both.
-            self.index.stock.set_key(address, key.as_ref());
-            self.change(address, |of| of.interface.clone_from(&interface));
+            self.index.stock.set_key(*address, key);
+            self.change(*address, |of| of.interface.clone_from(interface));
         }
     }
 
     pub(super) fn delete_vip(&mut self, entry: Entry, name: &Name, expect: Expect) -> Outcome {
-        let vip = self.vips.get(name).ok_or_else(|| not_found("VIP", name))?;
-        expected(expect, name, "VIP", Some(vip.revision))?;
-        let addresses = vip.addresses.clone();
-        let left = self.unit_key(name);
-        self.index.put_vip(Some(vip), None);
-        self.index.stock.set_waiting(vip, false);
-        self.vips.remove(name);
+        let Slot::Occupied(slot) = self.vips.entry(name.clone()) else {
+            return Err(not_found("VIP", name));
+        };
+        expected(expect, name, "VIP", Some(slot.get().revision))?;
+        let vip = slot.remove();
+        self.index.put_vip(Some(&vip), None);
+        self.index.stock.set_waiting(&vip, false);
         self.note(entry, What::VipDeleted { vip: name.clone() });
-        let mut units: BTreeSet<UnitKey> = left.into_iter().collect();
-        for address in addresses {
-            units.extend(self.leave(entry, address, name));
+        let mut units = Vec::from([UnitKey::of(&vip)]);
+        for address in &vip.addresses {
+            units.extend(self.leave(entry, *address, name));
         }
         self.settle_units(entry, units);
         done(entry)

@@ -8,6 +8,7 @@ use crate::command::Outcome;
 use crate::name::Name;
 use crate::state::{Entry, State, done};
 use crate::time::Millis;
+use crate::vip::Allocation;
 
 /// An address that cools down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,14 +42,15 @@ impl State {
     }
 
     /// Begins to cool down an address that was just freed, if its pool asks for that.
-    pub(super) fn cool(&mut self, entry: Entry, address: IpAddr, pool: &Name, vip: &Name) -> bool {
-        let cooldown = self.pools.get(pool).map_or(Millis(0), |p| p.spec.cooldown);
+    pub(super) fn cool(&mut self, entry: Entry, address: IpAddr, was: &Allocation) -> bool {
+        let pool = self.pools.get(&was.pool);
+        let cooldown = pool.map_or(Millis(0), |pool| pool.spec.cooldown);
         if cooldown == Millis(0) {
             return false;
         }
         let cooling = Cooling {
-            pool: pool.clone(),
-            vip: vip.clone(),
+            pool: was.pool.clone(),
+            vip: was.vip.clone(),
             until: Millis(entry.at.0.saturating_add(cooldown.0)),
         };
         self.index.stock.set_cooling(address, &cooling, true);

@@ -1,6 +1,6 @@
 //! Giving and taking: carries out what was granted, and looks again at those who wait.
 
-use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::Bound;
@@ -11,40 +11,79 @@ use crate::event::{Cause, What};
 use crate::id::{Epoch, Revision};
 use crate::name::Name;
 use crate::pool::Pool;
+use crate::state::index::Whereabouts;
 use crate::state::unit::UnitKey;
 use crate::state::{Entry, State, Topic};
-use crate::vip::Allocation;
+use crate::vip::{Allocation, Unmet, Vip};
+
+/// What a VIP was given, as against what it had.
+pub(in crate::state) struct Gift {
+    had: Vec<IpAddr>,
+    grant: Grant,
+    /// Whether what it waits for has changed.
+    news: bool,
+}
+
+impl Gift {
+    /// Writes what was granted into the VIP.
+    fn to(vip: &mut Vip, grant: Grant) -> Self {
+        let has = grant.addresses.iter().map(|(address, _)| *address);
+        let had = core::mem::replace(&mut vip.addresses, has.collect());
+        let news = vip.unmet != grant.unmet;
+        if news {
+            vip.unmet.clone_from(&grant.unmet);
+        }
+        Self { had, grant, news }
+    }
+}
 
 impl State {
-    /// Gives the VIP what it can have now. `anew` after its own spec has changed: what it has is judged again.
-    /// Returns the units that this may have unsettled.
+    /// Writes into a VIP whose spec is new what it can have now: what it has is judged again. Whoever calls that puts
+    /// the VIP into the state and then has [`State::give`] carry it out.
+    pub(in crate::state) fn judge_anew(&self, vip: &mut Vip) -> Gift {
+        let grant = self.grant(Ask::of(vip, true));
+        Gift::to(vip, grant)
+    }
+
+    /// Gives the VIP what it lacks, as far as it can have that now. Adds the units that this may have unsettled.
     pub(in crate::state) fn satisfy(
         &mut self,
         entry: Entry,
         name: &Name,
-        anew: bool,
-    ) -> BTreeSet<UnitKey> {
+        units: &mut Vec<UnitKey>,
+    ) {
         let Some(vip) = self.vips.get(name) else {
-            return BTreeSet::new();
+            return;
         };
-        let grant = self.grant(Ask::of(vip, anew));
-        self.give(entry, name, grant)
+        let grant = self.grant(Ask::of(vip, false));
+        let given = grant.addresses.iter().map(|(address, _)| address);
+        if vip.unmet == grant.unmet && vip.addresses.iter().eq(given) {
+            return;
+        }
+        if let Some(shared) = self.vips.get_mut(name) {
+            let gift = Gift::to(Arc::make_mut(shared), grant);
+            let vip = Arc::clone(shared);
+            self.give(entry, &vip, &gift, units);
+        }
     }
 
     /// Gives those who wait what has become free, the oldest first.
     pub(in crate::state) fn satisfy_waiting(&mut self, entry: Entry) {
         // Once more when somebody who waited gave something back for what he got.
         loop {
+            if self.index.stock.waiting.is_empty() {
+                return self.index.stock.stir.clear();
+            }
             let mut stir = core::mem::take(&mut self.index.stock.stir);
             if stir.is_empty() {
                 return;
             }
-            let mut units = BTreeSet::new();
+            let mut units = Vec::new();
             let mut after = None;
             while !stir.is_empty()
                 && let Some(next) = self.next_waiting(after.as_ref(), &stir)
             {
-                units.extend(self.satisfy(entry, &next.1, false));
+                self.satisfy(entry, &next.1, &mut units);
                 // Who comes later has nothing to hope of what is taken again.
                 let taken = |address: &IpAddr| self.allocations.contains_key(address);
                 stir.freed.retain(|address| !taken(address));
@@ -69,70 +108,61 @@ impl State {
         queue.find(concerned).cloned()
     }
 
-    fn give(&mut self, entry: Entry, name: &Name, grant: Grant) -> BTreeSet<UnitKey> {
-        let mut units = BTreeSet::new();
-        let Some(vip) = self.vips.get_mut(name) else {
-            return units;
-        };
-        let unchanged = vip.unmet == grant.unmet;
-        let new: Vec<IpAddr> = grant
-            .addresses
-            .iter()
-            .map(|(address, _)| *address)
-            .collect();
-        if unchanged && vip.addresses == new {
-            return units;
-        }
-        let old = core::mem::replace(&mut vip.addresses, new);
-        vip.unmet.clone_from(&grant.unmet);
-        self.index.stock.set_waiting(vip, true);
-        self.changed(Topic::Vip, name);
-        if !unchanged {
+    /// Carries out what a VIP was given. Adds the units that this may have unsettled.
+    pub(in crate::state) fn give(
+        &mut self,
+        entry: Entry,
+        vip: &Vip,
+        gift: &Gift,
+        units: &mut Vec<UnitKey>,
+    ) {
+        self.changed(Topic::Vip, &vip.name);
+        if gift.news {
+            self.index.stock.set_waiting(vip, true);
+            let name = || vip.name.clone();
             self.note(
                 entry,
-                match grant.unmet.first() {
-                    Some(unmet) => What::Unmet {
-                        vip: name.clone(),
-                        why: unmet.why.clone(),
+                match vip.unmet.first() {
+                    Some(Unmet { why, .. }) => What::Unmet {
+                        vip: name(),
+                        why: why.clone(),
                     },
-                    None => What::Satisfied { vip: name.clone() },
+                    None => What::Satisfied { vip: name() },
                 },
             );
         }
-        let kept = |address: &IpAddr| grant.addresses.iter().any(|(kept, _)| kept == address);
-        for address in old.iter().filter(|address| !kept(address)) {
-            units.extend(self.leave(entry, *address, name));
-        }
-        for (address, pool) in &grant.addresses {
-            if !old.contains(address) {
-                self.allocate(entry, *address, pool, name);
-                units.extend(self.unit_of(*address));
+        for address in &gift.had {
+            if !vip.addresses.contains(address) {
+                units.extend(self.leave(entry, *address, &vip.name));
             }
         }
-        units
+        for (address, pool) in &gift.grant.addresses {
+            if !gift.had.contains(address) {
+                units.push(self.allocate(entry, *address, pool, vip));
+            }
+        }
     }
 
-    /// Gives `address` to a VIP: anew, again, or along with those that have it.
+    /// Gives `address` to a VIP: anew, again, or along with those that have it. Returns the unit that the address
+    /// belongs to: that of the VIP that has had it longest.
     pub(in crate::state) fn allocate(
         &mut self,
         entry: Entry,
         address: IpAddr,
         pool: &Name,
-        vip: &Name,
-    ) {
-        let spec = self.vips.get(vip).map(|vip| &vip.spec);
-        let (interface, key) = spec.map_or((None, None), |spec| {
-            (spec.interface.clone(), spec.sharing_key.clone())
-        });
+        vip: &Vip,
+    ) -> UnitKey {
+        let (interface, key) = (&vip.spec.interface, vip.spec.sharing_key.as_ref());
+        let name = || vip.name.clone();
         let Some(allocation) = self.allocations.get(&address) else {
             self.warm(address);
             self.index.stock.take(address);
             self.index.stock.count(address, pool);
             let allocation = Allocation {
-                vip: vip.clone(),
+                vip: name(),
                 pool: pool.clone(),
                 since: entry.at,
-                interface,
+                interface: interface.clone(),
                 holder: None,
                 epoch: Epoch(entry.revision.0),
                 held_since: entry.at,
@@ -142,38 +172,53 @@ impl State {
                 home: None,
                 sharers: Vec::new(),
             };
-            self.allocations.insert(address, allocation);
+            self.allocations.insert(address, Arc::new(allocation));
             self.journal.at(address);
             self.changed(Topic::Pool, pool);
             self.changed_pools(address);
-            self.index.stock.set_key(address, key.as_ref());
+            self.index.stock.set_key(address, key);
             // Others that wait may share it.
-            self.index.stock.stir.keys.extend(key);
-            let vip = vip.clone();
-            return self.note(entry, What::Allocated { address, vip });
+            self.index.stock.stir.keys.extend(key.cloned());
+            self.note(
+                entry,
+                What::Allocated {
+                    address,
+                    vip: name(),
+                },
+            );
+            return UnitKey::of(vip);
         };
         if allocation.freeing {
             self.rehome(address, pool);
             let bound = self.is_bound(&address);
             self.change(address, |allocation| {
-                allocation.interface = interface;
+                allocation.interface.clone_from(interface);
                 if !bound {
                     allocation.take_back(entry.revision, entry.at);
                 }
                 allocation.freeing = false;
             });
-            self.index.stock.set_late(address, vip, false);
-            return self.index.stock.set_key(address, key.as_ref());
+            self.index.stock.set_late(address, &vip.name, false);
+            self.index.stock.set_key(address, key);
+            return UnitKey::of(vip);
         }
-        self.change(address, |allocation| allocation.sharers.push(vip.clone()));
-        let vip = vip.clone();
-        self.note(entry, What::Shared { address, vip });
+        let unit = self.unit_key(&allocation.vip);
+        self.change(address, |allocation| allocation.sharers.push(name()));
+        self.note(
+            entry,
+            What::Shared {
+                address,
+                vip: name(),
+            },
+        );
+        unit.unwrap_or_else(|| UnitKey::of(vip))
     }
 
     /// Has an allocation belong to another pool.
     pub(in crate::state) fn rehome(&mut self, address: IpAddr, pool: &Name) {
         if let Some(allocation) = self.allocations.get_mut(&address) {
-            let old = core::mem::replace(&mut allocation.pool, pool.clone());
+            let pool_now = &mut Arc::make_mut(allocation).pool;
+            let old = core::mem::replace(pool_now, pool.clone());
             self.index.stock.discount(address, &old);
             self.index.stock.count(address, pool);
             self.changed(Topic::Pool, &old);
@@ -204,19 +249,20 @@ impl State {
             self.note(entry, What::Unshared { address, vip });
             return self.unit_of(address);
         }
-        let (held, bound) = (allocation.holder.is_some(), self.is_bound(&address));
         self.index.stock.set_key(address, None);
+        if allocation.holder.is_none() {
+            self.drop_allocation(entry, address);
+            return None;
+        }
+        let bound = self.bound_for(allocation).is_some();
         self.index.stock.set_late(address, vip, true);
         self.change(address, |allocation| {
             allocation.freeing = true;
             if !bound {
                 allocation.retarget(None, entry.revision);
-                allocation.vacating = Some(Cause::Freed).filter(|_| held);
+                allocation.vacating = Some(Cause::Freed);
             }
         });
-        if !held {
-            self.drop_allocation(entry, address);
-        }
         None
     }
 
@@ -228,27 +274,33 @@ impl State {
         name: &Name,
     ) -> Option<UnitKey> {
         if let Some(vip) = self.vips.get_mut(name) {
-            vip.addresses.retain(|has| *has != address);
+            Arc::make_mut(vip).addresses.retain(|has| *has != address);
             self.changed(Topic::Vip, name);
         }
         self.leave(entry, address, name)
     }
 
+    /// Frees an address that nobody can be announcing any more.
     pub(in crate::state) fn drop_allocation(&mut self, entry: Entry, address: IpAddr) {
-        self.change(address, |allocation| {
-            allocation.holder = None;
-            allocation.vacating = None;
-        });
-        let Some(Allocation { pool, vip, .. }) = self.allocations.remove(&address) else {
+        let Some(of) = self.allocations.remove(&address) else {
             return;
         };
-        self.index.stock.set_late(address, &vip, false);
-        self.index.stock.discount(address, &pool);
+        let (was, gone) = (Whereabouts::of(&of), Whereabouts::default());
+        self.index.changed(address, was, gone);
+        self.index.set_away(address, of.home, None);
+        if of.freeing {
+            self.index.stock.set_late(address, &of.vip, false);
+        }
+        self.index.stock.discount(address, &of.pool);
         self.journal.at(address);
-        self.changed(Topic::Pool, &pool);
-        if !self.cool(entry, address, &pool, &vip) {
+        self.changed(Topic::Pool, &of.pool);
+        if let Some(holder) = of.holder {
+            self.changed_node(holder);
+        }
+        if !self.cool(entry, address, &of) {
             self.restock(address);
         }
+        let vip = of.vip.clone();
         self.note(entry, What::Freed { address, vip });
     }
 
@@ -258,7 +310,7 @@ impl State {
             || self.cooling.contains_key(&address)
             || self.index.hosts.contains_key(&address);
         if !taken {
-            self.index.stock.put_back(address, &self.pools);
+            self.index.stock.put_back(address);
         }
         self.changed_pools(address);
     }

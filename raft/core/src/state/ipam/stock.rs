@@ -3,6 +3,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -20,12 +21,12 @@ use crate::vip::{Allocation, Vip};
 pub(in crate::state) struct Stock {
     /// Pools as they are tried: by priority, those with a selector first, by name.
     pub(super) order: BTreeSet<(i32, bool, Name)>,
-    /// What each pool could hand out now: offered, not allocated, not cooling down, no host's own.
-    free: BTreeMap<(Name, Family), RangeSet>,
-    /// Allocations of each pool.
-    used: BTreeMap<(Name, Family), u64>,
-    /// All blocks by their first address: the last, and the pool.
-    blocks: BTreeMap<IpAddr, Vec<(IpAddr, Name)>>,
+    /// What each pool could hand out now: offered, not allocated, not cooling down, no host's own. By [`slot`].
+    free: BTreeMap<Name, [RangeSet; 2]>,
+    /// Allocations of each pool that has any. By [`slot`].
+    used: BTreeMap<Name, [u64; 2]>,
+    /// All blocks by their first address.
+    blocks: BTreeMap<IpAddr, Vec<Shelf>>,
     /// Pools that hand out nothing, since they overlap others.
     pub(super) clashes: BTreeMap<Name, Clash>,
     /// The addresses of VIPs with each sharing key.
@@ -42,18 +43,43 @@ pub(in crate::state) struct Stock {
     pub(in crate::state) stir: Stir,
 }
 
+/// A block of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shelf {
+    pool: Name,
+    /// Its last address.
+    stop: IpAddr,
+    /// The first and the last address that the pool hands out.
+    usable: (u128, u128),
+}
+
+/// Where what is of a family is in an array of two.
+fn slot(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
 /// What those who wait may profit from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::state) struct Stir {
     /// The pools have changed: everybody may.
     pub(super) pools: bool,
     /// These addresses have become free.
-    pub(super) freed: BTreeSet<IpAddr>,
+    pub(super) freed: Vec<IpAddr>,
     /// VIPs with these sharing keys have changed or are gone.
     pub(in crate::state) keys: BTreeSet<String>,
 }
 
 impl Stir {
+    /// Forgets all, and keeps the memory for the next entry.
+    pub(super) fn clear(&mut self) {
+        self.pools = false;
+        self.freed.clear();
+        self.keys.clear();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         !self.pools && self.freed.is_empty() && self.keys.is_empty()
     }
@@ -78,43 +104,31 @@ impl Stock {
 
     /// Allocations of a pool.
     pub(in crate::state) fn used(&self, pool: &Name, family: Family) -> u128 {
-        let used = self.used.get(&(pool.clone(), family));
-        used.copied().map_or(0, u128::from)
+        let used = self.used.get(pool);
+        used.map_or(0, |used| u128::from(used[slot(family)]))
     }
 
     /// How many addresses a pool could hand out now; `None` when more than `u128` counts.
     pub(in crate::state) fn available(&self, pool: &Name, family: Family) -> Option<u128> {
-        let free = self.free.get(&(pool.clone(), family));
-        free.map_or(Some(0), RangeSet::len)
+        let free = self.free.get(pool);
+        free.map_or(Some(0), |free| free[slot(family)].len())
     }
 
     /// The lowest address that a pool could hand out.
     pub(super) fn first_free(&self, pool: &Name, family: Family) -> Option<IpAddr> {
-        let free = self.free.get(&(pool.clone(), family))?;
+        let free = &self.free.get(pool)?[slot(family)];
         Some(family.address(free.first()?))
     }
 
     /// Whether some pool could hand this very address out.
     pub(super) fn is_free(&self, pool: &Name, address: IpAddr) -> bool {
-        let free = self.free.get(&(pool.clone(), Family::of(address)));
-        free.is_some_and(|free| free.contains(number(address)))
+        let free = self.free.get(pool);
+        free.is_some_and(|free| free[slot(Family::of(address))].contains(number(address)))
     }
 
     /// The pools with a block that contains `address`; more than one only while pools clash.
     pub(in crate::state) fn pools_with(&self, address: IpAddr) -> impl Iterator<Item = &Name> {
-        // Without clashes the blocks are disjoint, and the last that begins before it is the only one that may.
-        let most = if self.clashes.is_empty() {
-            1
-        } else {
-            usize::MAX
-        };
-        self.blocks
-            .range(..=address)
-            .rev()
-            .take(most)
-            .flat_map(|(_, blocks)| blocks)
-            .filter(move |(stop, _)| *stop >= address && Family::of(*stop) == Family::of(address))
-            .map(|(_, pool)| pool)
+        shelves_with(&self.blocks, &self.clashes, address).map(|shelf| &shelf.pool)
     }
 
     /// Follows a change of the pools.
@@ -128,72 +142,70 @@ impl Stock {
             self.order.insert(place);
             for block in &pool.spec.blocks {
                 let at = self.blocks.entry(block.start()).or_default();
-                at.push((block.stop(), pool.name.clone()));
+                at.push(Shelf {
+                    pool: pool.name.clone(),
+                    stop: block.stop(),
+                    usable: block.usable(pool.spec.allow_first_last),
+                });
             }
         }
-        self.free.retain(|(pool, _), _| pools.contains_key(pool));
+        self.free.retain(|pool, _| pools.contains_key(pool));
         self.stir.pools = true;
     }
 
     /// Works out anew what a pool could hand out.
     pub(in crate::state) fn refill(&mut self, pool: &Pool, taken: &Taken<'_>) {
-        for family in Family::ALL {
-            self.free.remove(&(pool.name.clone(), family));
-        }
+        let free = self.free.entry(pool.name.clone()).or_default();
+        *free = Default::default();
         for block in &pool.spec.blocks {
             let (first, last) = block.usable(pool.spec.allow_first_last);
-            let key = (pool.name.clone(), block.family());
-            let free = self.free.entry(key).or_default();
-            free.insert_missing(first, last);
+            free[slot(block.family())].insert_missing(first, last);
         }
         for block in &pool.spec.blocks {
-            let key = (pool.name.clone(), block.family());
-            if let Some(free) = self.free.get_mut(&key) {
-                for address in taken.within(block.start(), block.stop()) {
-                    free.remove(number(address));
-                }
+            for address in taken.within(block.start(), block.stop()) {
+                free[slot(block.family())].remove(number(address));
             }
         }
     }
 
     /// Nobody is given the address any more.
     pub(in crate::state) fn take(&mut self, address: IpAddr) {
-        let pools: Vec<Name> = self.pools_with(address).cloned().collect();
-        for pool in pools {
-            if let Some(free) = self.free.get_mut(&(pool, Family::of(address))) {
-                free.remove(number(address));
+        for shelf in shelves_with(&self.blocks, &self.clashes, address) {
+            if let Some(free) = self.free.get_mut(&shelf.pool) {
+                free[slot(Family::of(address))].remove(number(address));
             }
         }
     }
 
     /// Whoever offers the address may hand it out again.
-    pub(in crate::state) fn put_back(&mut self, address: IpAddr, pools: &BTreeMap<Name, Pool>) {
-        let offers = |name: &&Name| {
-            let pool = pools.get(*name);
-            pool.is_some_and(|pool| pool.spec.offering(address).is_some())
-        };
-        let offering: Vec<Name> = self.pools_with(address).filter(offers).cloned().collect();
-        for pool in offering {
-            let free = self.free.entry((pool, Family::of(address))).or_default();
-            free.insert_missing(number(address), number(address));
+    pub(in crate::state) fn put_back(&mut self, address: IpAddr) {
+        let n = number(address);
+        let shelves = shelves_with(&self.blocks, &self.clashes, address);
+        for shelf in shelves.filter(|shelf| (shelf.usable.0..=shelf.usable.1).contains(&n)) {
+            if let Some(free) = self.free.get_mut(&shelf.pool) {
+                free[slot(Family::of(address))].insert_missing(n, n);
+            }
         }
-        self.stir.freed.insert(address);
+        self.stir.freed.push(address);
     }
 
     /// Counts an allocation of a pool.
     pub(in crate::state) fn count(&mut self, address: IpAddr, pool: &Name) {
-        let key = (pool.clone(), Family::of(address));
-        *self.used.entry(key).or_default() += 1;
+        let used = match self.used.get_mut(pool) {
+            Some(used) => used,
+            None => self.used.entry(pool.clone()).or_default(),
+        };
+        used[slot(Family::of(address))] += 1;
     }
 
     /// Counts it no more.
     pub(in crate::state) fn discount(&mut self, address: IpAddr, pool: &Name) {
-        let key = (pool.clone(), Family::of(address));
-        match self.used.get_mut(&key) {
-            Some(1) | None => {
-                self.used.remove(&key);
-            }
-            Some(n) => *n -= 1,
+        let Some(used) = self.used.get_mut(pool) else {
+            return;
+        };
+        used[slot(Family::of(address))] -= 1;
+        if *used == [0, 0] {
+            self.used.remove(pool);
         }
     }
 
@@ -257,9 +269,23 @@ impl Stock {
     }
 }
 
+/// The blocks that contain `address`; more than one only while pools clash.
+fn shelves_with<'a>(
+    blocks: &'a BTreeMap<IpAddr, Vec<Shelf>>,
+    clashes: &BTreeMap<Name, Clash>,
+    address: IpAddr,
+) -> impl Iterator<Item = &'a Shelf> + use<'a> {
+    // Without clashes the blocks are disjoint, and the last that begins before it is the only one that may.
+    let most = if clashes.is_empty() { 1 } else { usize::MAX };
+    let begun = blocks.range(..=address).rev().take(most);
+    let begun = begun.flat_map(|(_, shelves)| shelves);
+    begun
+        .filter(move |shelf| shelf.stop >= address && Family::of(shelf.stop) == Family::of(address))
+}
+
 /// What nobody can be given.
 pub(in crate::state) struct Taken<'a> {
-    pub(in crate::state) allocations: &'a BTreeMap<IpAddr, Allocation>,
+    pub(in crate::state) allocations: &'a BTreeMap<IpAddr, Arc<Allocation>>,
     pub(in crate::state) cooling: &'a BTreeMap<IpAddr, Cooling>,
     pub(in crate::state) hosts: &'a BTreeMap<IpAddr, crate::id::NodeId>,
 }

@@ -122,7 +122,7 @@ fn an_address_that_went_to_another_vip_meanwhile_goes_back_and_keeps_its_holder(
     assert_eq!(held.vip, name("other"));
     c.restore(&backup, 10).unwrap();
     let back = c.state.allocations()[&ip("10.0.0.1")].clone();
-    assert_eq!((back.vip, back.holder), (name("www"), held.holder));
+    assert_eq!((back.vip.clone(), back.holder), (name("www"), held.holder));
     assert!(back.epoch > held.epoch && back.vacating.is_none());
     assert!(!c.state.vips().contains_key(&name("other")));
 }

@@ -130,6 +130,7 @@ fn one_group_of_10_000_and_one_key_for_10_000_are_no_slower() {
     let mut state = laden(3, |i| if i == 0 { one.clone() } else { v4() });
     // Joining one by one is the operator's time, not a failover's: put them into the group at once.
     for (i, vip) in state.vips.values_mut().enumerate() {
+        let vip = alloc::sync::Arc::make_mut(vip);
         vip.spec.group = Some(name("one"));
         vip.spec.apart = (i % 2 == 0).then(|| name("key"));
     }
@@ -137,6 +138,7 @@ fn one_group_of_10_000_and_one_key_for_10_000_are_no_slower() {
     quick("loss of one group of 10,000", down(&mut state));
     state.check().unwrap();
     for vip in state.vips.values_mut() {
+        let vip = alloc::sync::Arc::make_mut(vip);
         vip.spec.group = None;
         vip.spec.apart = Some(name("key"));
     }
