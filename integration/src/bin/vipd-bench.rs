@@ -46,6 +46,12 @@ struct Allocate {
     /// How often each is measured.
     #[arg(long, default_value_t = 9)]
     trials: usize,
+    /// By three voters with 64 clients, beside three members of etcd; else in memory, through the state alone.
+    #[arg(long, conflicts_with = "held")]
+    cluster: bool,
+    /// How long a trial of the clusters is.
+    #[arg(long, default_value_t = 5, requires = "cluster")]
+    seconds: u64,
 }
 
 #[derive(Args, Debug)]
@@ -193,6 +199,14 @@ fn run(cli: Cli) -> Result<()> {
             trials: wanted.trials,
             out,
         }),
+        Task::Allocate(wanted) if wanted.cluster => {
+            measure::allocate_cluster(&measure::AllocateCluster {
+                binaries: Binaries::built()?,
+                trials: wanted.trials,
+                span: Duration::from_secs(wanted.seconds),
+                out,
+            })
+        }
         Task::Allocate(wanted) => measure::apply(&measure::Apply {
             held: wanted.held,
             trials: wanted.trials,

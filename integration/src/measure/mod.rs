@@ -20,7 +20,7 @@ mod usage;
 mod watch;
 
 pub use agents::{Options as Agents, run as agents};
-pub use allocate::{Apply, apply};
+pub use allocate::{AllocateCluster, Apply, allocate_cluster, apply};
 pub use failover::{Options as Failover, run as failover};
 pub use fault::Fault;
 pub use idle::{Options as Idle, run as idle};

@@ -11,6 +11,8 @@ pub(crate) const BENCH: &[Need] = &[
     program("nft", "nftables"),
     program("keepalived", "keepalived"),
     program("ucarp", "ucarp"),
+    program("etcd", "etcd-server"),
+    program("strace", "strace"),
     program("ethtool", "ethtool"),
     program("setpriv", "util-linux"),
 ];

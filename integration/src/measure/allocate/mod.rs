@@ -2,6 +2,12 @@
 //! cluster, beside etcd.
 
 mod apply;
+mod cluster;
+mod contender;
+mod http;
+mod load;
+mod synced;
 mod workload;
 
 pub use apply::{Options as Apply, run as apply};
+pub use cluster::{Options as AllocateCluster, run as allocate_cluster};

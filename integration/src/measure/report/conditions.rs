@@ -32,6 +32,7 @@ impl Conditions {
         let versions = [
             said(Command::new(&binaries.vipd).arg("--version")),
             said(Command::new("keepalived").arg("--version")),
+            said(Command::new("etcd").arg("--version")),
             said(Command::new("dpkg-query").args(["-W", "-f", "ucarp ${Version}", "ucarp"])),
         ];
         Self {
