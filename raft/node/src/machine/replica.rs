@@ -1,6 +1,7 @@
 //! One copy of the replicated state, on a voter or an agent.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
@@ -108,6 +109,8 @@ impl Replica {
 pub(crate) struct Shared {
     replica: Arc<RwLock<Replica>>,
     applied: Arc<watch::Sender<u64>>,
+    /// Somebody asks for a snapshot, whether or not one is due.
+    snapshot_asked: Arc<AtomicBool>,
 }
 
 impl Default for Shared {
@@ -115,6 +118,7 @@ impl Default for Shared {
         Self {
             replica: Arc::default(),
             applied: Arc::new(watch::Sender::new(0)),
+            snapshot_asked: Arc::default(),
         }
     }
 }
@@ -136,6 +140,15 @@ impl Shared {
         let index = self.read().applied.map_or(0, |id| id.index);
         self.applied
             .send_if_modified(|seen| std::mem::replace(seen, index) != index);
+    }
+
+    /// The next snapshot that openraft asks for is written, due or not.
+    pub(crate) fn request_snapshot(&self) {
+        self.snapshot_asked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_snapshot_request(&self) -> bool {
+        self.snapshot_asked.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {

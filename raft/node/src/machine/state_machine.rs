@@ -1,6 +1,7 @@
 //! openraft's view of the state machine.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -17,24 +18,40 @@ const BATCH: usize = 64;
 /// With more addresses than this, work on the state takes milliseconds.
 const LARGE: usize = 1_000;
 
+/// A snapshot is due when there are as many entries since the last one as an eighth of the addresses and VIPs (and as
+/// many as the settings say): a state of 100,000 would otherwise be written over and over while it is filled. So each
+/// entry pays for writing a few objects, however many there are, and the log stays shorter than the state.
+const OBJECTS_PER_ENTRY: u64 = 8;
+
 /// The replica that openraft drives, and where its snapshots go.
 #[derive(Clone, Debug)]
 pub(crate) struct StateMachine {
     shared: Shared,
     dir: SnapshotDir,
+    /// The last entry in the newest snapshot that was begun.
+    begun: u64,
 }
 
-/// A view of the replica, taken at once, written at leisure.
+/// A copy of the replica, taken at once, encoded and written at leisure.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    meta: SnapshotMeta,
-    body: Bytes,
+    replica: Arc<Replica>,
     dir: SnapshotDir,
 }
 
 impl StateMachine {
     pub(crate) fn new(shared: Shared, dir: SnapshotDir) -> Self {
-        Self { shared, dir }
+        let begun = 0;
+        Self { shared, dir, begun }
+    }
+
+    /// Whether so much was applied since the last snapshot that a new one is worth its writing.
+    fn is_due(&self) -> bool {
+        let replica = self.shared.read();
+        let (vips, addresses) = (replica.state.vips(), replica.state.allocations());
+        let objects = (vips.len() + addresses.len()) as u64;
+        let entries = replica.state.applied().saturating_sub(self.begun);
+        entries >= objects / OBJECTS_PER_ENTRY
     }
 
     /// Does work that may take long while the executor's thread, of which there may be but one, goes on with the rest: a
@@ -53,11 +70,13 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        save(&self.dir, &self.meta, &self.body).await?;
-        Ok(Snapshot {
-            meta: self.meta.clone(),
-            snapshot: self.body.clone(),
+        let (replica, dir) = (Arc::clone(&self.replica), self.dir.clone());
+        blocking(move || {
+            let (meta, snapshot) = (replica.meta(), replica.body());
+            dir.save(&meta, &snapshot)?;
+            Ok(Snapshot { meta, snapshot })
         })
+        .await
     }
 }
 
@@ -93,18 +112,20 @@ impl RaftStateMachine<Types> for StateMachine {
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        Some(self.get_snapshot_builder().await)
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let asked = self.shared.take_snapshot_request();
+        if force || asked || self.is_due() {
+            return Some(self.get_snapshot_builder().await);
+        }
+        None
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let (meta, body) = self.aside(|shared| {
-            let replica = shared.read();
-            (replica.meta(), replica.body())
-        });
+        // Objects are shared by copies: that takes a fraction of what encoding them takes, and entries wait for it.
+        let replica = self.aside(|shared| shared.read().clone());
+        self.begun = replica.state.applied();
         Builder {
-            meta,
-            body,
+            replica: Arc::new(replica),
             dir: self.dir.clone(),
         }
     }
@@ -120,7 +141,9 @@ impl RaftStateMachine<Types> for StateMachine {
                 format!("the snapshot is unreadable: {error}"),
             )
         })?;
-        save(&self.dir, meta, &snapshot).await?;
+        let (dir, saved) = (self.dir.clone(), (meta.clone(), snapshot.clone()));
+        blocking(move || dir.save(&saved.0, &saved.1)).await?;
+        self.begun = restored.state.applied();
         self.shared.write(|replica| *replica = restored);
         self.shared.announce();
         Ok(())
@@ -131,11 +154,6 @@ impl RaftStateMachine<Types> for StateMachine {
         let found = blocking(move || dir.load()).await?;
         Ok(found.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
-}
-
-async fn save(dir: &SnapshotDir, meta: &SnapshotMeta, body: &Bytes) -> io::Result<()> {
-    let (dir, meta, body) = (dir.clone(), meta.clone(), body.clone());
-    blocking(move || dir.save(&meta, &body)).await
 }
 
 /// Disk work off the executor's threads.

@@ -134,6 +134,7 @@ impl RaftNode {
         };
         let failed = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
         let upto = voter.raft.metrics().borrow_watched().last_applied;
+        self.core.shared.request_snapshot();
         voter
             .raft
             .trigger()
