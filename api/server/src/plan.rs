@@ -7,7 +7,6 @@ use vipd_api_types::{Change, ChangeKind, Load};
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
 use vipd_core::state::State;
-use vipd_core::vip::Allocation;
 
 /// Every address that `after` gives, takes or moves, once for each VIP that has it, in order of addresses.
 pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {

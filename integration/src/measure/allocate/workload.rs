@@ -228,7 +228,8 @@ impl Site {
 
 fn entry(command: Command) -> Proposal {
     let at = Millis(1_000_000);
-    Proposal { at, command }
+    let by = None;
+    Proposal { at, command, by }
 }
 
 /// Names as they come: in no order.

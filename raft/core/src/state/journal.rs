@@ -10,7 +10,6 @@ use super::State;
 use crate::event::What;
 use crate::id::NodeId;
 use crate::name::Name;
-use crate::vip::Allocation;
 
 /// How many changes are remembered: enough for a loss of ten thousand addresses, in 3 MiB.
 pub(super) const KEPT: usize = 32 * 1024;
