@@ -10,6 +10,7 @@ use crate::lease::View;
 use crate::node::{Lease, Mac, Node};
 use crate::state::State;
 use crate::time::Instant;
+use crate::vip::Allocation;
 
 use super::handing::Moves;
 
@@ -82,29 +83,42 @@ pub(super) fn gates(state: &State, me: NodeId, supported: bool, moves: &Moves) -
         return Gates::new();
     };
     let may = supported && node.lease == Lease::Up;
-    let allocations = state.allocations().iter();
-    // Never the host's own address, which it had first: its peers would lose it. But what it holds stays managed: a kernel
-    // that cannot tell who added an address (before Linux 5.18) may show it as the host's own.
-    let others = allocations.filter(|(address, of)| of.holder == Some(me) || !node.owns(**address));
-    let stances = others.filter_map(|(address, allocation)| {
-        let interface = carrier(state, node, *address)?;
-        let may = may && state.interface_for(node, *address).is_some();
-        let duty = match allocation.holder {
-            Some(holder) if holder == me => match allocation.vacating {
-                None if may => Duty::Open,
-                None => Duty::Shut,
-                Some(_) => moves.leaving(state, *address, may),
-            },
-            Some(_) | None => moves.elsewhere(state, me, *address, may),
-        };
-        let stance = Stance {
-            interface: interface.to_owned(),
-            duty,
-            epoch: allocation.epoch,
-        };
+    let stances = state.allocations().iter().filter_map(|(address, of)| {
+        let stance = stance(state, node, *address, of, may, moves)?;
         Some((*address, stance))
     });
     stances.collect()
+}
+
+/// The stance of `node` on one address; `may` if it may answer for any.
+pub(super) fn stance(
+    state: &State,
+    node: &Node,
+    address: IpAddr,
+    of: &Allocation,
+    may: bool,
+    moves: &Moves,
+) -> Option<Stance> {
+    let holds = of.holder == Some(node.id);
+    // Never the host's own address, which it had first: its peers would lose it. But what it holds stays managed: a kernel
+    // that cannot tell who added an address (before Linux 5.18) may show it as the host's own.
+    if !holds && node.owns(address) {
+        return None;
+    }
+    let allowed = state.interface_for(node, address);
+    let interface = allowed.or_else(|| node.interface_for(address, of.interface.as_deref()))?;
+    let may = may && allowed.is_some();
+    let duty = match of.vacating {
+        _ if !holds => moves.elsewhere(state, node.id, address, may),
+        None if may => Duty::Open,
+        None => Duty::Shut,
+        Some(_) => moves.leaving(state, address, may),
+    };
+    Some(Stance {
+        interface: interface.to_owned(),
+        duty,
+        epoch: of.epoch,
+    })
 }
 
 /// The interface on which `node` would carry the address. Where policies forbid it, it is shut there all the same.

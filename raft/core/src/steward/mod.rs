@@ -5,12 +5,14 @@
 //!   beats' events ─┼─> look ─────────┼─> view        what to beat for          then
 //!   finished ──────┘                 └─> proposals   NodeUp, NodeReport, Released, NodeDown, NodeRetire, FailBack, Ripen; elect
 //! ```
-//! Nothing here is a delta: the whole is computed from the whole state, so a missed event heals with the next look.
+//! Nothing here is a delta: the whole is computed from the whole state, so a missed event heals with the next look. (Of many
+//! addresses those are looked at that entries have touched, and all of them at least once a second after that: `follow`.)
 //!
 //! **The order matters.** The datapath is told before the beats: a new lease could otherwise gather support, and open the
 //! deadline, while addresses that were lost with the last lease are still open in the kernel.
 
 mod election;
+mod follow;
 mod gates;
 mod handing;
 mod record;
@@ -32,6 +34,7 @@ use crate::time::{Instant, Millis, Span};
 
 use election::Candidacy;
 pub use election::VoteMark;
+use follow::Basis;
 pub use gates::{Duty, Gates, Stance};
 use handing::Moves;
 use record::Own;
@@ -148,8 +151,8 @@ pub struct Steward {
     candidacy: Option<Candidacy>,
     /// What the datapath last was told, once it was told anything.
     told: Option<Gates>,
-    /// Of which entry, and whether supported, the gates were last computed.
-    computed: Option<(u64, bool)>,
+    /// Of what the gates were made that the datapath was told.
+    basis: Option<Basis>,
     supported: bool,
     /// This node's own lease is fenced by some voter: renew it.
     fenced: Option<Epoch>,
@@ -182,7 +185,7 @@ impl Steward {
             takeover: Takeover::default(),
             candidacy: None,
             told: None,
-            computed: None,
+            basis: None,
             supported: false,
             fenced: None,
             caught_up: false,
@@ -305,12 +308,17 @@ impl Steward {
         }
         // Only these, the moves and the clock make gates; and the clock matters to moves alone. An idle node looks every
         // second, and has thousands of addresses.
-        let basis = Some((state.applied(), self.supported));
+        let now = Basis::of(state, self.supported, facts.now);
         let still = self.given_back.is_empty() && self.moves.still();
-        if self.told.is_some() && self.computed == basis && still {
-            return None;
+        if let (Some(told), Some(basis), true) = (&mut self.told, &mut self.basis, still) {
+            if basis.is_still(&now) {
+                return None;
+            }
+            if let Some(changes) = basis.changes(&now, state, self.me, &self.moves, told) {
+                return follow(told, changes);
+            }
         }
-        self.computed = basis;
+        self.basis = Some(now);
         self.moves
             .look(facts.now, state, self.me, self.told.as_ref());
         let mut gates = gates::gates(state, self.me, self.supported, &self.moves);
@@ -416,4 +424,16 @@ impl Steward {
             proposals.push((purpose, command));
         }
     }
+}
+
+/// Carries the changes out; all gates, if there are any.
+fn follow(told: &mut Gates, changes: Vec<(IpAddr, Option<Stance>)>) -> Option<Gates> {
+    let news = !changes.is_empty();
+    for (address, stance) in changes {
+        match stance {
+            Some(stance) => told.insert(address, stance),
+            None => told.remove(&address),
+        };
+    }
+    news.then(|| told.clone())
 }

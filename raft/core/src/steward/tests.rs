@@ -16,6 +16,7 @@ use super::*;
 use crate::node::{Interface, Mac, Prefix};
 
 mod cooling;
+mod follow;
 mod handing;
 
 const TOKEN: TokenHash = [3; 32];
