@@ -23,23 +23,21 @@ pub(super) fn normalise(object: &Path) -> Result<()> {
     sh::run(objcopy.arg(object))
 }
 
-/// `C` is a crate root in a mangled name, `s…_` behind it its hash.
+/// `C` is a crate root in a mangled name, `s…_` behind it its hash, in which there may be another `Cs`.
 fn without_hashes(name: &str) -> String {
-    let mut parts = name.split("Cs");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
+    let (mut plain, mut rest) = (String::new(), name);
+    while let Some((before, after)) = rest.split_once("Cs") {
+        plain.push_str(before);
         plain.push('C');
-        match part.split_once('_') {
-            Some((hash, rest)) if hash.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-                plain.push_str(rest);
-            }
+        rest = match after.split_once('_') {
+            Some((hash, rest)) if hash.bytes().all(|byte| byte.is_ascii_alphanumeric()) => rest,
             _ => {
                 plain.push('s');
-                plain.push_str(part);
+                after
             }
-        }
+        };
     }
-    plain
+    plain + rest
 }
 
 #[cfg(test)]
@@ -49,6 +47,8 @@ mod tests {
     #[test]
     fn a_name_keeps_everything_but_the_hash_of_its_crate() {
         let name = "_RNvNtCshdGdYJq1m7Q_9vipd_ebpf3arp6egress";
+        assert_eq!(without_hashes(name), "_RNvNtC9vipd_ebpf3arp6egress");
+        let name = "_RNvNtCsaRpfxCs4d1_9vipd_ebpf3arp6egress";
         assert_eq!(without_hashes(name), "_RNvNtC9vipd_ebpf3arp6egress");
         assert_eq!(without_hashes("vipd_ingress"), "vipd_ingress");
         assert_eq!(without_hashes("_RNvCs"), "_RNvCs");
