@@ -228,6 +228,11 @@ impl Pulse {
             let (node, lease) = (from, beat.lease);
             out.push(Effect::Tell(Event::OtherLease { node, lease }));
         }
+        // It counts on answers within a few of its own beats, which are shorter than this node's.
+        if beat.lease < Span(ROOMY * self.timing.beat.0) {
+            let until = at.after(Span(RESTLESS * self.timing.beat.0));
+            self.restless = self.restless.max(until);
+        }
         for (node, epoch) in &beat.certificates {
             self.note_certificate(from, *node, *epoch, out);
         }

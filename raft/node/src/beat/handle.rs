@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::{OnQuorumLoss, Timing};
@@ -15,6 +16,9 @@ use vipd_core::lease::{OnQuorumLoss, Timing};
 use super::link::Link;
 use super::thread::Beating;
 use super::{BeatStats, Event, Gate, View};
+
+/// Room for what arrives while the thread sleeps, in bytes: thousands of datagrams, also where each takes a page.
+const BUFFER: usize = 2 * 1024 * 1024;
 
 /// How to beat.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +101,10 @@ pub fn start(
     };
     let socket = UdpSocket::bind(settings.listen).map_err(bind)?;
     socket.set_nonblocking(true).map_err(bind)?;
+    // What arrives may lie for a beat. Without the right to more than the host's `rmem_max`, that has to do.
+    if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
+        setsockopt(&socket, sockopt::RcvBuf, &BUFFER).map_err(|error| bind(error.into()))?;
+    }
     let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
     let bell = Arc::new(EventFd::from_flags(flags).map_err(|e| BeatError::Start(e.into()))?);
     let (told, hears) = mpsc::channel();

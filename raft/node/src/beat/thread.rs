@@ -46,6 +46,8 @@ pub(super) struct Beating {
     standstill: Standstill,
     /// `None` if the kernel does not say when something arrived: then everything is taken as it comes.
     arrivals: Option<Arrivals>,
+    /// The socket was not read empty.
+    more: bool,
     /// What was read and not yet taken; empty between steps, kept for its memory.
     read: Vec<(NodeId, Datagram, Option<TimeSpec>)>,
     /// What the pulse wants done; empty between steps, kept for its memory.
@@ -74,6 +76,7 @@ impl Beating {
         Self {
             timing,
             arrivals,
+            more: false,
             read: Vec::new(),
             pulse: Pulse::new(me, timing, on_quorum_loss, now(), fences),
             gate,
@@ -139,7 +142,7 @@ impl Beating {
             PollFd::new(self.ears.bell_fd(), PollFlags::POLLIN),
             PollFd::new(self.link.socket_fd(), PollFlags::POLLIN),
         ];
-        let may_lie = self.arrivals.is_some() && self.pulse.calm(now());
+        let may_lie = self.arrivals.is_some() && !self.more && self.pulse.calm(now());
         let fds = if may_lie { &mut fds[..1] } else { &mut fds[..] };
         let timeout = TimeSpec::from_duration(span);
         let _interrupted = ppoll(fds, Some(timeout), Some(SigSet::empty()));
@@ -176,9 +179,13 @@ impl Beating {
 
     fn receive(&mut self) {
         let began = now();
+        self.more = true;
         for _ in 0..BATCH {
             match self.link.receive() {
-                Read::Empty => break,
+                Read::Empty => {
+                    self.more = false;
+                    break;
+                }
                 Read::Rejected => {
                     self.ears.stats.rejected.fetch_add(1, Ordering::Relaxed);
                 }
