@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
@@ -16,26 +17,35 @@ const SUFFIX: &str = ".snapshot";
 
 /// The directory of this node's snapshots.
 #[derive(Clone, Debug)]
-pub(crate) struct SnapshotDir(PathBuf);
+pub(crate) struct SnapshotDir {
+    dir: PathBuf,
+    /// One is written at a time: one that this node makes, and one that it is sent, can come together.
+    saving: Arc<Mutex<()>>,
+}
 
 impl SnapshotDir {
     /// Uses, or makes, `dir`, and removes what a crash left half written.
     pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&dir).map_err(|error| on("make", &dir, &error))?;
-        let dir = Self(dir);
+        let saving = Arc::default();
+        let dir = Self { dir, saving };
         for path in dir.files(".new")? {
             fs::remove_file(&path).map_err(|error| on("remove", &path, &error))?;
         }
         Ok(dir)
     }
 
-    /// Keeps this snapshot in place of every older one. Durable when it returns. Blocks.
+    /// Keeps this snapshot in place of every older one; does nothing if there is a newer one: the log may be gone up to that
+    /// by now. Durable when it returns. Blocks.
     pub(crate) fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
-        let id = meta.last_log_id.map_or_else(
-            || "0-0".into(),
-            |id| format!("{}-{}", id.index, term_of(&id)),
-        );
-        let path = self.0.join(format!("{id}{SUFFIX}"));
+        let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let term = meta.last_log_id.map_or(0, |id| term_of(&id));
+        let path = self.dir.join(format!("{index}-{term}{SUFFIX}"));
+        let newer = |path: &PathBuf| index_of(path).is_some_and(|other| other > index);
+        if self.files(SUFFIX)?.iter().any(newer) {
+            return Ok(());
+        }
         let aside = path.with_extension("new");
         let mut head = Writer::new();
         put_snapshot_meta(meta, &mut head);
@@ -54,7 +64,7 @@ impl SnapshotDir {
             file.write_all(body)?;
             file.sync_all()?;
             fs::rename(&aside, &path)?;
-            File::open(&self.0)?.sync_all()
+            File::open(&self.dir)?.sync_all()
         };
         write().map_err(|error| on("write", &path, &error))?;
         for old in self.files(SUFFIX)?.into_iter().filter(|old| *old != path) {
@@ -90,7 +100,7 @@ impl SnapshotDir {
 
     fn files(&self, suffix: &str) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.0).map_err(|error| on("read", &self.0, &error))? {
+        for entry in fs::read_dir(&self.dir).map_err(|error| on("read", &self.dir, &error))? {
             let path = entry?.path();
             if path.to_string_lossy().ends_with(suffix) {
                 found.push(path);
@@ -98,6 +108,12 @@ impl SnapshotDir {
         }
         Ok(found)
     }
+}
+
+/// The last entry in the snapshot of this name.
+fn index_of(path: &Path) -> Option<u64> {
+    let (index, _term) = path.file_stem()?.to_str()?.split_once('-')?;
+    index.parse().ok()
 }
 
 fn decode(bytes: Bytes) -> Result<(SnapshotMeta, Bytes), DecodeError> {
@@ -143,6 +159,18 @@ mod tests {
         let (found, body) = dir.load().unwrap().unwrap();
         assert_eq!((found, &body[..]), (meta(9), &b"nine"[..]));
         assert_eq!(dir.files(SUFFIX).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn one_that_was_begun_earlier_and_ends_later_does_not_replace_a_newer_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(temp.path().join("snapshots")).unwrap();
+        dir.save(&meta(9), b"nine").unwrap();
+        dir.clone().save(&meta(5), b"five").unwrap();
+        assert_eq!(dir.load().unwrap().unwrap().0, meta(9));
+        assert_eq!(dir.files(SUFFIX).unwrap().len(), 1);
+        dir.save(&meta(10), b"ten").unwrap();
+        assert_eq!(dir.load().unwrap().unwrap().0, meta(10));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
+use vipd_core::command::Command;
 
 use super::{Replica, Shared, SnapshotDir};
-use crate::types::{LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::types::{Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, Types};
 
 /// The most entries applied before readers and watchers get a turn.
 const BATCH: usize = 64;
@@ -56,13 +57,23 @@ impl StateMachine {
 
     /// Does work that may take long while the executor's thread, of which there may be but one, goes on with the rest: a
     /// leader that says nothing meanwhile would be replaced.
-    fn aside<T>(&self, work: impl FnOnce(&Shared) -> T) -> T {
-        let large = self.shared.read().state.allocations().len() > LARGE;
+    fn aside<T>(&self, heavy: bool, work: impl FnOnce(&Shared) -> T) -> T {
+        let large = heavy || self.shared.read().state.allocations().len() > LARGE;
         if large && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
             block_in_place(|| work(&self.shared))
         } else {
             work(&self.shared)
         }
+    }
+}
+
+/// Whether an entry is much work even while there is little in the state.
+fn is_heavy(entry: &Entry) -> bool {
+    match &entry.payload {
+        EntryPayload::Normal(request) => {
+            matches!(request.proposal.command, Command::Restore { .. })
+        }
+        EntryPayload::Blank | EntryPayload::Membership(_) => false,
     }
 }
 
@@ -96,7 +107,8 @@ impl RaftStateMachine<Types> for StateMachine {
         let mut batches = entries.ready_chunks(BATCH);
         while let Some(batch) = batches.next().await {
             let batch = batch.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let answers = self.aside(|shared| {
+            let heavy = batch.iter().any(|(entry, _)| is_heavy(entry));
+            let answers = self.aside(heavy, |shared| {
                 shared.write(|replica| {
                     let apply = |(entry, responder)| (replica.apply(&entry), responder);
                     batch.into_iter().map(apply).collect::<Vec<_>>()
@@ -122,7 +134,7 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Objects are shared by copies: that takes a fraction of what encoding them takes, and entries wait for it.
-        let replica = self.aside(|shared| shared.read().clone());
+        let replica = self.aside(false, |shared| shared.read().clone());
         self.begun = replica.state.applied();
         Builder {
             replica: Arc::new(replica),
