@@ -45,7 +45,8 @@ impl Replica {
                 }
                 None => {
                     let outcome = self.state.apply(index, &request.proposal);
-                    self.recent.insert(request.id, outcome.clone());
+                    self.recent
+                        .insert(request.id, request.proposal.at, outcome.clone());
                     outcome
                 }
             }),
