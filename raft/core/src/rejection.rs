@@ -95,8 +95,10 @@ pub enum Rejection {
     OutOfIps {
         /// `ipv4` or `ipv6`.
         family: String,
-        /// The pools tried.
+        /// The first of the pools tried. This is kept with each VIP that waits.
         pools: Vec<Name>,
+        /// How many others were.
+        more: u64,
     },
     /// A node cannot take a VIP.
     CannotHold {
@@ -197,7 +199,7 @@ wire_enum!(Rejection {
     8 => Reserved { address, pool },
     9 => PoolDisabled { pool },
     10 => NoPool { family, pool },
-    11 => OutOfIps { family, pools },
+    11 => OutOfIps { family, pools, more },
     12 => CannotHold { node, why },
     13 => TokenUnknown,
     14 => TokenExpired,
@@ -353,12 +355,19 @@ impl fmt::Display for Rejection {
             Self::NoPool { family, pool: None } => {
                 write!(f, "no pool hands out {family} addresses")
             }
-            Self::OutOfIps { family, pools } => {
+            Self::OutOfIps {
+                family,
+                pools,
+                more,
+            } => {
                 write!(f, "no free {family} address in pool")?;
                 for (i, pool) in pools.iter().enumerate() {
                     write!(f, "{} {pool}", if i == 0 { "" } else { "," })?;
                 }
-                Ok(())
+                match more {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
             }
             Self::CannotHold { node, why } => write!(f, "node {node} cannot hold it: {why}"),
             Self::TokenUnknown => f.write_str("the join token is not known to this cluster"),

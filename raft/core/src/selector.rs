@@ -1,6 +1,7 @@
 //! Selectors: which VIPs or nodes something is about, by their labels.
 
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -65,7 +66,33 @@ wire_enum!(Operator {
     3 => DoesNotExist,
 });
 
+/// The most conditions of one selector, and the most values of one condition: every selector is asked about every VIP or
+/// node that it may concern, also while a lost node's addresses move.
+pub const MAX_CONDITIONS: usize = 32;
+/// See [`MAX_CONDITIONS`].
+pub const MAX_VALUES: usize = 64;
+
 impl Selector {
+    /// Why it asks for too much, if it does.
+    #[must_use]
+    pub fn excess(&self) -> Option<String> {
+        let conditions = self.match_labels.len() + self.match_expressions.len();
+        if conditions > MAX_CONDITIONS {
+            return Some(format!(
+                "has {conditions} conditions, more than {MAX_CONDITIONS}"
+            ));
+        }
+        self.match_expressions.iter().find_map(|requirement| {
+            let values = match &requirement.operator {
+                Operator::In { values } | Operator::NotIn { values } => values.len(),
+                Operator::Exists | Operator::DoesNotExist => 0,
+            };
+            let key = &requirement.key;
+            (values > MAX_VALUES)
+                .then(|| format!("names {values} values of {key}, more than {MAX_VALUES}"))
+        })
+    }
+
     /// Whether the object of this name, whose labels `label` finds by key, is selected.
     pub fn selects<'a>(&self, name: &'a Name, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         let value = |key: &str| match key {

@@ -296,6 +296,8 @@ impl State {
         for saved in &backup.allocations {
             let address = saved.address;
             if self.index.hosts.contains_key(&address) {
+                // Who has it keeps it, in the pool that has it now.
+                self.rehome(address, &saved.pool);
                 continue;
             }
             for vip in &saved.vips {
@@ -394,6 +396,7 @@ fn check(backup: &Backup) -> Result<(), Rejection> {
     let vips = backup.vips.iter().map(|vip| (&vip.name, vip));
     let vips: alloc::collections::BTreeMap<_, _> = vips.collect();
     let mut given = BTreeSet::new();
+    let mut addresses = BTreeSet::new();
     for SavedAllocation {
         address,
         pool,
@@ -407,6 +410,9 @@ fn check(backup: &Backup) -> Result<(), Rejection> {
         }
         if of.is_empty() {
             return bad("belongs to no VIP".into());
+        }
+        if !addresses.insert(address) {
+            return bad("is in it twice".into());
         }
         for (i, name) in of.iter().enumerate() {
             let vip = vips.get(name).filter(|vip| vip.addresses.contains(address));

@@ -65,6 +65,13 @@ impl State {
                 why: format!("policy {name} has {n} interface patterns, more than {MAX_PATTERNS}"),
             });
         }
+        for (which, selector) in [("VIP", &spec.vips), ("node", &spec.nodes)] {
+            if let Some(excess) = selector.excess() {
+                return Err(Rejection::Invalid {
+                    why: format!("the {which} selector of policy {name} {excess}"),
+                });
+            }
+        }
         if !self.policies.contains_key(name) && self.policies.len() >= MAX_POLICIES {
             return Err(Rejection::Invalid {
                 why: format!("there are {MAX_POLICIES} policies already, which is the most"),

@@ -13,6 +13,7 @@ use crate::id::Revision;
 use crate::name::{Labels, Name};
 use crate::pool::{Care, Pool, PoolSpec};
 use crate::rejection::Rejection;
+use crate::selector::Selector;
 use crate::time::Millis;
 
 /// The most blocks of one pool.
@@ -119,6 +120,11 @@ impl State {
             let n = spec.blocks.len();
             return Err(Rejection::Invalid {
                 why: format!("pool {name} has {n} blocks, more than {MAX_BLOCKS}"),
+            });
+        }
+        if let Some(excess) = spec.selector.as_ref().and_then(Selector::excess) {
+            return Err(Rejection::Invalid {
+                why: format!("the selector of pool {name} {excess}"),
             });
         }
         let others = self.pools.values().filter(|pool| pool.name != *name);

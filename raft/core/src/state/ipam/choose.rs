@@ -11,6 +11,9 @@ use crate::pool::Pool;
 use crate::rejection::Rejection;
 use crate::state::State;
 
+/// How many exhausted pools are told by name.
+const TOLD: usize = 8;
+
 impl State {
     /// An address of `family`: one that it may share, else one that it had and that still cools down, else the lowest
     /// free one of the first pool that has one.
@@ -30,11 +33,13 @@ impl State {
         });
         let mut shut = None;
         let mut exhausted: Vec<Name> = Vec::new();
+        let mut more = 0;
         for pool in pools.filter(|pool| offers(pool, family)) {
             match self.open_to(ask, pool) {
                 Ok(()) => match self.index.stock.first_free(&pool.name, family) {
                     Some(address) => return Ok((address, pool.name.clone())),
-                    None => exhausted.push(pool.name.clone()),
+                    None if exhausted.len() < TOLD => exhausted.push(pool.name.clone()),
+                    None => more += 1,
                 },
                 Err(why) => shut = Some(weightier(shut, why)),
             }
@@ -43,6 +48,7 @@ impl State {
             return Err(Rejection::OutOfIps {
                 family: format!("{family}"),
                 pools: exhausted,
+                more,
             });
         }
         Err(match shut {

@@ -170,7 +170,23 @@ fn a_backup_is_whole_or_it_is_refused_and_says_why() {
         ),
         (
             spoilt(&|b| b.allocations.push(b.allocations[0].clone())),
-            "given to VIP www twice",
+            "address 10.0.0.1 is in it twice",
+        ),
+        (
+            spoilt(&|b| {
+                // The same address for another VIP that says it has it, with nothing to share it by.
+                let mut other = b.vips[0].clone();
+                other.name = name("other");
+                b.vips.push(other);
+                let mut again = b.allocations[0].clone();
+                again.vips = vec![name("other")];
+                b.allocations.push(again);
+            }),
+            "address 10.0.0.1 is in it twice",
+        ),
+        (
+            spoilt(&|b| b.allocations[0].vips.push(name("www"))),
+            "shared by VIPs www and www",
         ),
         (
             spoilt(&|b| b.pools[0].spec.blocks.clear()),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::{Pattern, PolicySpec};
-use crate::selector::Selector;
+use crate::selector::{Operator, Requirement, Selector};
 
 fn selector(key: &str, value: &str) -> Selector {
     Selector {
@@ -184,4 +184,26 @@ fn a_policy_is_made_once_replaced_by_revision_and_deleted_once() {
         ..PolicySpec::default()
     };
     assert_eq!(Cluster::refusal(put(&mut c, "p", many)), "invalid");
+    let condition = |n: usize| Requirement {
+        key: format!("k{n}"),
+        operator: Operator::DoesNotExist,
+    };
+    let values = (0..=64).map(|n| format!("v{n}")).collect();
+    for match_expressions in [
+        (0..33).map(condition).collect(),
+        vec![Requirement {
+            key: "k".into(),
+            operator: Operator::In { values },
+        }],
+    ] {
+        let selector = Selector {
+            match_expressions,
+            ..Selector::default()
+        };
+        let much = PolicySpec {
+            nodes: selector,
+            ..PolicySpec::default()
+        };
+        assert_eq!(Cluster::refusal(put(&mut c, "p", much)), "invalid");
+    }
 }
