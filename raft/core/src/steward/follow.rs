@@ -88,7 +88,10 @@ impl Basis {
         let mut changes = Vec::new();
         for address in touched {
             let (was, of) = (told.get(&address), state.allocations().get(&address));
-            if was.is_some_and(in_a_move) || of.is_some_and(|of| concerns(of, me)) {
+            if moves.knows(&address)
+                || was.is_some_and(in_a_move)
+                || of.is_some_and(|of| concerns(of, me))
+            {
                 return None;
             }
             let is = of.and_then(|of| stance(state, node, address, of, may, moves));

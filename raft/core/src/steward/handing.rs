@@ -75,6 +75,11 @@ impl Moves {
             .retain(|address, until| *until > now && of_another(address));
     }
 
+    /// Whether this node was asked to give the address back, as of the last look.
+    pub(super) fn knows(&self, address: &IpAddr) -> bool {
+        self.asked.contains_key(address)
+    }
+
     /// When something ends next.
     pub(super) fn next_look(&self) -> Option<Instant> {
         let asked = self.asked.values().filter(|at| **at > self.looked);
