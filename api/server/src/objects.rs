@@ -15,6 +15,7 @@ use crate::control::LocalStatus;
 use crate::convert::{known_name, name_or_generated, same_name};
 use crate::erased::Daemon;
 use crate::kind::{Kind, Look, Writable};
+use crate::limits;
 use crate::merge::merge;
 use crate::outlook::RunnersUp;
 use crate::params::{ListParams, ReadParams, WriteParams, expect, unconditional};
@@ -184,6 +185,7 @@ pub(crate) async fn patch<K: Writable>(
         daemon.linearize().await?;
         let (mut object, revision) = as_written::<K>(daemon, &name)?;
         merge(&mut object, patch);
+        limits::check(&object)?;
         let body = strict::typed::<K::Write>(&object)?;
         let name = same_name(name.as_str(), K::given(&body))?;
         let based = Expect::At {

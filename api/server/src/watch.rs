@@ -151,9 +151,14 @@ struct Watcher<K> {
     over: bool,
 }
 
+/// What became of an object since the client last looked.
 struct Changed {
+    /// The first entry that did something to it.
+    first: u64,
+    /// The last one.
     revision: u64,
     name: Name,
+    /// The first one made it: before that, none of this name was there.
     made: bool,
 }
 
@@ -224,24 +229,23 @@ impl<K: Kind> Watcher<K> {
         let read = self.daemon.read(|state| {
             // On a node that lags there may be less than the client knows.
             let upto = state.applied().max(after);
-            let mut changed = BTreeMap::<Name, (u64, bool)>::new();
-            for change in state.journal().since(after)? {
-                if change.topic == topic {
-                    let last = changed.entry(change.name.clone()).or_default();
-                    *last = (change.revision, last.1 || change.made);
-                }
+            let mut changed = BTreeMap::<Name, Changed>::new();
+            let changes = state.journal().since(after)?;
+            for change in changes.filter(|change| change.topic == topic) {
+                let revision = change.revision;
+                let of = changed.entry(change.name.clone()).or_insert(Changed {
+                    first: revision,
+                    revision,
+                    name: change.name.clone(),
+                    made: false,
+                });
+                of.revision = revision;
+                of.made |= change.made && of.first == revision;
             }
             Some((upto, changed))
         });
         let (upto, changed) = read.ok_or_else(|| *expired(after).0)?;
-        let mut ready: Vec<_> = changed
-            .into_iter()
-            .map(|(name, (revision, made))| Changed {
-                revision,
-                name,
-                made,
-            })
-            .collect();
+        let mut ready: Vec<_> = changed.into_values().collect();
         ready.sort_by_key(|changed| changed.revision);
         self.ready = ready.into();
         self.after = upto;
@@ -278,6 +282,7 @@ impl<K: Kind> Watcher<K> {
             revision,
             name,
             made,
+            ..
         } = changed;
         let knew = match (self.filter.is_empty(), object.is_some()) {
             (true, _) => !made,

@@ -115,6 +115,20 @@ async fn what_comes_of_a_patch_is_judged_as_if_it_had_been_put() {
 }
 
 #[tokio::test]
+async fn patch_by_patch_an_object_grows_no_greater_than_a_put_may_make_it() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    let labels = |from: u32| {
+        let labels = (from..from + 40).map(|n| (format!("k{n}"), json!("v")));
+        json!({ "labels": labels.collect::<serde_json::Map<_, _>>() })
+    };
+    patch_vip(&client, labels(0)).await;
+    let refused = client.patch::<Vip>("www", &labels(40), DO).await;
+    assert_eq!(reason(refused), "too_many");
+}
+
+#[tokio::test]
 async fn a_patch_with_if_match_is_refused_after_another_change_and_dry_run_changes_nothing() {
     let node = Node::start().await;
     let client = node.client();

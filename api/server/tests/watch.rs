@@ -160,6 +160,21 @@ async fn a_watch_goes_on_after_a_revision_and_misses_nothing() {
 }
 
 #[tokio::test]
+async fn what_went_and_came_and_went_again_while_nobody_watched_is_gone() {
+    let site = site().await;
+    let known = site.vip("www", v4()).await.revision;
+    for _ in 0..2 {
+        site.delete("www").await;
+        site.vip("www", v4()).await;
+    }
+    site.delete("www").await;
+    let all = Selection::default();
+    let watch = site.client.watch::<Vip>(&all, Some(known)).await;
+    let told = change(&mut watch.unwrap()).await;
+    assert_eq!(told, was(WatchedKind::Deleted, "www"));
+}
+
+#[tokio::test]
 async fn an_object_that_ceases_to_match_is_a_delete_and_one_that_never_did_is_nothing() {
     let site = site().await;
     let how = WriteOptions::default();
