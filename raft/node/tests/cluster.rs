@@ -297,3 +297,35 @@ async fn a_called_election_does_not_depose_a_living_leader() {
     );
     cluster.down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_daemon_tells_another_arrives_with_who_told_it_and_too_much_is_refused() {
+    let cluster = Cluster::of(2).await;
+    let (teller, listener) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let mut told = listener.told().unwrap();
+    assert!(listener.told().is_none(), "only one can listen");
+    let patience = Duration::from_secs(5);
+    let tell = |bytes: &'static [u8]| teller.tell(listener.id(), bytes.into(), patience);
+    tell(b"flows").await.unwrap();
+    let got = told.recv().await.unwrap();
+    assert_eq!((got.from, &got.bytes[..]), (teller.id(), &b"flows"[..]));
+
+    let large = vec![0; vipd_raft::RECORDS_MAX + 1];
+    let refused = teller.tell(listener.id(), large.into(), patience).await;
+    assert!(matches!(refused, Err(vipd_raft::TellError::TooMuch(_))));
+
+    // An inbox that nobody reads fills up, and then says so instead of holding up who tells.
+    let mut taken = 0;
+    let full = loop {
+        match tell(b"more").await {
+            Ok(()) => taken += 1,
+            Err(error) => break error.to_string(),
+        }
+        assert!(taken < 1000, "it takes without end");
+    };
+    assert!(full.contains("has yet to read"), "{full}");
+    drop(told);
+    let nobody = tell(b"again").await.unwrap_err().to_string();
+    assert!(nobody.contains("nobody reads"), "{nobody}");
+    cluster.down().await;
+}

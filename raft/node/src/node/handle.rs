@@ -16,7 +16,7 @@ use vipd_core::id::{Epoch, NodeId};
 use vipd_core::name::Name;
 use vipd_core::node::Role;
 
-use super::Settings;
+use super::{Inbox, Settings};
 use crate::identity::Identity;
 use crate::machine::{Shared, SharedState, StateMachine};
 use crate::peer::{Directory, Listener};
@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) heard: watch::Sender<Option<Instant>>,
     /// Why this node can no longer take part.
     pub(crate) failed: watch::Sender<Option<String>>,
+    /// What other members tell this one beside the log.
+    pub(crate) inbox: Inbox,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     /// Held from opening until the store is closed.

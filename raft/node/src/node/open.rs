@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use vipd_core::id::NodeId;
 
 use super::handle::{Core, RaftNode, Voter};
-use super::{NodeService, Settings, SettingsError};
+use super::{Inbox, NodeService, Settings, SettingsError};
 use crate::agent;
 use crate::identity::{Bootstrap, Identity, IdentityError};
 use crate::machine::{Shared, SnapshotDir, StateMachine};
@@ -92,6 +92,7 @@ impl RaftNode {
             leader: watch::Sender::new(None),
             heard: watch::Sender::new(None),
             failed: watch::Sender::new(None),
+            inbox: Inbox::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             lock: Mutex::new(Some(lock)),

@@ -106,6 +106,7 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
         }
         Request::ReadIndex => settle(read_index(node), Response::ReadIndex).await,
         Request::Handover(to) => settle(hand_over(node, to), done_or_why).await,
+        Request::Records(bytes) => node.core.inbox.put(from, bytes),
         Request::Remove(id, by) => {
             let removal = node.remove_here(id, vouched(from, by));
             settle_within(REMOVAL, removal, done_or_why).await

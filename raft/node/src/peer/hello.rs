@@ -9,7 +9,8 @@ use vipd_core::id::NodeId;
 /// 2: forwarded commands have policies, groups, weights and failback.
 /// 3: an agent says how often its stream shall speak.
 /// 4: forwarded commands say who asked for them.
-pub(crate) const PROTOCOL: u8 = 4;
+/// 5: forwarded commands have backends; members tell each other of flows.
+pub(crate) const PROTOCOL: u8 = 5;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,10 +25,19 @@ pub(crate) enum Lane {
     Follow,
     /// One request to be admitted, without a certificate.
     Join,
+    /// What one daemon tells another beside the log.
+    Records,
 }
 
 impl Lane {
-    const ALL: [Self; 5] = [Self::Pulse, Self::Log, Self::Bulk, Self::Follow, Self::Join];
+    const ALL: [Self; 6] = [
+        Self::Pulse,
+        Self::Log,
+        Self::Bulk,
+        Self::Follow,
+        Self::Join,
+        Self::Records,
+    ];
 }
 
 impl Wire for Lane {

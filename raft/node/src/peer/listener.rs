@@ -135,7 +135,7 @@ async fn serve<S: Service>(
             .map_err(late)?,
         Some(from) => match hello.lane {
             Lane::Follow => service.feed(from, stream).await,
-            Lane::Pulse | Lane::Log | Lane::Bulk | Lane::Join => {
+            Lane::Pulse | Lane::Log | Lane::Bulk | Lane::Join | Lane::Records => {
                 answer_all(stream, service, from).await
             }
         },
@@ -154,7 +154,9 @@ fn judge<S: Service>(
     let Some(caller) = &hello.caller else {
         return match hello.lane {
             Lane::Join => Ok(None),
-            Lane::Pulse | Lane::Log | Lane::Bulk | Lane::Follow => Err(Refused::NotYou),
+            Lane::Pulse | Lane::Log | Lane::Bulk | Lane::Follow | Lane::Records => {
+                Err(Refused::NotYou)
+            }
         };
     };
     let (cluster, me) = service.me();

@@ -38,6 +38,8 @@ pub(crate) enum Request {
     Handover(Option<NodeId>),
     /// To the leader: take this node out, for whoever asked the sender.
     Remove(NodeId, Option<Asker>),
+    /// For the daemon, see [`crate::RaftNode::tell`].
+    Records(Bytes),
 }
 
 /// The reply to a [`Request`].
@@ -95,6 +97,10 @@ impl Wire for Request {
                 node.encode(out);
                 by.encode(out);
             }
+            Self::Records(bytes) => {
+                10u8.encode(out);
+                out.raw(bytes);
+            }
         }
     }
 
@@ -118,6 +124,10 @@ impl Wire for Request {
             7 => Ok(Self::ReadIndex),
             8 => Ok(Self::Handover(Option::decode(input)?)),
             9 => Ok(Self::Remove(NodeId::decode(input)?, Option::decode(input)?)),
+            10 => {
+                let rest = input.left();
+                Ok(Self::Records(Bytes::copy_from_slice(input.raw(rest)?)))
+            }
             tag => Err(DecodeError::Tag { of: "request", tag }),
         }
     }

@@ -171,7 +171,14 @@ async fn a_stranger_without_a_certificate_may_only_ask_to_join() {
             .await
             .unwrap()
     };
-    for lane in [Lane::Pulse, Lane::Log, Lane::Bulk, Lane::Follow] {
+    let lanes = [
+        Lane::Pulse,
+        Lane::Log,
+        Lane::Bulk,
+        Lane::Follow,
+        Lane::Records,
+    ];
+    for lane in lanes {
         assert_eq!(say(lane, None).await, Err(Refused::NotYou), "{lane:?}");
         assert_eq!(
             say(lane, caller(&host, 1, 1)).await,
