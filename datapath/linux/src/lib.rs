@@ -29,6 +29,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod announce;
+mod balance;
 mod error;
 mod kernel;
 mod model;
@@ -37,6 +38,7 @@ mod plan;
 mod twin;
 mod watch;
 
+pub use balance::{Forward, Frontend, Protocol, Services, WantedBackend, WantedService};
 pub use error::DatapathError;
 pub use kernel::{Attach, Kernel, Options, boottime_ns};
 pub use model::{

@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     net::IpAddr,
+    sync::Arc,
 };
 
 pub use vipd_datapath_common::Counter;
 
-use crate::DatapathError;
+use crate::{DatapathError, balance::Services};
 
 /// A network interface of this host that can carry virtual IPs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,9 @@ pub struct Wanted {
     /// on which clients could ask for a virtual IP: Linux answers ARP for an address on any
     /// interface, and where no program sits nothing suppresses that.
     pub interfaces: BTreeSet<String>,
+    /// What is balanced, for every address that this node holds or may come to hold: a takeover then writes nothing
+    /// but the address's entry. The same `Arc` as last time says that nothing has changed.
+    pub services: Arc<Services>,
     /// The daemon ends after this: nothing is left for later.
     pub leaving: bool,
 }

@@ -28,7 +28,7 @@ fn wanted(interface: &str, gate: Gate, epoch: u64) -> Wanted {
     Wanted {
         addresses: [(vip(), address)].into(),
         interfaces: Default::default(),
-        leaving: false,
+        ..Wanted::default()
     }
 }
 

@@ -93,7 +93,7 @@ fn a_thousand_addresses_come_and_go_with_one_lease() {
         let many = Wanted {
             addresses: addresses.collect(),
             interfaces: ["lan".to_owned()].into(),
-            leaving: false,
+            ..Wanted::default()
         };
         let start = boottime_ns();
         kernel.apply(&many).await.unwrap();

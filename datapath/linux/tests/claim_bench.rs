@@ -32,7 +32,7 @@ fn many(count: u32, gate: Gate, epoch: u64) -> Wanted {
     Wanted {
         addresses: (0..count).map(|i| (address(i), entry.clone())).collect(),
         interfaces: ["lan".to_owned()].into(),
-        leaving: false,
+        ..Wanted::default()
     }
 }
 

@@ -28,7 +28,7 @@ fn many(gate: Gate, epoch: u64) -> Wanted {
     Wanted {
         addresses: addresses.collect(),
         interfaces: ["lan".to_owned()].into(),
-        leaving: false,
+        ..Wanted::default()
     }
 }
 

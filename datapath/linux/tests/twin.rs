@@ -23,7 +23,7 @@ fn wanted(gate: Gate) -> Wanted {
     Wanted {
         addresses: [(vip(), address)].into(),
         interfaces: ["lan".to_owned()].into(),
-        leaving: false,
+        ..Wanted::default()
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn wanted(gates: Gates, interfaces: &BTreeSet<String>) -> Wanted {
     Wanted {
         addresses: addresses.collect(),
         interfaces: interfaces.clone(),
-        leaving: false,
+        ..Wanted::default()
     }
 }
 
@@ -67,6 +67,7 @@ pub(super) fn left_behind(last: Option<&Wanted>, interfaces: &BTreeSet<String>) 
         addresses: handed.map(|(a, wanted)| (*a, wanted.clone())).collect(),
         interfaces: interfaces.clone(),
         leaving: true,
+        ..Wanted::default()
     }
 }
 

@@ -364,6 +364,10 @@ impl Kernel {
             errors.extend(self.round(wanted).await);
         }
         errors.extend(self.detach(wanted).err());
+        if !wanted.services.is_empty() {
+            let what = "programs that balance";
+            errors.push(DatapathError::Incomplete { what });
+        }
         if let Err(error) = self.maps.make_all_counters() {
             tracing::warn!(%error, "some addresses are not counted yet");
         }

@@ -219,7 +219,7 @@ pub fn wanted(gate: Gate, epoch: u64) -> Wanted {
     Wanted {
         addresses: vips().map(|vip| (vip, address.clone())).into(),
         interfaces: ["lan".to_owned()].into(),
-        leaving: false,
+        ..Wanted::default()
     }
 }
 
