@@ -69,6 +69,13 @@ pub mod flags {
     pub const HAND: u32 = 1 << 4;
     /// The holder, whose MAC is `peer`, is handing the address to this node.
     pub const TAKE: u32 = 1 << 5;
+    /// The address has services: its packets are balanced while it is open here. See
+    /// [`crate::balance`].
+    pub const BALANCED: u32 = 1 << 6;
+    /// This host is a backend of a dsr service of the address, so it serves the address while
+    /// another node holds it: IP packets to and from it pass, open or shut. ARP and neighbour
+    /// discovery stay the holder's.
+    pub const BACKEND: u32 = 1 << 7;
 }
 
 /// A planned move: the holder falls silent and hands packets on to the next holder, which serves

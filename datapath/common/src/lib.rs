@@ -8,6 +8,8 @@
 //!                      HANDED     when a packet was last handed to this node, per address
 //!          ◀──reads─── COUNTERS   per address and CPU
 //!          ◀──reads─── CONFLICTS  somebody else uses an address that is open here
+//!          ──writes──▶ SERVICES   ports of addresses that are balanced, and their TABLES, BACKENDS
+//!          ◀──reads─── FLOWS      the connections of these, and what was counted in TALLY
 //! ```
 //!
 //! An address is answered for, and may be spoken from, exactly while its entry is
@@ -23,6 +25,7 @@
 #![allow(unsafe_code)]
 
 mod address;
+pub mod balance;
 mod conflict;
 mod counter;
 pub mod frame;
@@ -33,8 +36,8 @@ pub use conflict::Conflict;
 pub use counter::{Counter, Counters};
 pub use map::{MAPS, MapKind, MapSpec, map_flags, max_entries, name};
 
-/// Version of everything in this crate, part of the path of the pins (`…/v2/`).
-pub const SCHEMA: u32 = 2;
+/// Version of everything in this crate, part of the path of the pins (`…/v3/`).
+pub const SCHEMA: u32 = 3;
 
 /// Names of the two programs in the object, one for each direction of an interface.
 pub mod program {

@@ -1,6 +1,10 @@
 //! The shape of every map, in one place: the programs declare them with these constants, the
 //! loader checks pinned maps against them, a test checks the object against them.
 
+use crate::balance::{
+    Backend, Balance, Flow, FlowKey, FragmentKey, Guard, Ports, Service, ServiceKey, Table, Tally,
+    TallyKey,
+};
 use crate::{Address, AddressKey, Counters, Deadline};
 
 /// Name of each map in the object.
@@ -16,6 +20,24 @@ pub mod name {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of conflicts.
     pub const CONFLICTS: &str = "CONFLICTS";
+    /// What holds for balancing as a whole.
+    pub const BALANCE: &str = "BALANCE";
+    /// Ports of addresses that are balanced.
+    pub const SERVICES: &str = "SERVICES";
+    /// Look-up tables of the services.
+    pub const TABLES: &str = "TABLES";
+    /// Backends by number.
+    pub const BACKENDS: &str = "BACKENDS";
+    /// The flows that are known.
+    pub const FLOWS: &str = "FLOWS";
+    /// Ports of packets that come in pieces.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// Counters of the services and backends.
+    pub const TALLY: &str = "TALLY";
+    /// Ring buffer of new nat flows.
+    pub const NEW_FLOWS: &str = "NEW_FLOWS";
+    /// New flows of this second.
+    pub const GUARD: &str = "GUARD";
 }
 
 /// Most elements of each map.
@@ -26,6 +48,24 @@ pub mod max_entries {
     pub const ADDRESSES: usize = 65_536;
     /// Bytes of the ring buffer (about 85 conflicts that nobody has read yet).
     pub const CONFLICTS: usize = 4_096;
+    /// One for the node.
+    pub const BALANCE: usize = 1;
+    /// Services of one node.
+    pub const SERVICES: usize = 65_536;
+    /// Tables of one node, 32 KiB each: services that want the same may share one.
+    pub const TABLES: usize = 16_384;
+    /// Backends of one node.
+    pub const BACKENDS: usize = 65_536;
+    /// Halves of flows, about 170 bytes each. Memory is taken for those there are.
+    pub const FLOWS: usize = 1_048_576;
+    /// Packets in pieces that are on their way at a time; older ones are forgotten. About 1 MiB.
+    pub const FRAGMENTS: usize = 8_192;
+    /// Backends of all services, and the services themselves.
+    pub const TALLY: usize = 131_072;
+    /// Bytes of the ring buffer (about 2,000 flows that nobody has read yet).
+    pub const NEW_FLOWS: usize = 262_144;
+    /// One for each CPU.
+    pub const GUARD: usize = 1;
 }
 
 /// Flags of each map, as in `linux/bpf.h`.
@@ -47,6 +87,10 @@ pub enum MapKind {
     Array = 2,
     /// BPF_MAP_TYPE_PERCPU_HASH
     PerCpuHash = 5,
+    /// BPF_MAP_TYPE_PERCPU_ARRAY
+    PerCpuArray = 6,
+    /// BPF_MAP_TYPE_LRU_HASH
+    LruHash = 9,
     /// BPF_MAP_TYPE_RINGBUF
     RingBuf = 27,
 }
@@ -70,51 +114,78 @@ pub struct MapSpec {
     pub flags: u32,
 }
 
+impl MapSpec {
+    /// Keys of type `K`, values of type `V`.
+    const fn new<K, V>(
+        (name, pin): (&'static str, &'static str),
+        kind: MapKind,
+        max_entries: usize,
+        flags: usize,
+    ) -> Self {
+        Self {
+            name,
+            pin,
+            kind,
+            key_size: size_of::<K>() as u32,
+            value_size: size_of::<V>() as u32,
+            max_entries: max_entries as u32,
+            flags: flags as u32,
+        }
+    }
+
+    const fn hash<K, V>(names: (&'static str, &'static str), most: usize) -> Self {
+        Self::new::<K, V>(names, MapKind::Hash, most, map_flags::NO_PREALLOC)
+    }
+
+    const fn per_cpu<K, V>(names: (&'static str, &'static str), most: usize) -> Self {
+        Self::new::<K, V>(names, MapKind::PerCpuHash, most, map_flags::NO_PREALLOC)
+    }
+}
+
 /// All maps.
-pub const MAPS: [MapSpec; 5] = [
-    MapSpec {
-        name: name::GATE,
-        pin: "gate",
-        kind: MapKind::Array,
-        key_size: 4,
-        value_size: size_of::<Deadline>() as u32,
-        max_entries: max_entries::GATE as u32,
-        flags: map_flags::MMAPABLE as u32,
-    },
-    MapSpec {
-        name: name::ADDRESSES,
-        pin: "addresses",
-        kind: MapKind::Hash,
-        key_size: size_of::<AddressKey>() as u32,
-        value_size: size_of::<Address>() as u32,
-        max_entries: max_entries::ADDRESSES as u32,
-        flags: map_flags::NO_PREALLOC as u32,
-    },
-    MapSpec {
-        name: name::HANDED,
-        pin: "handed",
-        kind: MapKind::Hash,
-        key_size: size_of::<AddressKey>() as u32,
-        value_size: size_of::<u64>() as u32,
-        max_entries: max_entries::ADDRESSES as u32,
-        flags: map_flags::NO_PREALLOC as u32,
-    },
-    MapSpec {
-        name: name::COUNTERS,
-        pin: "counters",
-        kind: MapKind::PerCpuHash,
-        key_size: size_of::<AddressKey>() as u32,
-        value_size: size_of::<Counters>() as u32,
-        max_entries: max_entries::ADDRESSES as u32,
-        flags: map_flags::NO_PREALLOC as u32,
-    },
-    MapSpec {
-        name: name::CONFLICTS,
-        pin: "conflicts",
-        kind: MapKind::RingBuf,
-        key_size: 0,
-        value_size: 0,
-        max_entries: max_entries::CONFLICTS as u32,
-        flags: 0,
-    },
+pub const MAPS: [MapSpec; 14] = [
+    MapSpec::new::<u32, Deadline>(
+        (name::GATE, "gate"),
+        MapKind::Array,
+        max_entries::GATE,
+        map_flags::MMAPABLE,
+    ),
+    MapSpec::hash::<AddressKey, Address>((name::ADDRESSES, "addresses"), max_entries::ADDRESSES),
+    MapSpec::hash::<AddressKey, u64>((name::HANDED, "handed"), max_entries::ADDRESSES),
+    MapSpec::per_cpu::<AddressKey, Counters>((name::COUNTERS, "counters"), max_entries::ADDRESSES),
+    MapSpec::new::<(), ()>(
+        (name::CONFLICTS, "conflicts"),
+        MapKind::RingBuf,
+        max_entries::CONFLICTS,
+        0,
+    ),
+    MapSpec::new::<u32, Balance>(
+        (name::BALANCE, "balance"),
+        MapKind::Array,
+        max_entries::BALANCE,
+        0,
+    ),
+    MapSpec::hash::<ServiceKey, Service>((name::SERVICES, "services"), max_entries::SERVICES),
+    MapSpec::hash::<u32, Table>((name::TABLES, "tables"), max_entries::TABLES),
+    MapSpec::hash::<u32, Backend>((name::BACKENDS, "backends"), max_entries::BACKENDS),
+    MapSpec::hash::<FlowKey, Flow>((name::FLOWS, "flows"), max_entries::FLOWS),
+    MapSpec::new::<FragmentKey, Ports>(
+        (name::FRAGMENTS, "fragments"),
+        MapKind::LruHash,
+        max_entries::FRAGMENTS,
+        0,
+    ),
+    MapSpec::per_cpu::<TallyKey, Tally>((name::TALLY, "tally"), max_entries::TALLY),
+    MapSpec::new::<(), ()>(
+        (name::NEW_FLOWS, "new_flows"),
+        MapKind::RingBuf,
+        max_entries::NEW_FLOWS,
+        0,
+    ),
+    MapSpec::new::<u32, Guard>(
+        (name::GUARD, "guard"),
+        MapKind::PerCpuArray,
+        max_entries::GUARD,
+        0,
+    ),
 ];

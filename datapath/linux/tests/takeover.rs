@@ -142,7 +142,7 @@ fn an_interface_that_was_replaced_gets_the_programs_and_the_addresses_again() {
 fn pinned_maps_of_another_shape_are_refused_with_the_way_out() {
     with_net(|net| async {
         drop(open(net, Gate::Shut, 0).await);
-        let pin = net.pins.join("v2/addresses");
+        let pin = net.pins.join("v3/addresses");
         std::fs::remove_file(&pin).unwrap();
         let mut loader = aya::EbpfLoader::new();
         let other = loader
@@ -179,7 +179,7 @@ fn pins_of_another_schema_go_once_this_one_is_in_place() {
 fn detach(net: &support::Net) {
     for kind in ["ingress", "egress"] {
         let ifindex = nix::net::if_::if_nametoindex("lan").unwrap();
-        let pin = net.pins.join(format!("v2/links/{kind}_{ifindex}"));
+        let pin = net.pins.join(format!("v3/links/{kind}_{ifindex}"));
         let pin = std::ffi::CString::new(pin.to_str().unwrap()).unwrap();
         // The commands BPF_OBJ_GET and BPF_LINK_DETACH of linux/bpf.h; a path, then a descriptor.
         let get = [pin.as_ptr() as u64, 0];
@@ -218,8 +218,8 @@ fn programs_that_somebody_detached_are_put_back_by_the_next_audit_and_that_is_to
 fn a_pin_that_somebody_removed_takes_nothing_with_it_and_is_put_back() {
     with_net(|net| async {
         let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
-        std::fs::remove_dir_all(net.pins.join("v2/links")).unwrap();
-        std::fs::create_dir(net.pins.join("v2/links")).unwrap();
+        std::fs::remove_dir_all(net.pins.join("v3/links")).unwrap();
+        std::fs::create_dir(net.pins.join("v3/links")).unwrap();
         assert_eq!(programs(), 2);
         kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
         drop(kernel);

@@ -1,0 +1,218 @@
+//! The maps `FLOWS` and `FRAGMENTS`: connections and UDP exchanges as the programs know them.
+
+use crate::AddressKey;
+
+/// The key of `FLOWS`: a packet as it comes in.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey {
+    /// Who sends.
+    pub source: AddressKey,
+    /// To whom.
+    pub destination: AddressKey,
+    /// Network order.
+    pub source_port: [u8; 2],
+    /// Network order.
+    pub destination_port: [u8; 2],
+    /// See [`super::protocol`].
+    pub protocol: u8,
+    /// Explicitly zero.
+    pub reserved: [u8; 3],
+}
+
+/// What becomes of the packets of one direction of a flow.
+///
+/// nat records two halves. The client's half has the key client → VIP and becomes VIP → backend
+/// (client → backend if that is on this host); the backend's half, [`flow_flags::REVERSE`], has the
+/// answers as its key and becomes VIP → client. [`Flow::other`] gives one's key from the other.
+/// dsr records the client's half alone, since answers do not come by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The source that packets get.
+    pub source: AddressKey,
+    /// The destination that packets get; with [`flow_flags::DSR`]: the backend, to whose MAC they go.
+    pub destination: AddressKey,
+    /// Network order.
+    pub source_port: [u8; 2],
+    /// Network order.
+    pub destination_port: [u8; 2],
+    /// See [`flow_flags`].
+    pub flags: u32,
+    /// The interface out of which packets go; 0 where they go up the stack, or come from it.
+    pub ifindex: u32,
+    /// [`super::Backend::id`] of the backend.
+    pub backend: u32,
+    /// [`super::Service::id`] of the service.
+    pub service: u32,
+    /// Explicitly zero.
+    pub reserved: u32,
+    /// When the last packet of this half came (CLOCK_BOOTTIME ns).
+    pub seen: u64,
+    /// Packets of this half. Not exact where two CPUs see one flow; `TALLY` is.
+    pub packets: u64,
+    /// Bytes of this half, with their Ethernet headers.
+    pub bytes: u64,
+}
+
+/// Bits of [`Flow::flags`].
+pub mod flow_flags {
+    /// The backend's half: from the backend to the client.
+    pub const REVERSE: u32 = 1;
+    /// The backend is on this host: packets to it go up the stack, its answers come from there.
+    pub const LOCAL: u32 = 1 << 1;
+    /// Nothing is rewritten but the MACs.
+    pub const DSR: u32 = 1 << 2;
+    /// TCP: this side has sent something that does not merely open the connection.
+    pub const ESTABLISHED: u32 = 1 << 8;
+    /// TCP: this side has sent its last byte.
+    pub const FIN: u32 = 1 << 9;
+    /// TCP: the other side has sent its last byte.
+    pub const PEER_FIN: u32 = 1 << 10;
+    /// TCP: one of the sides has broken the connection off.
+    pub const RESET: u32 = 1 << 11;
+}
+
+impl Flow {
+    /// Whether every bit of `bits` is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, bits: u32) -> bool {
+        self.flags & bits == bits
+    }
+
+    /// The key of the other half: packets as they come in answer to what this half's become. dsr
+    /// has none: [`flow_flags::DSR`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn other(&self, protocol: u8) -> FlowKey {
+        FlowKey {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol,
+            reserved: [0; 3],
+        }
+    }
+}
+
+/// An event of the ring buffer `NEW_FLOWS`: the client's half of a nat flow to another host, as it
+/// was recorded. Whoever holds the address next can take it over as it is, since nothing in it but
+/// interfaces is of this node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowRecord {
+    /// Its key.
+    pub key: FlowKey,
+    /// Its value.
+    pub flow: Flow,
+}
+
+impl FlowRecord {
+    /// Size in the ring buffer.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// Reads an event as the programs wrote it; `None` if it is not of [`Self::SIZE`] bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::SIZE] = bytes.try_into().ok()?;
+        // SAFETY: of the same size, and any bytes are a record: integers and byte arrays without
+        // padding, as asserted below.
+        Some(unsafe { core::ptr::from_ref(bytes).cast::<Self>().read_unaligned() })
+    }
+}
+
+/// The key of `FRAGMENTS`: one IP packet that comes in pieces, of which only the first has ports.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FragmentKey {
+    /// Who sends.
+    pub source: AddressKey,
+    /// To whom.
+    pub destination: AddressKey,
+    /// Identification of the packet, network order; IPv4's is of two bytes, in front of two zeros.
+    pub identification: [u8; 4],
+    /// See [`super::protocol`].
+    pub protocol: u8,
+    /// Explicitly zero.
+    pub reserved: [u8; 3],
+}
+
+/// The value of `FRAGMENTS`: the ports in the first piece, both in network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Of the sender.
+    pub source: [u8; 2],
+    /// Of the receiver.
+    pub destination: [u8; 2],
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 40);
+const _: () = assert!(size_of::<Flow>() == 80 && align_of::<Flow>() == 8);
+const _: () = assert!(FlowRecord::SIZE == 40 + 80);
+const _: () = assert!(size_of::<FragmentKey>() == 40);
+const _: () = assert!(size_of::<Ports>() == 4);
+
+// SAFETY: `repr(C)`, integers and byte arrays only, and the sizes asserted above leave no padding;
+// in all four.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for FlowKey {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Flow {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for FragmentKey {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Ports {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back_as_the_programs_lay_it_out() {
+        let bytes: [u8; FlowRecord::SIZE] = core::array::from_fn(|i| i as u8);
+        let record = FlowRecord::from_bytes(&bytes[..]).unwrap();
+        assert_eq!(record.key.source.octets[..], bytes[..16]);
+        assert_eq!(record.key.protocol, bytes[36]);
+        assert_eq!(record.flow.destination_port, [74, 75]);
+        assert_eq!(record.flow.ifindex.to_ne_bytes()[..], bytes[80..84]);
+        assert_eq!(record.flow.seen.to_ne_bytes()[..], bytes[96..104]);
+        assert_eq!(record.flow.bytes.to_ne_bytes()[..], bytes[112..]);
+        assert_eq!(FlowRecord::from_bytes(&bytes[1..]), None);
+    }
+
+    #[test]
+    fn the_two_halves_of_a_nat_flow_give_each_others_keys() {
+        let key = FlowKey {
+            source: AddressKey::v4([192, 0, 2, 1]),
+            destination: AddressKey::v4([10, 0, 0, 7]),
+            source_port: [1, 2],
+            destination_port: [0, 80],
+            protocol: super::super::protocol::TCP,
+            reserved: [0; 3],
+        };
+        let half = |source, destination, source_port, destination_port| Flow {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            flags: 0,
+            ifindex: 0,
+            backend: 0,
+            service: 0,
+            reserved: 0,
+            seen: 0,
+            packets: 0,
+            bytes: 0,
+        };
+        let backend = AddressKey::v4([10, 0, 0, 21]);
+        let forward = half(key.destination, backend, [3, 4], [31, 144]);
+        let answer = forward.other(key.protocol);
+        assert_eq!((answer.source, answer.source_port), (backend, [31, 144]));
+        assert_eq!(answer.destination_port, [3, 4]);
+        let reverse = half(key.destination, key.source, [0, 80], [1, 2]);
+        assert_eq!(reverse.other(key.protocol), key);
+    }
+}

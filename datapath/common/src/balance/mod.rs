@@ -1,0 +1,70 @@
+//! What the programs know of load balancing: services, their backends, and the flows between.
+//!
+//! ```text
+//!   a packet to a VIP ──▶ FLOWS ── known ──▶ rewritten as the flow says
+//!                           └─ new ─▶ SERVICES ─▶ TABLES[slot of the flow] ─▶ BACKENDS ─▶ a flow
+//! ```
+//!
+//! Every node that may hold an address has its services all the time, and the same packet gives
+//! the same [`slot`] everywhere: whoever takes an address over finds the same backend for a
+//! connection that it has never seen.
+
+mod backend;
+mod flow;
+mod hash;
+mod service;
+mod tally;
+
+pub use backend::{Backend, backend_flags};
+pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Ports, flow_flags};
+pub use hash::slot;
+pub use service::{SLOTS, Service, ServiceKey, Table, service_flags};
+pub use tally::{Direction, Reason, Tally, TallyKey};
+
+/// Protocol numbers that are balanced.
+pub mod protocol {
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+}
+
+/// The only element of `BALANCE`: what holds for the node as a whole.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// See [`balance_flags`].
+    pub flags: u32,
+    /// Most flows that a CPU records in a second; 0: no bound. Beyond it, packets of new flows go
+    /// on unrecorded where they can (dsr) and are dropped where they can't (nat), so that a flood
+    /// from random sources leaves room in the table.
+    pub new_flows: u32,
+}
+
+/// Bits of [`Balance::flags`].
+pub mod balance_flags {
+    /// A backend of a nat service is on this host: what is made here may be an answer of it.
+    pub const LOCAL_BACKENDS: u32 = 1;
+}
+
+/// The value of `GUARD`, one for each CPU: how many flows it has recorded in this second, and
+/// how many of these nobody was told of. Kept by the programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// When the second began (CLOCK_BOOTTIME ns).
+    pub since: u64,
+    /// Flows recorded since.
+    pub flows: u64,
+    /// Records for `NEW_FLOWS` that found it full, ever.
+    pub lost: u64,
+}
+
+const _: () = assert!(size_of::<Balance>() == 8 && align_of::<Balance>() == 4);
+const _: () = assert!(size_of::<Guard>() == 24 && align_of::<Guard>() == 8);
+
+// SAFETY: `repr(C)`, integers only, and the sizes asserted above leave no padding; in both.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Balance {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Guard {}

@@ -1,0 +1,65 @@
+//! The maps `SERVICES` and `TABLES`.
+
+use crate::AddressKey;
+
+/// The key of `SERVICES`: where clients send to.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// A managed address.
+    pub address: AddressKey,
+    /// Port in network order; 0: all ports that have no service of their own.
+    pub port: [u8; 2],
+    /// See [`super::protocol`].
+    pub protocol: u8,
+    /// Explicitly zero.
+    pub reserved: u8,
+}
+
+/// How packets of a service go on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Key of its table in `TABLES`.
+    pub table: u32,
+    /// See [`service_flags`].
+    pub flags: u32,
+    /// Number given by the daemon, for `TALLY`.
+    pub id: u32,
+    /// Explicitly zero.
+    pub reserved: u32,
+}
+
+/// Bits of [`Service::flags`]; exactly one of them is set.
+pub mod service_flags {
+    /// Destination and source are rewritten; answers come back through the holder.
+    pub const NAT: u32 = 1;
+    /// Packets go to the MAC of a backend that has the address itself and answers clients directly.
+    pub const DSR: u32 = 1 << 1;
+}
+
+/// Slots of a table: a prime, as Maglev's permutations need it, and as many as fit into the 32 KiB
+/// that the kernel takes for an element of this size.
+pub const SLOTS: usize = 8171;
+
+/// The value of `TABLES`: for each slot the key of a backend in `BACKENDS`; 0: none. Never changed
+/// in place: a new one is made under another key, then one write of [`Service::table`] swaps them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Indexed by [`super::slot`].
+    pub slots: [u32; SLOTS],
+}
+
+const _: () = assert!(size_of::<ServiceKey>() == 16 + 2 + 1 + 1);
+const _: () = assert!(size_of::<Service>() == 16 && align_of::<Service>() == 4);
+const _: () = assert!(size_of::<Table>() == SLOTS * 4);
+
+// SAFETY: `repr(C)`, integers and byte arrays only, and the sizes asserted above leave no padding;
+// in all three.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for ServiceKey {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Service {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Table {}
