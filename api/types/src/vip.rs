@@ -1,14 +1,12 @@
 //! Virtual IPs.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Condition, Failback, Labels};
+use crate::{Backend, Condition, Failback, Labels, Mode, Port};
 
 /// A VIP: one or more addresses that one node at a time answers for, each on its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -68,74 +66,15 @@ pub struct VipSpec {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub sharing_namespaces: BTreeSet<String>,
-    /// The ports it claims of its addresses; all of them without any.
+    /// The ports it claims of its addresses; all of them without any. In modes `nat` and `dsr` those whose connections are
+    /// spread over the backends; there it needs one at least.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 256)]
     pub ports: Vec<Port>,
-}
-
-/// A port that a VIP claims.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Port {
-    /// The port.
-    #[schema(minimum = 1, maximum = 65535)]
-    pub port: u16,
-    /// The protocol.
-    #[serde(default)]
-    pub protocol: Protocol,
-}
-
-/// A transport protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// TCP.
-    #[default]
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-/// The short form of the command line, `tcp/443`.
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol, self.port)
-    }
-}
-
-impl FromStr for Port {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is no port such as tcp/443 or udp/53");
-        let (protocol, port) = text.split_once('/').ok_or_else(bad)?;
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return Err(bad()),
-        };
-        match port.parse() {
-            Ok(port) if port > 0 => Ok(Self { port, protocol }),
-            Ok(_) | Err(_) => Err(bad()),
-        }
-    }
-}
-
-/// How the holder serves a VIP.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// The address is put on the holder's interface; programs on the holder serve it.
-    #[default]
-    Local,
+    /// Who serves what comes to these ports, in modes `nat` and `dsr`. Without any it is dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 256)]
+    pub backends: Vec<Backend>,
 }
 
 /// Which address families a VIP is given, where it names no address.

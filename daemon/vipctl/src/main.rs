@@ -25,6 +25,7 @@ mod plan;
 mod policy;
 mod pool;
 mod render;
+mod service;
 mod status;
 mod token;
 mod until;

@@ -60,11 +60,16 @@ pub(crate) fn widen(format: Format) {
     WIDE.store(format == Format::Wide, Ordering::Relaxed);
 }
 
+/// Whether tables are to show all there is.
+pub(crate) fn is_wide() -> bool {
+    WIDE.load(Ordering::Relaxed)
+}
+
 /// A table without lines; on a terminal at most as wide as that, one line a row.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    if is_terminal() && !WIDE.load(Ordering::Relaxed) {
+    if is_terminal() && !is_wide() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_truncation_indicator(CUT);
     }

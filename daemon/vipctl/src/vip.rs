@@ -1,8 +1,9 @@
 //! `vipctl vip`.
 
 use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::Cell;
 use vipd_api_types::{
-    Failback, Families, Mode, MoveRequest, Port, Vip, VipAddress, VipSpec, VipWrite,
+    Backend, Failback, Families, MoveRequest, Port, Vip, VipAddress, VipSpec, VipWrite,
 };
 use vipd_client::{Client, Written};
 
@@ -12,6 +13,7 @@ use crate::edit::{self, EditArgs};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood, or_dash};
+use crate::service::{self, ModeArg};
 use crate::wait::WaitArgs;
 use crate::{connect, render};
 
@@ -87,9 +89,16 @@ pub(crate) struct CreateArgs {
     /// A namespace whose VIPs may share with it, * for all; repeat for more
     #[arg(long = "share-with", value_name = "NAMESPACE")]
     sharing_namespaces: Vec<String>,
-    /// A port it claims, tcp/443 or udp/53; repeat for more; all without any
+    /// Who serves it
+    #[arg(long, value_enum, default_value = "local")]
+    mode: ModeArg,
+    /// A port it claims, tcp/443 or udp/53 (udp/0: all), or tcp/80=8080 for 8080 on the backends; repeat for more; all
+    /// without any
     #[arg(long = "port", value_name = "PORT")]
     ports: Vec<Port>,
+    /// A backend, 10.0.0.5 or 10.0.0.5:8080, and behind it ,weight=2 (0: drain) and ,node=n1; repeat for more
+    #[arg(long = "backend", value_name = "BACKEND")]
+    backends: Vec<Backend>,
     /// A label, key=value; repeat for more
     #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
@@ -132,7 +141,9 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             let vip = client.get::<Vip>(&name).await?;
             output::show(&vip, global.output, || {
                 let table = table(std::slice::from_ref(&vip));
-                let text = format!("{table}\n{}", placing(&vip));
+                let serving = service::sentence(&vip.spec).map(|text| format!("\n{text}"));
+                let serving = serving.unwrap_or_default();
+                let text = format!("{table}\n{}{serving}", placing(&vip));
                 let of_addresses = vip.status.addresses.iter();
                 let of_addresses = of_addresses.flat_map(|address| address.conditions.clone());
                 let own = vip.status.conditions.iter().cloned();
@@ -164,7 +175,7 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             pool: args.pool,
             addresses: args.addresses,
             families: args.families.into(),
-            mode: Mode::Local,
+            mode: args.mode.into(),
             interface: args.interface,
             group: args.group,
             apart: args.apart,
@@ -173,6 +184,7 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             sharing_key: args.sharing_key,
             sharing_namespaces: args.sharing_namespaces.into_iter().collect(),
             ports: args.ports,
+            backends: args.backends,
         },
     };
     match client.create::<Vip>(&body, args.write.into()).await? {
@@ -270,7 +282,7 @@ pub(crate) fn summary(vip: &Vip) -> String {
 
 /// One line per address.
 pub(crate) fn table(vips: &[Vip]) -> String {
-    let mut table = output::table(&[
+    let mut titles = vec![
         "VIP",
         "ADDRESS",
         "POOL",
@@ -278,13 +290,21 @@ pub(crate) fn table(vips: &[Vip]) -> String {
         "RUNNER-UP",
         "EPOCH",
         "SINCE",
-        "STATE",
-    ]);
+    ];
+    if output::is_wide() {
+        titles.extend(service::COLUMNS);
+    }
+    titles.push("STATE");
+    let mut table = output::table(&titles);
     for vip in vips {
         let complaints = render::complaints(&vip.status.conditions).join("; ");
+        let serving = || {
+            let cells = service::cells(&vip.spec).into_iter();
+            cells.map(Cell::new).filter(|_| output::is_wide())
+        };
         for address in &vip.status.addresses {
             let (state, mood) = state(address, &complaints);
-            table.add_row(vec![
+            let mut row: Vec<Cell> = vec![
                 vip.name.as_str().into(),
                 address.address.to_string().into(),
                 address.pool.as_str().into(),
@@ -292,8 +312,10 @@ pub(crate) fn table(vips: &[Vip]) -> String {
                 or_dash(address.runner_up.as_deref()).into(),
                 address.epoch.into(),
                 render::age(address.since.as_deref()).into(),
-                output::mood(state, mood),
-            ]);
+            ];
+            row.extend(serving());
+            row.push(output::mood(state, mood));
+            table.add_row(row);
         }
         if vip.status.addresses.is_empty() {
             let state = if complaints.is_empty() {
@@ -301,8 +323,8 @@ pub(crate) fn table(vips: &[Vip]) -> String {
             } else {
                 &complaints
             };
-            let dash = || comfy_table::Cell::new("-");
-            table.add_row(vec![
+            let dash = || Cell::new("-");
+            let mut row: Vec<Cell> = vec![
                 vip.name.as_str().into(),
                 dash(),
                 or_dash(vip.spec.pool.as_deref()).into(),
@@ -310,8 +332,10 @@ pub(crate) fn table(vips: &[Vip]) -> String {
                 dash(),
                 dash(),
                 dash(),
-                output::mood(state, Mood::Bad),
-            ]);
+            ];
+            row.extend(serving());
+            row.push(output::mood(state, Mood::Bad));
+            table.add_row(row);
         }
     }
     output::draw(table)

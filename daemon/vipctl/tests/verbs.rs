@@ -273,3 +273,39 @@ async fn api_tokens_open_the_door_over_tls() {
     let (what, _) = tls(&format!("{door} pool list")).await.refused();
     assert!(what.contains("not known to this cluster"), "{what}");
 }
+
+#[tokio::test]
+async fn a_vip_that_spreads_connections_is_made_and_shown_in_few_words() {
+    let node = Node::start().await;
+    node.vipctl("pool create web --block 10.0.0.10-10.0.0.20")
+        .await
+        .good();
+    let made = node
+        .vipctl(
+            "vip create www --families ipv4 --mode nat --port tcp/80=8080 --port udp/53 \
+             --backend 10.9.0.1,weight=2 --backend 10.9.0.2:9090,node=n1",
+        )
+        .await
+        .good();
+    assert_eq!(made, "vip/www created: 10.0.0.10\n");
+    let shown = node.vipctl("vip get www").await.good();
+    assert!(
+        shown.contains(
+            "mode nat, ports tcp/80=8080 udp/53, backends 10.9.0.1,weight=2 10.9.0.2:9090,node=n1"
+        ),
+        "{shown}"
+    );
+    let narrow = node.vipctl("vip list").await.good();
+    assert!(!narrow.contains("BACKENDS"), "{narrow}");
+    let wide = node.vipctl("vip list -o wide").await.good();
+    assert!(
+        wide.contains("MODE") && wide.contains("nat") && wide.contains("10.9.0.1,weight=2"),
+        "{wide}"
+    );
+    let (why, next) = node
+        .vipctl("vip create alone --mode dsr --backend 10.9.0.1")
+        .await
+        .refused();
+    assert!(why.contains("is of mode dsr and names no port"), "{why}");
+    assert!(next.contains("correct the spec"), "{next}");
+}

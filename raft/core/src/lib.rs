@@ -32,6 +32,7 @@ pub mod pool;
 pub mod range_set;
 pub mod rejection;
 pub mod selector;
+pub mod service;
 pub mod sharing;
 pub mod state;
 pub mod steward;

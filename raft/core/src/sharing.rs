@@ -6,7 +6,8 @@
 use core::fmt;
 
 use crate::codec::wire_enum;
-use crate::vip::{Port, VipSpec};
+use crate::service::{Port, both_claim};
+use crate::vip::VipSpec;
 
 /// The rule that keeps two VIPs from sharing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +43,7 @@ impl fmt::Display for Incompatible {
         match self {
             Self::Key => f.write_str("different sharing key"),
             Self::Namespace => f.write_str("different and not permitted namespace"),
-            Self::Port {
-                port: Port { protocol, port },
-            } => write!(f, "same port and protocol: {protocol} {port}"),
+            Self::Port { port } => write!(f, "same port and protocol: {port}"),
             Self::AllPorts => {
                 f.write_str("same port and protocol: one of them names no port, and so has all")
             }
@@ -72,8 +71,8 @@ pub fn compatible(a: &VipSpec, b: &VipSpec) -> Result<(), Incompatible> {
     if a.ports.is_empty() || b.ports.is_empty() {
         return Err(Incompatible::AllPorts);
     }
-    if let Some(port) = a.ports.intersection(&b.ports).next() {
-        return Err(Incompatible::Port { port: *port });
+    if let Some(port) = both_claim(&a.ports, &b.ports) {
+        return Err(Incompatible::Port { port });
     }
     if a.group != b.group {
         return Err(Incompatible::Group);
@@ -88,7 +87,7 @@ pub fn compatible(a: &VipSpec, b: &VipSpec) -> Result<(), Incompatible> {
 mod tests {
     use super::*;
     use crate::name::Name;
-    use crate::vip::Protocol;
+    use crate::service::{PortSpec, Protocol};
     use alloc::string::ToString;
 
     fn spec(key: &str, namespace: &str, allows: &[&str], ports: &[(Protocol, u16)]) -> VipSpec {
@@ -98,7 +97,7 @@ mod tests {
             sharing_namespaces: allows.iter().map(ToString::to_string).collect(),
             ports: ports
                 .iter()
-                .map(|&(protocol, port)| Port { protocol, port })
+                .map(|&(protocol, port)| (Port { protocol, port }, PortSpec::default()))
                 .collect(),
             ..VipSpec::default()
         }
@@ -108,7 +107,7 @@ mod tests {
     fn the_first_rule_that_fails_is_told() {
         use Protocol::{Tcp, Udp};
         let web = spec("k", "default", &[], &[(Tcp, 80)]);
-        let table: [(VipSpec, Result<(), &str>); 12] = [
+        let table: [(VipSpec, Result<(), &str>); 13] = [
             (spec("k", "default", &[], &[(Tcp, 443)]), Ok(())),
             (spec("k", "default", &[], &[(Udp, 80)]), Ok(())),
             (
@@ -133,6 +132,10 @@ mod tests {
             ),
             (
                 spec("k", "default", &[], &[(Tcp, 80), (Udp, 80)]),
+                Err("same port and protocol: TCP 80"),
+            ),
+            (
+                spec("k", "default", &[], &[(Tcp, 0)]),
                 Err("same port and protocol: TCP 80"),
             ),
             (

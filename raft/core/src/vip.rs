@@ -3,7 +3,6 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::IpAddr;
 
 use crate::block::Family;
@@ -13,6 +12,7 @@ use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
 use crate::rejection::Rejection;
 use crate::selector::{NAMESPACE_LABEL, Selector};
+use crate::service::{Backends, Mode, Ports};
 use crate::time::Millis;
 
 /// Which families a VIP wants.
@@ -43,16 +43,6 @@ impl Families {
     }
 }
 
-/// How the holder serves the VIP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// The address is put on the holder's interface; programs on the holder serve it.
-    #[default]
-    Local,
-}
-
-wire_enum!(Mode { 0 => Local });
-
 /// Whether a VIP that had to leave its home returns there.
 ///
 /// An address's home is the node it was last put on by choice: by its first placement, a move, a rebalance, or by
@@ -70,37 +60,6 @@ pub enum Failback {
 }
 
 wire_enum!(Failback { 0 => After { delay }, 1 => Never });
-
-/// A transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-wire_enum!(Protocol { 0 => Tcp, 1 => Udp });
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-        })
-    }
-}
-
-/// A port that a VIP claims of its addresses. A VIP that names none claims all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Port {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The port, 1 to 65535.
-    pub port: u16,
-}
-
-wire_struct!(Port { protocol, port });
 
 /// What the operator asks of a VIP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,8 +86,10 @@ pub struct VipSpec {
     pub sharing_key: Option<String>,
     /// Namespaces, or `*` for all, whose VIPs may share with this one.
     pub sharing_namespaces: BTreeSet<String>,
-    /// The ports it claims of its addresses; all when it names none.
-    pub ports: BTreeSet<Port>,
+    /// The ports it claims of its addresses, and spreads over backends where its mode is to; all when it names none.
+    pub ports: Ports,
+    /// Who serves what comes to these ports, unless the holder itself does ([`Mode::Local`]).
+    pub backends: Backends,
 }
 
 wire_struct!(VipSpec {
@@ -137,7 +98,7 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports });
+} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends });
 
 impl VipSpec {
     /// The namespace of a VIP that names none.

@@ -1,17 +1,22 @@
 //! VIPs and their addresses.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use vipd_api_types as wire;
+use vipd_core::block::Family;
 use vipd_core::event::Cause;
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
 use vipd_core::node::Lease;
+use vipd_core::service::{Mode, serves};
 use vipd_core::state::State;
 use vipd_core::time::Millis;
-use vipd_core::vip::{Allocation, Failback, Families, Mode, Port, Protocol, Vip, VipSpec};
+use vipd_core::vip::{Allocation, Failback, Families, Vip, VipSpec};
 
+use super::service::{
+    backends_from_wire, backends_to_wire, mode_from_wire, mode_to_wire, ports_from_wire,
+    ports_to_wire,
+};
 use super::{known_name, new_name, node_name};
 use crate::clock::rfc3339;
 use crate::control::LocalStatus;
@@ -36,9 +41,7 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
             wire::Families::PreferDual => Families::PreferDual,
             wire::Families::RequireDual => Families::RequireDual,
         },
-        mode: match spec.mode {
-            wire::Mode::Local => Mode::Local,
-        },
+        mode: mode_from_wire(spec.mode),
         interface: spec.interface.clone(),
         group: key(spec.group.as_deref())?,
         apart: key(spec.apart.as_deref())?,
@@ -53,41 +56,15 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
         sharing_key: spec.sharing_key.clone(),
         sharing_namespaces: spec.sharing_namespaces.clone(),
         ports: ports_from_wire(&spec.ports)?,
+        backends: backends_from_wire(&spec.backends)?,
     })
-}
-
-fn ports_from_wire(ports: &[wire::Port]) -> Result<BTreeSet<Port>, Refusal> {
-    let mut set = BTreeSet::new();
-    for wire::Port { port, protocol } in ports.iter().copied() {
-        let protocol = match protocol {
-            wire::Protocol::Tcp => Protocol::Tcp,
-            wire::Protocol::Udp => Protocol::Udp,
-        };
-        if !set.insert(Port { protocol, port }) {
-            return Err(Refusal::invalid(format!(
-                "{protocol} port {port} is named twice"
-            )));
-        }
-    }
-    Ok(set)
-}
-
-fn ports_to_wire(ports: &BTreeSet<Port>) -> Vec<wire::Port> {
-    let ports = ports.iter().map(|port| wire::Port {
-        port: port.port,
-        protocol: match port.protocol {
-            Protocol::Tcp => wire::Protocol::Tcp,
-            Protocol::Udp => wire::Protocol::Udp,
-        },
-    });
-    ports.collect()
 }
 
 fn key(text: Option<&str>) -> Result<Option<Name>, Refusal> {
     text.map(new_name).transpose()
 }
 
-fn address(text: &str) -> Result<IpAddr, Refusal> {
+pub(super) fn address(text: &str) -> Result<IpAddr, Refusal> {
     text.parse().map_err(|_| {
         Refusal::invalid(format!(
             "{text:?} is not an IP address such as 10.0.0.10 or fd00::10"
@@ -106,9 +83,7 @@ pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
             Families::PreferDual => wire::Families::PreferDual,
             Families::RequireDual => wire::Families::RequireDual,
         },
-        mode: match spec.mode {
-            Mode::Local => wire::Mode::Local,
-        },
+        mode: mode_to_wire(spec.mode),
         interface: spec.interface.clone(),
         group: spec.group.as_ref().map(ToString::to_string),
         apart: spec.apart.as_ref().map(ToString::to_string),
@@ -123,6 +98,7 @@ pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
         sharing_key: spec.sharing_key.clone(),
         sharing_namespaces: spec.sharing_namespaces.clone(),
         ports: ports_to_wire(&spec.ports),
+        backends: backends_to_wire(&spec.backends),
     }
 }
 
@@ -154,7 +130,9 @@ pub(crate) fn to_wire(
                     ))
                 })
                 .collect(),
-            conditions: vec![satisfied(vip)],
+            conditions: std::iter::once(satisfied(vip))
+                .chain(unserved(vip))
+                .collect(),
         },
     }
 }
@@ -184,6 +162,26 @@ fn satisfied(vip: &Vip) -> wire::Condition {
         },
         since: None,
     }
+}
+
+/// Says so where what comes to its addresses is dropped because no backend can take it.
+fn unserved(vip: &Vip) -> Option<wire::Condition> {
+    let families = Family::ALL.into_iter();
+    let lacking = families.filter(|family| {
+        let of_family = |address: &IpAddr| Family::of(*address) == *family;
+        vip.addresses.iter().any(of_family) && !serves(&vip.spec.backends, *family)
+    });
+    let lacking: Vec<String> = lacking.map(|family| family.to_string()).collect();
+    (vip.spec.mode != Mode::Local && !lacking.is_empty()).then(|| wire::Condition {
+        kind: "served".to_owned(),
+        status: false,
+        reason: "no_backend".to_owned(),
+        message: format!(
+            "it has no {} backend that takes connections: new ones to its ports are dropped",
+            lacking.join(" and no ")
+        ),
+        since: None,
+    })
 }
 
 fn address_to_wire(

@@ -10,9 +10,10 @@ use vipd_core::id::NodeId;
 use vipd_core::name::{Labels, Name};
 use vipd_core::node::{Interface, Mac, Prefix, Role};
 use vipd_core::pool::{Care, PoolSpec};
+use vipd_core::service::{Port, PortSpec, Protocol};
 use vipd_core::state::State;
 use vipd_core::time::Millis;
-use vipd_core::vip::{Families, Port, Protocol, VipSpec};
+use vipd_core::vip::{Families, VipSpec};
 
 /// How many VIPs have each address where they share.
 pub(super) const SHARERS: u32 = 4;
@@ -53,10 +54,13 @@ impl Kind {
             },
             Self::Shared => VipSpec {
                 sharing_key: Some(format!("key-{}", number / SHARERS)),
-                ports: [Port {
-                    protocol: Protocol::Tcp,
-                    port: 1 + (number % SHARERS) as u16,
-                }]
+                ports: [(
+                    Port {
+                        protocol: Protocol::Tcp,
+                        port: 1 + (number % SHARERS) as u16,
+                    },
+                    PortSpec::default(),
+                )]
                 .into(),
                 ..ipv4
             },

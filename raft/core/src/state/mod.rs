@@ -18,6 +18,7 @@ mod places;
 mod policies;
 mod pools;
 mod rebalance;
+mod services;
 #[cfg(test)]
 mod tests;
 mod tokens;

@@ -36,6 +36,7 @@ impl State {
             });
         }
         Self::check_request(name, spec)?;
+        self.check_backends(name, spec)?;
         let mut vip = Vip {
             name: name.clone(),
             labels: labels.clone(),

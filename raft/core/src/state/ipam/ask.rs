@@ -9,13 +9,11 @@ use crate::name::{Labels, Name};
 use crate::pool::Pool;
 use crate::rejection::Rejection;
 use crate::sharing::compatible;
-use crate::state::State;
+use crate::state::{State, services};
 use crate::vip::{Allocation, Families, Unmet, Vip, VipSpec, Wanted};
 
 /// The most addresses of one VIP.
 const MAX_ADDRESSES: usize = 64;
-/// The most ports of one VIP.
-const MAX_PORTS: usize = 256;
 /// The most namespaces that a VIP may share with by name.
 const MAX_NAMESPACES: usize = 64;
 /// The longest sharing key or name of a namespace, in bytes.
@@ -69,7 +67,6 @@ impl State {
         let invalid = |why| Err(Rejection::Invalid { why });
         let counts = [
             (spec.addresses.len(), MAX_ADDRESSES, "addresses"),
-            (spec.ports.len(), MAX_PORTS, "ports"),
             (
                 spec.sharing_namespaces.len(),
                 MAX_NAMESPACES,
@@ -86,12 +83,7 @@ impl State {
                 return invalid(format!("VIP {name} asks for {address} twice"));
             }
         }
-        if let Some(port) = spec.ports.iter().find(|port| port.port == 0) {
-            return invalid(format!(
-                "VIP {name} names {} port 0: name none for all ports",
-                port.protocol
-            ));
-        }
+        services::check(name, spec)?;
         let key = spec.sharing_key.iter();
         let mut texts = key.chain(&spec.sharing_namespaces);
         match texts.find(|text| text.is_empty() || text.len() > MAX_TEXT) {

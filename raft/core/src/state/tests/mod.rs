@@ -12,6 +12,7 @@ mod policies;
 mod random;
 mod rebalance;
 mod reference;
+mod services;
 mod sharing;
 mod speed;
 mod stories;

@@ -3,11 +3,11 @@
 use alloc::boxed::Box;
 use proptest::prelude::*;
 
+use super::services::{asked, serving};
 use super::*;
 use crate::policy::{Pattern, PolicySpec};
 use crate::pool::Care;
 use crate::selector::Selector;
-use crate::vip::{Port, Protocol};
 
 /// A random command over few names, so that they collide.
 fn command() -> impl Strategy<Value = Command> {
@@ -77,14 +77,11 @@ fn command() -> impl Strategy<Value = Command> {
         prop_oneof![Just(Millis(0)), Just(Millis(60))],
         any::<bool>(),
     );
-    let ports = prop::collection::btree_set(
-        (1u16..4).prop_map(|port| Port {
-            protocol: Protocol::Tcp,
-            port,
-        }),
-        0..3,
+    let backend = (0u8..4, 0u8..6).prop_map(|(net, host)| IpAddr::from([10, 0, net, host]));
+    let sharing = (
+        prop::option::weighted(0.4, Just("s".to_string())),
+        serving(1..4, backend),
     );
-    let sharing = (prop::option::weighted(0.4, Just("s".to_string())), ports);
     prop_oneof![
         1 => ((0u8..2).prop_map(|i| name(&format!("y{i}"))), policy).prop_map(|(name, spec)| {
             Command::PutPolicy { name, labels: Labels::new(), spec, expect: Expect::Any }
@@ -101,8 +98,8 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         1 => (pool(), any::<bool>()).prop_map(|(name, force)| Command::DeletePool { name, expect: Expect::Any, force }),
         1 => Just(Command::Ripen),
-        6 => (vip(), prop::option::of(pool()), families, addresses, belongs, sharing).prop_map(|(name, pool, families, addresses, (group, apart, failback), (sharing_key, ports))| {
-            let spec = VipSpec { pool, families, addresses, group, apart, failback, sharing_key, ports, ..VipSpec::default() };
+        6 => (vip(), prop::option::of(pool()), families, addresses, belongs, sharing).prop_map(|(name, pool, families, addresses, (group, apart, failback), (sharing_key, serving))| {
+            let spec = asked(VipSpec { pool, families, addresses, group, apart, failback, sharing_key, ..VipSpec::default() }, serving);
             Command::PutVip { name, labels: Labels::new(), spec, expect: Expect::Any }
         }),
         2 => vip().prop_map(|name| Command::DeleteVip { name, expect: Expect::Any }),

@@ -1,20 +1,21 @@
 //! Sharing: VIPs with the same key and different ports may have the same address, which has one holder all the same.
 
 use super::*;
-use crate::vip::{Port, Protocol};
+use crate::service::{Port, PortSpec, Protocol};
 
 /// A VIP with this sharing key that claims these ports: `tcp/80`.
 fn shares(key: &str, ports: &[&str]) -> VipSpec {
     let port = |text: &&str| {
         let (protocol, port) = text.split_once('/').unwrap();
-        Port {
+        let port = Port {
             protocol: match protocol {
                 "tcp" => Protocol::Tcp,
                 "udp" => Protocol::Udp,
                 other => panic!("{other}"),
             },
             port: port.parse().unwrap(),
-        }
+        };
+        (port, PortSpec::default())
     };
     VipSpec {
         families: Families::Ipv4,

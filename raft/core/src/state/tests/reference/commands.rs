@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::super::services::{asked, serving};
 use super::super::*;
 use crate::pool::Care;
 use crate::selector::{NAMESPACE_LABEL, Selector};
-use crate::vip::{Port, Protocol};
 
 pub(super) fn command() -> impl Strategy<Value = Command> {
     let vip = || (0u8..12).prop_map(|i| name(&format!("v{i}")));
@@ -70,6 +70,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
             net * 16 + n
         ])),
     ];
+    let backend = address.clone();
     let addresses = prop_oneof![
         2 => Just(Vec::new()),
         1 => prop::collection::btree_set(address, 1..4).prop_map(|set| set.into_iter().collect()),
@@ -80,16 +81,12 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         1 => Just(Families::PreferDual),
         1 => Just(Families::RequireDual),
     ];
-    let port = (1u16..5).prop_map(|port| Port {
-        protocol: Protocol::Tcp,
-        port,
-    });
     let sharing = (
         prop::option::weighted(
             0.5,
             prop_oneof![Just("k"), Just("l")].prop_map(str::to_string),
         ),
-        prop::collection::btree_set(port, 0..3),
+        serving(1..5, backend),
         prop::option::weighted(0.3, label()),
         prop::bool::weighted(0.5),
     );
@@ -100,19 +97,21 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         sharing,
     );
     let ask = ask.prop_map(
-        |(pool, addresses, families, (sharing_key, ports, namespace, wide))| VipSpec {
-            pool,
-            addresses,
-            families,
-            sharing_key,
-            ports,
-            namespace: namespace.map(|text| name(&text)),
-            sharing_namespaces: if wide {
-                ["*".to_string()].into()
-            } else {
-                [].into()
-            },
-            ..VipSpec::default()
+        |(pool, addresses, families, (sharing_key, serving, namespace, wide))| {
+            let spec = VipSpec {
+                pool,
+                addresses,
+                families,
+                sharing_key,
+                namespace: namespace.map(|text| name(&text)),
+                sharing_namespaces: if wide {
+                    ["*".to_string()].into()
+                } else {
+                    [].into()
+                },
+                ..VipSpec::default()
+            };
+            asked(spec, serving)
         },
     );
     let labels = prop::option::of(label()).prop_map(|app| {

@@ -1,5 +1,6 @@
 //! What is promised about addresses, as plain lists that are looked at one by one; no index.
 
+use super::super::services::servable;
 use super::super::*;
 use crate::block::number;
 use crate::selector::NAMESPACE_LABEL;
@@ -434,9 +435,20 @@ impl Model {
             Command::PutVip {
                 name, labels, spec, ..
             } => {
+                let known = self.vips.iter().find(|vip| vip.name == *name);
+                if known.is_some_and(|vip| vip.spec == *spec && vip.labels == *labels) {
+                    return Ok(());
+                }
+                if !servable(spec)
+                    || spec
+                        .backends
+                        .keys()
+                        .any(|backend| self.given(backend.address).is_some())
+                {
+                    return Err("invalid");
+                }
                 let known = self.vips.iter_mut().find(|vip| vip.name == *name);
                 match known {
-                    Some(vip) if vip.spec == *spec && vip.labels == *labels => return Ok(()),
                     Some(vip) => {
                         vip.spec = spec.clone();
                         vip.labels = labels.clone();

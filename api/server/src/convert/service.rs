@@ -1,0 +1,111 @@
+//! How a VIP is served: mode, ports, backends.
+
+use vipd_api_types as wire;
+use vipd_core::name::Name;
+use vipd_core::service::{Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol};
+
+use super::new_name;
+use super::vip::address;
+use crate::problem::Refusal;
+
+pub(super) fn mode_from_wire(mode: wire::Mode) -> Mode {
+    match mode {
+        wire::Mode::Local => Mode::Local,
+        wire::Mode::Nat => Mode::Nat,
+        wire::Mode::Dsr => Mode::Dsr,
+    }
+}
+
+pub(super) fn mode_to_wire(mode: Mode) -> wire::Mode {
+    match mode {
+        Mode::Local => wire::Mode::Local,
+        Mode::Nat => wire::Mode::Nat,
+        Mode::Dsr => wire::Mode::Dsr,
+    }
+}
+
+pub(super) fn ports_from_wire(ports: &[wire::Port]) -> Result<Ports, Refusal> {
+    let mut known = Ports::new();
+    for named in ports {
+        let port = Port {
+            protocol: protocol_from_wire(named.protocol),
+            port: named.port,
+        };
+        let spec = PortSpec {
+            name: named.name.as_deref().map(new_name).transpose()?,
+            target: not_zero(named.target_port, "target_port", named)?,
+        };
+        if known.insert(port, spec).is_some() {
+            return Err(Refusal::invalid(format!(
+                "port {}/{} is named twice",
+                named.protocol, named.port
+            )));
+        }
+    }
+    Ok(known)
+}
+
+pub(super) fn ports_to_wire(ports: &Ports) -> Vec<wire::Port> {
+    let ports = ports.iter().map(|(port, spec)| wire::Port {
+        name: spec.name.as_ref().map(Name::to_string),
+        port: port.port,
+        protocol: protocol_to_wire(port.protocol),
+        target_port: (spec.target != 0).then_some(spec.target),
+    });
+    ports.collect()
+}
+
+pub(super) fn backends_from_wire(backends: &[wire::Backend]) -> Result<Backends, Refusal> {
+    let mut known = Backends::new();
+    for named in backends {
+        let endpoint = Endpoint {
+            address: address(&named.address)?,
+            port: not_zero(named.port, "the port", named)?,
+        };
+        let backend = Backend {
+            weight: named.weight,
+            node: named.node.as_deref().map(new_name).transpose()?,
+        };
+        if known.insert(endpoint, backend).is_some() {
+            return Err(Refusal::invalid(format!(
+                "backend {endpoint} is named twice"
+            )));
+        }
+    }
+    Ok(known)
+}
+
+pub(super) fn backends_to_wire(backends: &Backends) -> Vec<wire::Backend> {
+    let backends = backends.iter().map(|(endpoint, backend)| wire::Backend {
+        address: endpoint.address.to_string(),
+        port: (endpoint.port != 0).then_some(endpoint.port),
+        weight: backend.weight,
+        node: backend.node.as_ref().map(Name::to_string),
+    });
+    backends.collect()
+}
+
+pub(crate) fn protocol_from_wire(protocol: wire::Protocol) -> Protocol {
+    match protocol {
+        wire::Protocol::Tcp => Protocol::Tcp,
+        wire::Protocol::Udp => Protocol::Udp,
+    }
+}
+
+pub(crate) fn protocol_to_wire(protocol: Protocol) -> wire::Protocol {
+    match protocol {
+        Protocol::Tcp => wire::Protocol::Tcp,
+        Protocol::Udp => wire::Protocol::Udp,
+    }
+}
+
+/// The core says 0 where the wire leaves a port out.
+fn not_zero(port: Option<u16>, what: &str, of: &impl std::fmt::Display) -> Result<u16, Refusal> {
+    match port {
+        Some(0) => Err(Refusal::invalid(format!(
+            "{what} of {of} is 0: leave it out to keep the port"
+        ))),
+        Some(port) => Ok(port),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,108 @@
+//! How a VIP is served, in words: mode, ports and backends.
+
+use clap::ValueEnum;
+use vipd_api_types::{Mode, VipSpec};
+
+/// `--mode`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ModeArg {
+    /// Programs on the holder serve it
+    Local,
+    /// The holder spreads connections over backends, and answers come back through it
+    Nat,
+    /// The holder spreads connections over backends on its own link, which answer clients by themselves
+    Dsr,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(arg: ModeArg) -> Self {
+        match arg {
+            ModeArg::Local => Self::Local,
+            ModeArg::Nat => Self::Nat,
+            ModeArg::Dsr => Self::Dsr,
+        }
+    }
+}
+
+/// Titles of the columns of `-o wide`.
+pub(crate) const COLUMNS: [&str; 3] = ["MODE", "PORTS", "BACKENDS"];
+
+/// What stands in them.
+pub(crate) fn cells(spec: &VipSpec) -> [String; 3] {
+    [
+        spec.mode.to_string(),
+        or_dash(ports(spec)),
+        or_dash(backends(spec)),
+    ]
+}
+
+/// The same as one sentence; none for a VIP of which nothing is said.
+pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
+    if spec.mode == Mode::Local && spec.ports.is_empty() {
+        return None;
+    }
+    let mut words = vec![format!("mode {}", spec.mode)];
+    words.push(format!("ports {}", or_dash(ports(spec))));
+    if spec.mode != Mode::Local {
+        words.push(format!("backends {}", or_dash(backends(spec))));
+    }
+    Some(words.join(", "))
+}
+
+fn ports(spec: &VipSpec) -> String {
+    let ports = spec.ports.iter().map(|port| match &port.name {
+        Some(name) => format!("{port} ({name})"),
+        None => port.to_string(),
+    });
+    ports.collect::<Vec<_>>().join(" ")
+}
+
+fn backends(spec: &VipSpec) -> String {
+    let backends = spec.backends.iter().map(ToString::to_string);
+    backends.collect::<Vec<_>>().join(" ")
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".into() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vip_is_described_as_it_is_made_on_the_command_line() {
+        let spec = |mode, ports: &[&str], backends: &[&str]| VipSpec {
+            mode,
+            ports: ports
+                .iter()
+                .map(|text| text.parse().expect("short form"))
+                .collect(),
+            backends: backends
+                .iter()
+                .map(|text| text.parse().expect("short form"))
+                .collect(),
+            ..VipSpec::default()
+        };
+        assert_eq!(sentence(&VipSpec::default()), None);
+        let claims = spec(Mode::Local, &["tcp/80"], &[]);
+        assert_eq!(
+            sentence(&claims).as_deref(),
+            Some("mode local, ports tcp/80")
+        );
+        let spreads = spec(
+            Mode::Nat,
+            &["tcp/80=8080", "udp/53"],
+            &["10.0.0.5", "10.0.0.6:81,weight=2"],
+        );
+        assert_eq!(
+            sentence(&spreads).as_deref(),
+            Some("mode nat, ports tcp/80=8080 udp/53, backends 10.0.0.5 10.0.0.6:81,weight=2")
+        );
+        assert_eq!(
+            cells(&spec(Mode::Dsr, &["tcp/80"], &[])),
+            ["dsr", "tcp/80", "-"]
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! What is refused of a VIP's ports and backends.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use core::net::IpAddr;
+
+use super::State;
+use crate::name::Name;
+use crate::rejection::Rejection;
+use crate::service::{Backend, Endpoint, Mode, Port, PortSpec};
+use crate::vip::VipSpec;
+
+/// The most ports of one VIP.
+const MAX_PORTS: usize = 256;
+/// The most backends of one VIP.
+const MAX_BACKENDS: usize = 256;
+
+/// Refuses ports and backends that no datapath could ever serve as they are written.
+pub(super) fn check(name: &Name, spec: &VipSpec) -> Result<(), Rejection> {
+    let told = counts(spec)
+        .and_then(|()| mode(spec))
+        .and_then(|()| ports(spec))
+        .and_then(|()| backends(spec));
+    told.map_err(|why| Rejection::Invalid {
+        why: format!("VIP {name} {why}"),
+    })
+}
+
+fn counts(spec: &VipSpec) -> Result<(), String> {
+    let counts = [
+        (spec.ports.len(), MAX_PORTS, "ports"),
+        (spec.backends.len(), MAX_BACKENDS, "backends"),
+    ];
+    match counts.into_iter().find(|(n, most, _)| n > most) {
+        Some((n, most, what)) => Err(format!("names {n} {what}, more than {most}")),
+        None => Ok(()),
+    }
+}
+
+fn mode(spec: &VipSpec) -> Result<(), String> {
+    let moved = spec.ports.iter().find(|(_, more)| more.target != 0);
+    match spec.mode {
+        Mode::Local if !spec.backends.is_empty() => Err(
+            "has backends, but its mode is local: its holder serves it. Choose mode nat or dsr"
+                .into(),
+        ),
+        Mode::Local if moved.is_some() => Err(
+            "has a target_port, but its mode is local: nothing is rewritten. Choose mode nat"
+                .into(),
+        ),
+        Mode::Nat | Mode::Dsr if spec.ports.is_empty() => Err(format!(
+            "is of mode {} and names no port: port 0 is all ports of a protocol",
+            spec.mode
+        )),
+        Mode::Dsr if moved.is_some() => Err(
+            "has a target_port, but its mode is dsr: backends get packets as clients sent them"
+                .into(),
+        ),
+        Mode::Dsr => match spec.backends.keys().find(|endpoint| endpoint.port != 0) {
+            Some(endpoint) => Err(format!(
+                "has backend {endpoint} with a port, but its mode is dsr: backends get packets as clients sent them"
+            )),
+            None => Ok(()),
+        },
+        Mode::Local | Mode::Nat => Ok(()),
+    }
+}
+
+fn ports(spec: &VipSpec) -> Result<(), String> {
+    let mut names: BTreeMap<&Name, Port> = BTreeMap::new();
+    for (port, PortSpec { name, target }) in &spec.ports {
+        if let Some(name) = name
+            && let Some(other) = names.insert(name, *port)
+        {
+            return Err(format!("calls both {other} and {port} {name}"));
+        }
+        if port.port == 0 && *target != 0 {
+            return Err(format!(
+                "sends {port} to port {target}: all ports are kept as they are, so name no target_port"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn backends(spec: &VipSpec) -> Result<(), String> {
+    let all = spec.ports.keys().find(|port| port.port == 0);
+    let mut last: Option<&Endpoint> = None;
+    for (endpoint, Backend { weight, node: _ }) in &spec.backends {
+        let Endpoint { address, port } = *endpoint;
+        if let Some(what) = unfit(address) {
+            return Err(format!("has backend {endpoint}, which is {what}"));
+        }
+        if spec.addresses.contains(&address) {
+            return Err(format!(
+                "has backend {endpoint}, which is an address of its own"
+            ));
+        }
+        if *weight > Backend::MAX_WEIGHT {
+            return Err(format!(
+                "gives backend {endpoint} weight {weight}: 0 to {} can be",
+                Backend::MAX_WEIGHT
+            ));
+        }
+        if let Some(all) = all.filter(|_| port != 0) {
+            return Err(format!(
+                "has backend {endpoint} with a port, but {all} are kept as they are"
+            ));
+        }
+        // In their order the one without a port comes first.
+        if let Some(last) = last.filter(|last| last.address == address && last.port == 0) {
+            return Err(format!(
+                "names backend {last} with a port ({port}) and without one"
+            ));
+        }
+        last = Some(endpoint);
+    }
+    Ok(())
+}
+
+/// Why no host can be reached at an address.
+fn unfit(address: IpAddr) -> Option<&'static str> {
+    let broadcast = match address {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
+    };
+    let link_local = match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    if address.is_unspecified() {
+        Some("no address of a host")
+    } else if address.is_loopback() {
+        Some("a loopback address: name the host's address that others see")
+    } else if address.is_multicast() || broadcast {
+        Some("not the address of one host")
+    } else if link_local {
+        Some("a link-local address, which means another host on each interface")
+    } else {
+        None
+    }
+}
+
+impl State {
+    /// Refuses backends that are VIPs: what came for one would go to another, or round in a ring.
+    pub(super) fn check_backends(&self, name: &Name, spec: &VipSpec) -> Result<(), Rejection> {
+        for endpoint in spec.backends.keys() {
+            if let Some(of) = self.allocations.get(&endpoint.address) {
+                return Err(Rejection::Invalid {
+                    why: format!(
+                        "VIP {name} has backend {endpoint}, which is an address of VIP {}: name the hosts behind it",
+                        of.vip
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}

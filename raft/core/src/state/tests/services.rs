@@ -1,0 +1,324 @@
+//! What is said of a VIP's ports and backends: what is refused, and what tests of other subjects ask for at random.
+
+use core::ops::Range;
+
+use alloc::collections::BTreeMap;
+use proptest::prelude::*;
+
+use super::*;
+use crate::rejection::Rejection;
+use crate::service::{Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, serves};
+
+/// How a VIP is served, as [`asked`] puts it into a spec.
+pub(super) type Serving = (Mode, Ports, Backends);
+
+/// Few ports and few backends, so that they meet; seldom what is refused.
+pub(super) fn serving(
+    ports: Range<u16>,
+    backend: impl Strategy<Value = IpAddr>,
+) -> impl Strategy<Value = Serving> {
+    let port = prop_oneof![6 => ports, 1 => Just(0)];
+    let ports = prop::collection::btree_map(
+        port.prop_map(tcp),
+        prop_oneof![5 => Just(0), 1 => Just(8080u16)],
+        0..3,
+    );
+    let backends = prop::collection::btree_map(
+        (backend, prop_oneof![5 => Just(0), 1 => Just(80u16)])
+            .prop_map(|(address, port)| Endpoint { address, port }),
+        0u16..3,
+        0..3,
+    );
+    let modes = prop_oneof![4 => Just(Mode::Local), 2 => Just(Mode::Nat), 1 => Just(Mode::Dsr)];
+    let bold = prop::bool::weighted(0.1);
+    (modes, ports, backends, bold).prop_map(|(mode, mut ports, mut backends, bold)| {
+        if mode != Mode::Nat && !bold {
+            ports.values_mut().for_each(|target| *target = 0);
+            backends = backends
+                .into_iter()
+                .map(|(at, weight)| (Endpoint { port: 0, ..at }, weight))
+                .collect();
+        }
+        if mode == Mode::Local && !bold {
+            backends.clear();
+        }
+        let spec = |target| PortSpec { name: None, target };
+        let backend = |weight| Backend { weight, node: None };
+        (
+            mode,
+            ports.into_iter().map(|(p, to)| (p, spec(to))).collect(),
+            backends
+                .into_iter()
+                .map(|(at, w)| (at, backend(w)))
+                .collect(),
+        )
+    })
+}
+
+/// A spec that is to be served like this.
+pub(super) fn asked(spec: VipSpec, (mode, ports, backends): Serving) -> VipSpec {
+    VipSpec {
+        mode,
+        ports,
+        backends,
+        ..spec
+    }
+}
+
+/// Whether ports and backends go together, rule by rule, as far as [`serving`] can break them.
+pub(super) fn servable(spec: &VipSpec) -> bool {
+    let moved = spec.ports.values().any(|more| more.target != 0);
+    let named = spec.backends.keys().any(|endpoint| endpoint.port != 0);
+    let own = |endpoint: &Endpoint| spec.addresses.contains(&endpoint.address);
+    let all = spec.ports.iter().find(|(port, _)| port.port == 0);
+    let by_mode = match spec.mode {
+        Mode::Local => !moved && spec.backends.is_empty(),
+        Mode::Nat => !spec.ports.is_empty(),
+        Mode::Dsr => !spec.ports.is_empty() && !moved && !named,
+    };
+    let twice = spec.backends.keys().any(|endpoint| {
+        let bare = Endpoint {
+            port: 0,
+            ..*endpoint
+        };
+        endpoint.port != 0 && spec.backends.contains_key(&bare)
+    });
+    by_mode
+        && all.is_none_or(|(_, more)| more.target == 0 && !named)
+        && !spec.backends.keys().any(own)
+        && !twice
+}
+
+fn tcp(port: u16) -> Port {
+    let protocol = Protocol::Tcp;
+    Port { protocol, port }
+}
+
+fn to(target: u16) -> PortSpec {
+    PortSpec { name: None, target }
+}
+
+fn called(text: &str) -> PortSpec {
+    PortSpec {
+        name: Some(name(text)),
+        target: 0,
+    }
+}
+
+/// `10.0.0.1` or `10.0.0.1:80`.
+fn at(text: &str) -> Endpoint {
+    match text.parse::<SocketAddr>() {
+        Ok(socket) => Endpoint {
+            address: socket.ip(),
+            port: socket.port(),
+        },
+        Err(_) => Endpoint {
+            address: ip(text),
+            port: 0,
+        },
+    }
+}
+
+fn spec<const P: usize, const B: usize>(
+    mode: Mode,
+    ports: [(u16, PortSpec); P],
+    backends: [&str; B],
+) -> VipSpec {
+    VipSpec {
+        mode,
+        ports: ports.into_iter().map(|(p, more)| (tcp(p), more)).collect(),
+        backends: backends.map(|text| (at(text), Backend::default())).into(),
+        ..VipSpec::default()
+    }
+}
+
+fn weighing(weight: u16) -> VipSpec {
+    let one = Backend { weight, node: None };
+    VipSpec {
+        backends: [(at("10.9.0.1"), one)].into(),
+        ..spec(Mode::Nat, [(80, to(0))], [])
+    }
+}
+
+#[test]
+fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
+    use Mode::{Dsr, Local, Nat};
+    let many: BTreeMap<_, _> = (0u8..=255)
+        .flat_map(|i| [(10, i), (11, i)])
+        .map(|(net, i)| {
+            (
+                Endpoint {
+                    address: IpAddr::from([10, 9, net, i]),
+                    port: 0,
+                },
+                Backend::default(),
+            )
+        })
+        .collect();
+    let table: [(VipSpec, &str); 21] = [
+        (
+            spec(Local, [(80, to(0))], ["10.9.0.1"]),
+            "its mode is local: its holder serves it",
+        ),
+        (
+            spec(Local, [(80, to(8080))], []),
+            "has a target_port, but its mode is local",
+        ),
+        (
+            spec(Nat, [], ["10.9.0.1"]),
+            "is of mode nat and names no port",
+        ),
+        (
+            spec(Dsr, [], ["10.9.0.1"]),
+            "is of mode dsr and names no port",
+        ),
+        (
+            spec(Dsr, [(80, to(8080))], ["10.9.0.1"]),
+            "has a target_port, but its mode is dsr",
+        ),
+        (
+            spec(Dsr, [(80, to(0))], ["10.9.0.1:80"]),
+            "has backend 10.9.0.1:80 with a port, but its mode is dsr",
+        ),
+        (
+            spec(Nat, [(80, called("web")), (81, called("web"))], []),
+            "calls both TCP 80 and TCP 81 web",
+        ),
+        (
+            spec(Nat, [(0, to(80))], []),
+            "sends TCP all ports to port 80",
+        ),
+        (
+            spec(Nat, [(0, to(0))], ["10.9.0.1:80"]),
+            "has backend 10.9.0.1:80 with a port, but TCP all ports",
+        ),
+        (
+            spec(Nat, [(80, to(0))], ["10.9.0.1", "10.9.0.1:80"]),
+            "names backend 10.9.0.1 with a port (80) and without one",
+        ),
+        (
+            spec(Nat, [(80, to(0))], ["0.0.0.0"]),
+            "no address of a host",
+        ),
+        (spec(Nat, [(80, to(0))], ["::"]), "no address of a host"),
+        (
+            spec(Nat, [(80, to(0))], ["127.0.0.1:80"]),
+            "has backend 127.0.0.1:80, which is a loopback address",
+        ),
+        (
+            spec(Nat, [(80, to(0))], ["[::1]:80"]),
+            "has backend [::1]:80, which is a loopback address",
+        ),
+        (
+            spec(Nat, [(80, to(0))], ["224.0.0.1"]),
+            "not the address of one host",
+        ),
+        (
+            spec(Nat, [(80, to(0))], ["255.255.255.255"]),
+            "not the address of one host",
+        ),
+        (
+            spec(Nat, [(80, to(0))], ["ff02::1"]),
+            "not the address of one host",
+        ),
+        (
+            spec(Nat, [(80, to(0))], ["::ffff:10.0.0.1"]),
+            "not the address of one host",
+        ),
+        (
+            spec(Nat, [(80, to(0))], ["fe80::1"]),
+            "a link-local address",
+        ),
+        (
+            weighing(257),
+            "gives backend 10.9.0.1 weight 257: 0 to 256 can be",
+        ),
+        (
+            VipSpec {
+                backends: many,
+                ..weighing(1)
+            },
+            "names 512 backends, more than 256",
+        ),
+    ];
+    let mut c = Cluster::of(1);
+    for (spec, wanted) in table {
+        let why = c.vip("a", spec.clone()).unwrap_err();
+        assert_eq!(why.reason(), "invalid");
+        let said = why.to_string();
+        assert!(
+            said.starts_with("VIP a ") && said.contains(wanted),
+            "{said}, not {wanted}: {spec:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_datapath_can_serve_is_taken() {
+    use Mode::{Dsr, Local, Nat};
+    let table = [
+        spec(Local, [(80, called("web"))], []),
+        spec(Local, [(0, to(0))], []),
+        spec(
+            Nat,
+            [(80, to(8080)), (443, to(0))],
+            ["10.9.0.1", "10.9.0.2:9090", "[fd00::1]:80", "fd00::2"],
+        ),
+        spec(Nat, [(80, to(0))], []),
+        spec(Nat, [(0, to(0)), (22, to(2222))], ["10.9.0.1"]),
+        spec(Dsr, [(0, to(0))], ["10.9.0.1", "fd00::1"]),
+        weighing(0),
+        weighing(256),
+    ];
+    let mut c = Cluster::of(1);
+    c.pool("web", &["10.0.0.0/24"]).unwrap();
+    for spec in table {
+        assert!(c.vip("a", spec.clone()).is_ok(), "{spec:?}");
+        assert_eq!(c.state.vips()[&name("a")].spec, spec);
+    }
+}
+
+#[test]
+fn a_vip_is_no_backend_of_another_nor_of_itself() {
+    let mut c = Cluster::of(1);
+    c.pool("web", &["10.0.0.0/24"]).unwrap();
+    let own = VipSpec {
+        addresses: vec![ip("10.0.0.7")],
+        ..spec(Mode::Nat, [(80, to(0))], ["10.0.0.7:81"])
+    };
+    let said = c.vip("own", own).unwrap_err().to_string();
+    assert!(
+        said.contains("10.0.0.7:81, which is an address of its own"),
+        "{said}"
+    );
+    c.vip(
+        "a",
+        VipSpec {
+            addresses: vec![ip("10.0.0.9")],
+            ..VipSpec::default()
+        },
+    )
+    .unwrap();
+    let Err(Rejection::Invalid { why }) = c.vip("b", spec(Mode::Nat, [(80, to(0))], ["10.0.0.9"]))
+    else {
+        panic!("taken");
+    };
+    assert!(
+        why.contains("backend 10.0.0.9, which is an address of VIP a"),
+        "{why}"
+    );
+    assert!(
+        c.vip("b", spec(Mode::Nat, [(80, to(0))], ["10.0.0.10"]))
+            .is_ok()
+    );
+}
+
+#[test]
+fn backends_serve_addresses_of_their_own_family_only_unless_they_drain() {
+    let four = spec(Mode::Nat, [(80, to(0))], ["10.9.0.1"]).backends;
+    let both = spec(Mode::Nat, [(80, to(0))], ["10.9.0.1", "fd00::1"]).backends;
+    assert!(serves(&four, Family::V4) && !serves(&four, Family::V6));
+    assert!(Family::ALL.into_iter().all(|family| serves(&both, family)));
+    assert!(!serves(&Backends::new(), Family::V4));
+    assert!(!serves(&weighing(0).backends, Family::V4));
+}
