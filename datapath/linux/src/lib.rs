@@ -38,7 +38,9 @@ mod plan;
 mod twin;
 mod watch;
 
-pub use balance::{Forward, Frontend, Protocol, Services, WantedBackend, WantedService};
+pub use balance::{
+    Forward, Frontend, LeftOut, Protocol, Services, WantedBackend, WantedService, Why,
+};
 pub use error::DatapathError;
 pub use kernel::{Attach, Kernel, Options, boottime_ns};
 pub use model::{

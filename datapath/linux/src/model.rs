@@ -9,7 +9,10 @@ use std::{
 
 pub use vipd_datapath_common::Counter;
 
-use crate::{DatapathError, balance::Services};
+use crate::{
+    DatapathError,
+    balance::{LeftOut, Services},
+};
 
 /// A network interface of this host that can carry virtual IPs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +153,8 @@ pub struct Observed {
     pub conflicts: Vec<Conflict>,
     /// Interfaces that were found without the programs since the last observation.
     pub lost: Vec<Lost>,
+    /// Backends that get nothing from this host although they are wanted.
+    pub left_out: Arc<[LeftOut]>,
 }
 
 /// The state of one address.

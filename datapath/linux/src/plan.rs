@@ -1,7 +1,7 @@
 //! The difference between what is wanted and what is, as steps. Pure: the same function serves
 //! the quick path (against the last known state) and the audit (against what was read back).
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use vipd_datapath_common::{Address, flags};
 
@@ -30,6 +30,8 @@ pub(crate) struct Actual {
     pub(crate) links: BTreeMap<String, Link>,
     pub(crate) entries: BTreeMap<IpAddr, Address>,
     pub(crate) present: BTreeMap<IpAddr, Vec<Presence>>,
+    /// Flags that balancing adds to the entries of addresses.
+    pub(crate) marks: Arc<BTreeMap<IpAddr, u32>>,
 }
 
 /// One step; its order among the others of its address matters.
@@ -105,7 +107,8 @@ pub(crate) fn plan(wanted: &Wanted, actual: &Actual) -> Plan {
             push(&mut plan.tidy, *address, tidy(address, None, actual));
             continue;
         };
-        let goal = goal(address, wanted, link);
+        let marks = actual.marks.get(address).copied().unwrap_or(0);
+        let goal = goal(address, wanted, link, marks);
         match wanted.gate {
             Gate::Open | Gate::Take { .. } => {
                 push(&mut plan.open, *address, claim(address, goal, actual));
@@ -175,7 +178,7 @@ fn push(list: &mut Vec<(IpAddr, Vec<Step>)>, address: IpAddr, steps: Vec<Step>) 
 }
 
 /// The entry as wanted, without LOCAL and ADDED: those follow from what is.
-fn goal(address: &IpAddr, wanted: &WantedAddress, link: &Link) -> Address {
+fn goal(address: &IpAddr, wanted: &WantedAddress, link: &Link, marks: u32) -> Address {
     let router = address.is_ipv6() && link.router;
     let (duty, peer, until) = match wanted.gate {
         Gate::Open => (flags::OPEN, [0; 6], 0),
@@ -187,7 +190,7 @@ fn goal(address: &IpAddr, wanted: &WantedAddress, link: &Link) -> Address {
         epoch: wanted.epoch,
         until,
         ifindex: link.index,
-        flags: duty | if router { flags::ROUTER } else { 0 },
+        flags: duty | marks | if router { flags::ROUTER } else { 0 },
         mac: link.mac,
         peer,
         reserved: [0; 4],

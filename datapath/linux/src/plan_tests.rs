@@ -324,3 +324,28 @@ fn an_entry_that_does_more_than_is_wanted_is_noticed() {
     }
     assert!(oversteps(&moving(flags::OPEN, 0), None));
 }
+
+#[test]
+fn an_entry_says_from_its_first_write_whether_its_address_is_balanced() {
+    let mut actual = empty();
+    let marked = |marks: u32| std::sync::Arc::new([(vip(), marks)].into());
+    actual.marks = marked(flags::BALANCED);
+    let first = settle(&mut actual, &wanted("lan", Gate::Open, 5)).remove(0);
+    let all = flags::LOCAL | flags::ADDED | flags::BALANCED;
+    assert_eq!(first, Step::Write(entry(5, &LAN, all)));
+    assert!(actual.entries[&vip()].has(all | flags::OPEN));
+    actual.marks = Default::default();
+    let done = settle(&mut actual, &wanted("lan", Gate::Open, 5));
+    let plain = flags::LOCAL | flags::ADDED | flags::OPEN;
+    assert_eq!(
+        done,
+        [Step::Write(entry(5, &LAN, plain))],
+        "without a pause"
+    );
+    actual.marks = marked(flags::BACKEND);
+    settle(&mut actual, &wanted("lan", Gate::Shut, 5));
+    assert!(
+        actual.entries[&vip()].has(flags::BACKEND),
+        "a standby serves too"
+    );
+}

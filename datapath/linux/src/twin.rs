@@ -155,6 +155,7 @@ impl Inside {
             interfaces: self.wanted.interfaces.clone(),
             conflicts: std::mem::take(&mut self.conflicts),
             lost: std::mem::take(&mut self.lost),
+            left_out: Default::default(),
         }
     }
 }

@@ -8,10 +8,7 @@
 
 use std::net::IpAddr;
 
-use vipd_datapath_common::AddressKey;
-
-/// Slots of a table: a prime, 32 for each of 256 backends, and the most that fit the kernel's allocation of 32 KiB.
-pub(crate) const SLOTS: usize = 8171;
+use vipd_datapath_common::{AddressKey, balance::SLOTS};
 
 /// A backend in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -147,7 +147,9 @@ impl Maps {
 }
 
 /// The kernel takes elements from a reserve that it fills up a little later; many at once find it empty.
-fn with_patience(mut write: impl FnMut() -> Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn with_patience(
+    mut write: impl FnMut() -> Result<(), MapError>,
+) -> Result<(), MapError> {
     const TRIES: u32 = 50;
     const PAUSE: Duration = Duration::from_micros(100);
     for _ in 1..TRIES {
@@ -161,7 +163,7 @@ fn with_patience(mut write: impl FnMut() -> Result<(), MapError>) -> Result<(), 
     write()
 }
 
-fn missing_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn missing_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if is(&error.io_error, nix::libc::ENOENT) => Ok(()),

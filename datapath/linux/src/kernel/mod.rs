@@ -1,5 +1,6 @@
 //! The real datapath: eBPF maps and programs, rtnetlink, a packet socket.
 
+mod balance;
 mod capability;
 mod gate;
 mod links;
@@ -26,6 +27,7 @@ pub use gate::boottime_ns;
 pub use links::Attach;
 
 use self::{
+    balance::Balancer,
     gate::Deadline,
     links::Links,
     maps::Maps,
@@ -74,6 +76,7 @@ pub struct Kernel {
     pins: Pins,
     mirror: Mirror,
     batch: Batch,
+    balancer: Balancer,
     settler: Settler,
     announcer: Announcer,
     /// The last known state.
@@ -119,6 +122,7 @@ impl Kernel {
         let links = Links::new(&mut ebpf, pins.clone(), options.attach)?;
         let gate = Deadline::new(&maps::take(&mut ebpf, name::GATE)?)?;
         let maps = Maps::take(&mut ebpf)?;
+        let balancer = Balancer::open(&mut ebpf)?;
         let conflicts = maps::take(&mut ebpf, name::CONFLICTS)?
             .try_into()
             .map_err(|source| DatapathError::Map {
@@ -134,6 +138,7 @@ impl Kernel {
             pins,
             mirror: Mirror::open()?,
             batch: Batch::open()?,
+            balancer,
             settler: Settler::spawn()?,
             announcer: Announcer::spawn(conflicts, options.refresh)?,
             actual: Actual::default(),
@@ -350,6 +355,7 @@ impl Kernel {
         if self.settled.as_ref() != Some(wanted) {
             self.settled = None;
         }
+        let unbalanced = self.balance(wanted).await;
         if self.applied && self.settled.is_none() {
             for error in self.round(wanted).await {
                 tracing::debug!(%error, "the quick path failed, the audit will tell");
@@ -358,16 +364,13 @@ impl Kernel {
         }
         let news = self.read_back().await?;
         let mut errors = failures;
+        errors.extend(unbalanced);
         let before = self.lost.len();
         errors.extend(self.mend_links().await);
         if !clean || news.any() || self.lost.len() != before || !errors.is_empty() {
             errors.extend(self.round(wanted).await);
         }
         errors.extend(self.detach(wanted).err());
-        if !wanted.services.is_empty() {
-            let what = "programs that balance";
-            errors.push(DatapathError::Incomplete { what });
-        }
         if let Err(error) = self.maps.make_all_counters() {
             tracing::warn!(%error, "some addresses are not counted yet");
         }

@@ -15,6 +15,7 @@ impl Kernel {
             interfaces: self.links.names().cloned().collect(),
             conflicts: self.conflicts(),
             lost: std::mem::take(&mut self.lost),
+            left_out: self.balancer.left_out(),
             ..Observed::default()
         };
         let alive = observed.now_ns < observed.deadline_ns;

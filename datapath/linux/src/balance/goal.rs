@@ -1,0 +1,198 @@
+//! From the services that are wanted, and where their backends are, to what the programs shall know.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use vipd_datapath_common::{balance::service_flags, flags};
+
+use super::{Forward, Frontend, Services, WantedBackend, WantedService};
+
+/// How this host reaches an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Out of this interface.
+    pub(crate) ifindex: u32,
+    /// It is an address of this host.
+    pub(crate) local: bool,
+    /// No router is in between.
+    pub(crate) on_link: bool,
+}
+
+/// Where the backends are; those that nothing leads to are `None`.
+pub(crate) type Reaches = BTreeMap<IpAddr, Option<Reach>>;
+
+/// A backend as one of the kernel's: two services that name the same address and port share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Spot {
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            0 => self.address.fmt(f),
+            port => SocketAddr::new(self.address, port).fmt(f),
+        }
+    }
+}
+
+/// What a table is made of, in order, each with its weight above 0. Services that want the same
+/// share a table.
+pub(crate) type Recipe = Arc<[(Spot, u32)]>;
+
+/// A service as it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Want {
+    /// Of [`service_flags`].
+    pub(crate) flags: u32,
+    pub(crate) recipe: Recipe,
+    /// All its backends, in the table or not: what goes on there is counted.
+    pub(crate) spots: BTreeSet<Spot>,
+}
+
+/// Why a backend is in no table although it has a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// No route leads to it.
+    Unreachable,
+    /// dsr needs it on a link of this host, and a router is in between.
+    BehindRouter,
+    /// Its address is of the other family than that of the service.
+    OtherFamily,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "no route of this host leads to it: see `ip route get`",
+            Self::BehindRouter => {
+                "a router is between it and this host, and dsr needs it on a link of this host: use mode nat"
+            }
+            Self::OtherFamily => "its address is not of the service's family",
+        })
+    }
+}
+
+/// A backend that gets nothing from this host, whatever its weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOut {
+    /// Of which service.
+    pub frontend: Frontend,
+    /// The backend.
+    pub backend: IpAddr,
+    /// Why.
+    pub why: Why,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Goal {
+    pub(crate) services: BTreeMap<Frontend, Want>,
+    /// All backends that a service names and that are of its family.
+    pub(crate) spots: BTreeMap<Spot, Option<Reach>>,
+    /// What the entries of addresses say of balancing: bits of [`flags`].
+    pub(crate) marks: BTreeMap<IpAddr, u32>,
+    /// A nat service has a backend on this host.
+    pub(crate) local: bool,
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+/// What shall be. A backend whose reach is not known counts as out of reach.
+pub(crate) fn goal(services: &Services, reaches: &Reaches) -> Goal {
+    let mut goal = Goal::default();
+    // Most services of an installation have the same few backends.
+    let mut recipes = BTreeSet::new();
+    for (frontend, service) in services {
+        let marks = goal.marks.entry(frontend.address).or_default();
+        *marks |= flags::BALANCED;
+        let mut shares = Vec::new();
+        let mut spots = BTreeSet::new();
+        for backend in &service.backends {
+            let reach = reaches.get(&backend.address).copied().flatten();
+            let found = place(frontend, service.mode, backend, reach);
+            if found != Err(Why::OtherFamily) {
+                goal.spots.insert(backend.spot(), reach);
+                spots.insert(backend.spot());
+            }
+            let backend_here = reach.is_some_and(|reach| reach.local);
+            match service.mode {
+                Forward::Dsr if backend_here => *marks |= flags::BACKEND,
+                Forward::Nat if backend_here => goal.local = true,
+                Forward::Dsr | Forward::Nat => {}
+            }
+            match found {
+                _ if backend.is_draining() => {}
+                Ok(()) => shares.push((backend.spot(), backend.weight)),
+                Err(why) => goal.left_out.push(LeftOut {
+                    frontend: *frontend,
+                    backend: backend.address,
+                    why,
+                }),
+            }
+        }
+        shares.sort_unstable();
+        shares.dedup_by_key(|(spot, _)| *spot);
+        let recipe: Recipe = shares.into();
+        let recipe = match recipes.get(&recipe) {
+            Some(same) => Arc::clone(same),
+            None => {
+                recipes.insert(Arc::clone(&recipe));
+                recipe
+            }
+        };
+        let flags = flags_of(service);
+        let want = Want {
+            flags,
+            recipe,
+            spots,
+        };
+        goal.services.insert(*frontend, want);
+    }
+    goal
+}
+
+fn flags_of(service: &WantedService) -> u32 {
+    match service.mode {
+        Forward::Nat => service_flags::NAT,
+        Forward::Dsr => service_flags::DSR,
+    }
+}
+
+/// Whether packets of the service can be sent to the backend.
+fn place(
+    frontend: &Frontend,
+    mode: Forward,
+    backend: &WantedBackend,
+    reach: Option<Reach>,
+) -> Result<(), Why> {
+    if backend.address.is_ipv4() != frontend.address.is_ipv4() {
+        return Err(Why::OtherFamily);
+    }
+    let reach = reach.ok_or(Why::Unreachable)?;
+    match mode {
+        Forward::Dsr if !reach.on_link && !reach.local => Err(Why::BehindRouter),
+        Forward::Dsr | Forward::Nat => Ok(()),
+    }
+}
+
+impl WantedBackend {
+    pub(crate) fn spot(&self) -> Spot {
+        Spot {
+            address: self.address,
+            port: self.port,
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining || self.weight == 0
+    }
+}
+
+#[cfg(test)]
+#[path = "goal_tests.rs"]
+mod tests;

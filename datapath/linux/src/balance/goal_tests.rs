@@ -1,0 +1,159 @@
+use super::*;
+use crate::Protocol;
+
+const LINK: Reach = Reach {
+    ifindex: 2,
+    local: false,
+    on_link: true,
+};
+const ROUTED: Reach = Reach {
+    on_link: false,
+    ..LINK
+};
+const HERE: Reach = Reach {
+    ifindex: 1,
+    local: true,
+    on_link: true,
+};
+
+fn frontend() -> Frontend {
+    Frontend {
+        address: "10.0.0.7".parse().unwrap(),
+        port: 80,
+        protocol: Protocol::Tcp,
+    }
+}
+
+fn backend(address: &str, weight: u32) -> WantedBackend {
+    WantedBackend {
+        address: address.parse().unwrap(),
+        port: 0,
+        weight,
+        draining: false,
+    }
+}
+
+fn of(mode: Forward, backends: &[WantedBackend], reaches: &[(&str, Option<Reach>)]) -> Goal {
+    let backends = backends.to_vec();
+    let service = WantedService { mode, backends };
+    let reaches = reaches
+        .iter()
+        .map(|(address, reach)| (address.parse().unwrap(), *reach));
+    goal(
+        &[(frontend(), Arc::new(service))].into(),
+        &reaches.collect(),
+    )
+}
+
+fn in_table(goal: &Goal) -> Vec<String> {
+    let recipe = &goal.services[&frontend()].recipe;
+    recipe
+        .iter()
+        .map(|(spot, weight)| format!("{} {weight}", spot.address))
+        .collect()
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_is_left_out_and_named() {
+    let found = [("10.0.0.1", Some(LINK)), ("10.0.0.2", None)];
+    let backends = [
+        backend("10.0.0.1", 1),
+        backend("10.0.0.2", 1),
+        backend("10.0.0.3", 1),
+    ];
+    let goal = of(Forward::Nat, &backends, &found);
+    assert_eq!(in_table(&goal), ["10.0.0.1 1"]);
+    let left: Vec<_> = goal
+        .left_out
+        .iter()
+        .map(|left| (left.backend.to_string(), left.why))
+        .collect();
+    let unreachable = |address: &str| (address.to_owned(), Why::Unreachable);
+    assert_eq!(left, [unreachable("10.0.0.2"), unreachable("10.0.0.3")]);
+    assert_eq!(goal.spots.len(), 3, "they keep their numbers");
+}
+
+#[test]
+fn what_each_mode_makes_of_a_place() {
+    let cases = [
+        (Forward::Nat, LINK, true, 0, false),
+        (Forward::Nat, ROUTED, true, 0, false),
+        (Forward::Nat, HERE, true, 0, true),
+        (Forward::Dsr, LINK, true, 0, false),
+        (Forward::Dsr, ROUTED, false, 0, false),
+        (Forward::Dsr, HERE, true, flags::BACKEND, false),
+    ];
+    for (mode, reach, used, mark, local) in cases {
+        let goal = of(
+            mode,
+            &[backend("10.0.0.1", 1)],
+            &[("10.0.0.1", Some(reach))],
+        );
+        let what = format!("{mode:?} {reach:?}");
+        assert_eq!(in_table(&goal).len(), usize::from(used), "{what}");
+        assert_eq!(goal.left_out.is_empty(), used, "{what}");
+        assert_eq!(
+            goal.marks[&frontend().address],
+            flags::BALANCED | mark,
+            "{what}"
+        );
+        assert_eq!(goal.local, local, "{what}");
+    }
+}
+
+#[test]
+fn a_draining_backend_is_in_no_table_and_nothing_is_said_of_it() {
+    let draining = WantedBackend {
+        draining: true,
+        ..backend("10.0.0.1", 5)
+    };
+    for backend in [draining, backend("10.0.0.1", 0)] {
+        let goal = of(Forward::Nat, &[backend], &[("10.0.0.1", Some(LINK))]);
+        assert!(in_table(&goal).is_empty() && goal.left_out.is_empty());
+        assert_eq!(goal.spots.len(), 1);
+        let goal = of(Forward::Nat, &[backend], &[]);
+        assert!(goal.left_out.is_empty());
+    }
+}
+
+#[test]
+fn a_backend_of_the_other_family_gets_no_number() {
+    let goal = of(
+        Forward::Nat,
+        &[backend("fd00::1", 1)],
+        &[("fd00::1", Some(LINK))],
+    );
+    assert!(in_table(&goal).is_empty() && goal.spots.is_empty());
+    assert_eq!(goal.left_out[0].why, Why::OtherFamily);
+}
+
+#[test]
+fn an_address_without_services_has_no_mark() {
+    assert_eq!(goal(&Services::new(), &Reaches::new()), Goal::default());
+}
+
+#[test]
+fn services_of_the_same_backends_share_a_recipe_in_whatever_order_they_name_them() {
+    let (one, two) = (backend("10.0.0.1", 1), backend("10.0.0.2", 3));
+    let service = |backends: [WantedBackend; 2]| {
+        Arc::new(WantedService {
+            mode: Forward::Nat,
+            backends: backends.into(),
+        })
+    };
+    let other = Frontend {
+        port: 443,
+        ..frontend()
+    };
+    let services = [
+        (frontend(), service([one, two])),
+        (other, service([two, one])),
+    ];
+    let reaches = [one.address, two.address].map(|address| (address, Some(LINK)));
+    let goal = goal(&services.into(), &reaches.into());
+    let (a, b) = (
+        &goal.services[&frontend()].recipe,
+        &goal.services[&other].recipe,
+    );
+    assert!(Arc::ptr_eq(a, b) && a.len() == 2);
+}

@@ -1,0 +1,348 @@
+use std::net::IpAddr;
+
+use vipd_datapath_common::balance::{SLOTS, backend_flags, service_flags};
+
+use super::*;
+use crate::balance::{
+    Forward, Protocol, Services, WantedBackend, WantedService,
+    goal::{Reach, Reaches, goal},
+};
+
+fn frontend(port: u16) -> Frontend {
+    Frontend {
+        address: "10.0.0.7".parse().unwrap(),
+        port,
+        protocol: Protocol::Tcp,
+    }
+}
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 1, last])
+}
+
+fn service(backends: &[(u8, u32)]) -> Arc<WantedService> {
+    let backend = |(last, weight): &(u8, u32)| WantedBackend {
+        address: address(*last),
+        port: 8080,
+        weight: *weight,
+        draining: false,
+    };
+    Arc::new(WantedService {
+        mode: Forward::Nat,
+        backends: backends.iter().map(backend).collect(),
+    })
+}
+
+/// All of 10.0.1.0/24, on a link.
+fn reaches() -> Reaches {
+    let reach = Reach {
+        ifindex: 2,
+        local: false,
+        on_link: true,
+    };
+    (0..=255).map(|last| (address(last), Some(reach))).collect()
+}
+
+/// Does a plan on a model of the maps, and checks after each step that whatever is named is there.
+fn run(goal: &Goal, actual: &mut Actual) -> Vec<Step> {
+    let steps = plan(goal, actual);
+    let in_use: BTreeSet<u32> = actual
+        .services
+        .values()
+        .map(|service| service.table)
+        .collect();
+    let named: BTreeSet<u32> = actual
+        .tables
+        .values()
+        .flat_map(|table| table.names.clone())
+        .collect();
+    for step in &steps {
+        assert!(actual.has_what_it_names(step), "{step:?}");
+        match step {
+            Step::DropTable(number) => assert!(!in_use.contains(number), "still being read"),
+            Step::DropBackend(number) => assert!(!named.contains(number), "still being read"),
+            Step::Table(number, _, slots) => {
+                assert!(!actual.tables.contains_key(number), "changed in place");
+                assert_eq!(slots.len(), SLOTS);
+            }
+            _ => {}
+        }
+        actual.note(step);
+        for service in actual.services.values() {
+            let table = actual
+                .tables
+                .get(&service.table)
+                .expect("a service without a table");
+            let names = &table.names;
+            assert!(
+                names
+                    .iter()
+                    .all(|number| actual.backends.contains_key(number))
+            );
+        }
+    }
+    steps
+}
+
+/// Until nothing is left to do, which must be soon.
+fn settle(goal: &Goal, actual: &mut Actual) {
+    run(goal, actual);
+    run(goal, actual);
+    run(goal, actual);
+    assert_eq!(plan(goal, actual), [], "it does not come to an end");
+}
+
+fn backends_of(actual: &Actual, frontend: Frontend) -> BTreeSet<IpAddr> {
+    let table = &actual.tables[&actual.services[&frontend].table];
+    let address = |number| Spot::of(&actual.backends[number]).address;
+    table.names.iter().map(address).collect()
+}
+
+#[test]
+fn a_service_is_made_from_the_backend_up() {
+    let services: Services = [(frontend(80), service(&[(1, 1)]))].into();
+    let mut actual = Actual::default();
+    let steps = run(&goal(&services, &reaches()), &mut actual);
+    let kinds: Vec<&str> = steps
+        .iter()
+        .map(|step| match step {
+            Step::Backend(..) => "backend",
+            Step::Table(..) => "table",
+            Step::Tally(_) => "tally",
+            Step::Service(..) => "service",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(
+        kinds,
+        ["backend", "table", "tally", "tally", "tally", "service"]
+    );
+    assert_eq!(plan(&goal(&services, &reaches()), &actual), []);
+}
+
+#[test]
+fn a_change_of_backends_is_a_new_table_and_one_write_of_the_service() {
+    let mut actual = Actual::default();
+    let before: Services = [(frontend(80), service(&[(1, 1), (2, 1)]))].into();
+    settle(&goal(&before, &reaches()), &mut actual);
+    let old = actual.services[&frontend(80)];
+    let after: Services = [(frontend(80), service(&[(1, 1)]))].into();
+    let goal = goal(&after, &reaches());
+    let steps = run(&goal, &mut actual);
+    let [
+        Step::Table(number, ..),
+        Step::Service(_, new),
+        Step::DropTally(_),
+    ] = &steps[..]
+    else {
+        panic!("{steps:?}");
+    };
+    assert_eq!((new.table, new.id), (*number, old.id));
+    assert!(
+        actual.tables.contains_key(&old.table),
+        "a program may be reading it"
+    );
+    assert_eq!(run(&goal, &mut actual), [Step::DropTable(old.table)]);
+    let steps = run(&goal, &mut actual);
+    assert!(matches!(steps[..], [Step::DropBackend(_)]), "{steps:?}");
+    assert_eq!(plan(&goal, &actual), []);
+}
+
+#[test]
+fn without_services_nothing_stays() {
+    let mut actual = Actual::default();
+    let services: Services = [
+        (frontend(80), service(&[(1, 1)])),
+        (frontend(81), service(&[])),
+    ]
+    .into();
+    settle(&goal(&services, &reaches()), &mut actual);
+    settle(&Goal::default(), &mut actual);
+    let last = actual.last;
+    assert_eq!(
+        actual,
+        Actual {
+            last,
+            ..Actual::default()
+        }
+    );
+}
+
+#[test]
+fn a_service_without_backends_has_an_empty_table() {
+    let mut actual = Actual::default();
+    let services: Services = [(frontend(80), service(&[]))].into();
+    settle(&goal(&services, &reaches()), &mut actual);
+    assert!(backends_of(&actual, frontend(80)).is_empty());
+}
+
+#[test]
+fn services_of_the_same_backends_share_a_table() {
+    let same = service(&[(1, 1), (2, 2)]);
+    let services: Services = (80..90)
+        .map(|port| (frontend(port), Arc::clone(&same)))
+        .collect();
+    let mut actual = Actual::default();
+    settle(&goal(&services, &reaches()), &mut actual);
+    assert_eq!((actual.services.len(), actual.tables.len()), (10, 1));
+    let ids: BTreeSet<u32> = actual.services.values().map(|service| service.id).collect();
+    assert_eq!(ids.len(), 10, "each is counted by itself");
+}
+
+#[test]
+fn a_backend_that_moves_to_this_host_is_written_in_place() {
+    let mut actual = Actual::default();
+    let services: Services = [(frontend(80), service(&[(1, 1)]))].into();
+    settle(&goal(&services, &reaches()), &mut actual);
+    let mut elsewhere = reaches();
+    let here = Reach {
+        ifindex: 1,
+        local: true,
+        on_link: true,
+    };
+    elsewhere.insert(address(1), Some(here));
+    let steps = run(&goal(&services, &elsewhere), &mut actual);
+    let [Step::Backend(_, backend)] = steps[..] else {
+        panic!("{steps:?}");
+    };
+    assert_eq!((backend.ifindex, backend.flags), (1, backend_flags::LOCAL));
+}
+
+#[test]
+fn a_backend_that_nothing_leads_to_any_more_keeps_its_number() {
+    let mut actual = Actual::default();
+    let services: Services = [(frontend(80), service(&[(1, 1), (2, 1)]))].into();
+    settle(&goal(&services, &reaches()), &mut actual);
+    let before = actual.backends.clone();
+    let mut fewer = reaches();
+    fewer.insert(address(2), None);
+    settle(&goal(&services, &fewer), &mut actual);
+    assert_eq!(backends_of(&actual, frontend(80)), [address(1)].into());
+    settle(&goal(&services, &reaches()), &mut actual);
+    assert_eq!(actual.backends, before);
+}
+
+/// What the next daemon reads back.
+fn read_back(actual: &Actual) -> Actual {
+    let mut read = actual.clone();
+    for table in read.tables.values_mut() {
+        table.recipe = None;
+    }
+    let ids = read.services.values().map(|service| service.id);
+    let numbers = ids.chain(read.backends.keys().copied());
+    read.last = numbers
+        .chain(read.tables.keys().copied())
+        .max()
+        .unwrap_or(0);
+    read
+}
+
+#[test]
+fn the_next_daemon_finds_everything_as_it_shall_be_and_writes_nothing() {
+    let mut actual = Actual::default();
+    let services: Services = [
+        (frontend(80), service(&[(1, 1), (2, 3)])),
+        (frontend(81), service(&[(9, 1)])),
+        (frontend(82), service(&[])),
+    ]
+    .into();
+    let goal = goal(&services, &reaches());
+    settle(&goal, &mut actual);
+    let mut read = read_back(&actual);
+    let steps = run(&goal, &mut read);
+    assert!(
+        steps.iter().all(|step| matches!(step, Step::Adopt(..))),
+        "{steps:?}"
+    );
+    assert_eq!(read, actual);
+}
+
+#[test]
+fn another_mode_is_one_write_of_the_service() {
+    let mut actual = Actual::default();
+    let nat = service(&[(1, 1)]);
+    let dsr = Arc::new(WantedService {
+        mode: Forward::Dsr,
+        ..(*nat).clone()
+    });
+    settle(
+        &goal(&[(frontend(80), nat)].into(), &reaches()),
+        &mut actual,
+    );
+    let steps = run(
+        &goal(&[(frontend(80), dsr)].into(), &reaches()),
+        &mut actual,
+    );
+    let [Step::Service(_, service)] = steps[..] else {
+        panic!("{steps:?}");
+    };
+    assert_eq!(service.flags, service_flags::DSR);
+}
+
+/// A generator for tests: the same numbers each time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % u64::from(bound)) as u32
+    }
+
+    fn services(&mut self) -> Services {
+        let mut services = Services::new();
+        for _ in 0..self.below(5) {
+            let backends: Vec<(u8, u32)> = (0..self.below(4))
+                .map(|_| (self.below(6) as u8, self.below(3)))
+                .collect();
+            services.insert(frontend(80 + self.below(4) as u16), service(&backends));
+        }
+        services
+    }
+
+    fn reaches(&mut self) -> Reaches {
+        let mut reaches = reaches();
+        if self.below(2) == 0 {
+            reaches.insert(address(self.below(6) as u8), None);
+        }
+        reaches
+    }
+}
+
+#[test]
+fn whatever_is_wanted_one_after_the_other_nothing_is_ever_named_that_is_not_there() {
+    let mut chance = Chance(42);
+    let mut actual = Actual::default();
+    for round in 0..400 {
+        let goal = goal(&chance.services(), &chance.reaches());
+        // Not always to the end; sometimes by the next daemon; sometimes steps fail.
+        for _ in 0..chance.below(3) {
+            run(&goal, &mut actual);
+        }
+        match chance.below(8) {
+            0 => actual = read_back(&actual),
+            1 => {
+                for step in plan(&goal, &actual) {
+                    let fails = chance.below(3) == 0 || !actual.has_what_it_names(&step);
+                    if !fails {
+                        actual.note(&step);
+                    }
+                }
+            }
+            _ => {}
+        }
+        let mut settled = actual.clone();
+        settle(&goal, &mut settled);
+        assert_eq!(settled.services.len(), goal.services.len(), "round {round}");
+        let recipes: BTreeSet<&Recipe> = goal.services.values().map(|want| &want.recipe).collect();
+        assert_eq!(settled.tables.len(), recipes.len());
+        assert_eq!(settled.backends.len(), goal.spots.len());
+        for (frontend, want) in &goal.services {
+            let spots: BTreeSet<IpAddr> =
+                want.recipe.iter().map(|(spot, _)| spot.address).collect();
+            assert_eq!(backends_of(&settled, *frontend), spots, "round {round}");
+        }
+    }
+}

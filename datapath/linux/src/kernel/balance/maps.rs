@@ -1,0 +1,159 @@
+//! The maps of balancing, typed, in the words of the daemon.
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
+    util::nr_cpus,
+};
+use vipd_datapath_common::{
+    balance::{Backend, Balance, SLOTS, Service, ServiceKey, Table, Tally, TallyKey},
+    name,
+};
+
+use crate::{
+    DatapathError, Frontend,
+    balance::{self, Actual, Spot, Step},
+    kernel::maps::{missing_is_fine, take, with_patience},
+};
+
+pub(super) struct Maps {
+    balance: Array<MapData, Balance>,
+    services: HashMap<MapData, ServiceKey, Service>,
+    tables: HashMap<MapData, u32, Table>,
+    backends: HashMap<MapData, u32, Backend>,
+    tally: PerCpuHashMap<MapData, TallyKey, Tally>,
+    cpus: usize,
+}
+
+pub(super) fn failed(
+    map: &'static str,
+    doing: impl Into<String>,
+) -> impl FnOnce(MapError) -> DatapathError {
+    let doing = doing.into();
+    move |source| DatapathError::Map { doing, map, source }
+}
+
+/// Takes a map out of the object as what it is.
+pub(super) fn typed<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, DatapathError> {
+    take(ebpf, name)?.try_into().map_err(failed(name, "use it"))
+}
+
+impl Maps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Ok(Self {
+            balance: typed(ebpf, name::BALANCE)?,
+            services: typed(ebpf, name::SERVICES)?,
+            tables: typed(ebpf, name::TABLES)?,
+            backends: typed(ebpf, name::BACKENDS)?,
+            tally: typed(ebpf, name::TALLY)?,
+            cpus: nr_cpus()
+                .map_err(|(path, source)| DatapathError::system(format!("read {path}"), source))?,
+        })
+    }
+
+    pub(super) fn cpus(&self) -> usize {
+        self.cpus
+    }
+
+    /// What holds for the node as a whole.
+    pub(super) fn set_balance(&mut self, balance: Balance) -> Result<(), DatapathError> {
+        self.balance
+            .set(0, balance, 0)
+            .map_err(failed(name::BALANCE, "write"))
+    }
+
+    /// All that they hold.
+    pub(super) fn read_back(&self) -> Result<Actual, DatapathError> {
+        let mut actual = Actual {
+            services: self.services()?,
+            backends: self.backends()?,
+            tallies: self
+                .tally
+                .keys()
+                .collect::<Result<_, _>>()
+                .map_err(failed(name::TALLY, "list the counters"))?,
+            ..Actual::default()
+        };
+        for item in self.tables.iter() {
+            let (number, table) = item.map_err(failed(name::TABLES, "list the tables"))?;
+            let table = balance::Table::read(&table.slots, None);
+            actual.tables.insert(number, table);
+        }
+        let ids = actual.services.values().map(|service| service.id);
+        let tables = actual.tables.keys().copied();
+        let backends = actual.backends.keys().copied();
+        actual.last = ids.chain(tables).chain(backends).max().unwrap_or(0);
+        Ok(actual)
+    }
+
+    pub(super) fn services(
+        &self,
+    ) -> Result<std::collections::BTreeMap<Frontend, Service>, DatapathError> {
+        let items = self.services.iter().filter_map(|item| {
+            item.map(|(key, service)| Some((Frontend::of(&key)?, service)))
+                .transpose()
+        });
+        items
+            .collect::<Result<_, _>>()
+            .map_err(failed(name::SERVICES, "list the services"))
+    }
+
+    pub(super) fn backends(
+        &self,
+    ) -> Result<std::collections::BTreeMap<u32, Backend>, DatapathError> {
+        self.backends
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(failed(name::BACKENDS, "list the backends"))
+    }
+
+    /// Does one step.
+    pub(super) fn carry_out(&mut self, step: &Step) -> Result<(), DatapathError> {
+        match step {
+            Step::Backend(number, backend) => {
+                with_patience(|| self.backends.insert(number, backend, 0)).map_err(failed(
+                    name::BACKENDS,
+                    format!("write {}", Spot::of(backend)),
+                ))
+            }
+            Step::Table(number, recipe, slots) => {
+                let mut table = Box::new(Table { slots: [0; SLOTS] });
+                table.slots.copy_from_slice(slots);
+                with_patience(|| self.tables.insert(number, table.as_ref(), 0)).map_err(failed(
+                    name::TABLES,
+                    format!("write the table of {} backends", recipe.len()),
+                ))
+            }
+            Step::Adopt(..) => Ok(()), // it is there already
+            Step::Tally(key) => with_patience(|| self.make_tally(*key))
+                .map_err(failed(name::TALLY, format!("make the counters of {key:?}"))),
+            Step::Service(frontend, service) => {
+                let key = ServiceKey::from(*frontend);
+                with_patience(|| self.services.insert(key, service, 0))
+                    .map_err(failed(name::SERVICES, format!("write {frontend}")))
+            }
+            Step::DropService(frontend) => {
+                let key = ServiceKey::from(*frontend);
+                missing_is_fine(self.services.remove(&key))
+                    .map_err(failed(name::SERVICES, format!("remove {frontend}")))
+            }
+            Step::DropTable(number) => missing_is_fine(self.tables.remove(number))
+                .map_err(failed(name::TABLES, format!("remove the table {number}"))),
+            Step::DropBackend(number) => missing_is_fine(self.backends.remove(number)).map_err(
+                failed(name::BACKENDS, format!("remove the backend {number}")),
+            ),
+            Step::DropTally(key) => missing_is_fine(self.tally.remove(key)).map_err(failed(
+                name::TALLY,
+                format!("remove the counters of {key:?}"),
+            )),
+        }
+    }
+
+    fn make_tally(&mut self, key: TallyKey) -> Result<(), MapError> {
+        let zero = PerCpuValues::try_from(vec![Tally::default(); self.cpus])?;
+        self.tally.insert(key, zero, 0)
+    }
+}

@@ -1,0 +1,200 @@
+//! Where the kernel would send packets for an address, and whether that may have changed.
+
+use std::{
+    io::{self, ErrorKind},
+    net::IpAddr,
+};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use rtnetlink::{
+    MulticastGroup,
+    packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+    },
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+
+use super::is_ours;
+use crate::{DatapathError, balance::Reach};
+
+/// Longest message: a route with many next hops.
+const LONGEST: usize = 32_768;
+/// Room for what the kernel tells between two audits, bytes; what is missed counts as a change.
+const ROOM: usize = 1 << 20;
+
+/// Sockets of its own in the network namespace of the thread that opened it.
+pub(crate) struct Routes {
+    asks: Socket,
+    sequence: u32,
+    /// Only while somebody wants to know: a router's table changes all the time.
+    told: Option<Socket>,
+}
+
+impl Routes {
+    pub(crate) fn open() -> Result<Self, DatapathError> {
+        let open = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            socket.set_non_blocking(true)?;
+            Ok(socket)
+        };
+        let open = open()
+            .map_err(|source: io::Error| DatapathError::system("open a netlink socket", source));
+        Ok(Self {
+            asks: open?,
+            sequence: 0,
+            told: None,
+        })
+    }
+
+    /// How this host reaches the address; `None` if nothing leads there. About 10 µs.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub(crate) fn reach(&mut self, address: IpAddr) -> Result<Option<Reach>, DatapathError> {
+        self.ask(address).map_err(|source| {
+            DatapathError::system(format!("ask the kernel for the route to {address}"), source)
+        })
+    }
+
+    fn ask(&mut self, address: IpAddr) -> io::Result<Option<Reach>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(question(address)));
+        message.header.flags = NLM_F_REQUEST;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut datagram = vec![0; message.buffer_len()];
+        message.serialize(&mut datagram);
+        self.asks.send(&datagram, 0)?;
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            // The kernel has answered before `send` returned.
+            let length = self.asks.recv(&mut &mut buffer[..], 0)?;
+            let datagram = buffer.get(..length).unwrap_or(&buffer);
+            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)
+                .map_err(io::Error::other)?;
+            if answer.header.sequence_number != self.sequence {
+                continue; // of a question whose answer nobody could read
+            }
+            return match answer.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
+                    Ok(reach(&route))
+                }
+                NetlinkPayload::Error(error) => unreachable(error.to_io()),
+                _ => Err(ErrorKind::InvalidData.into()),
+            };
+        }
+    }
+
+    /// Whether any route, link or address may have changed since the last call. The first call says
+    /// so. Until [`Self::stop_listening`] the kernel tells each change.
+    ///
+    /// # Errors
+    /// If the kernel cannot be listened to.
+    pub(crate) fn changed(&mut self) -> Result<bool, DatapathError> {
+        let Some(told) = &self.told else {
+            let told = listen().map_err(|source| {
+                DatapathError::system("listen to the kernel's news of routes", source)
+            })?;
+            self.told = Some(told);
+            return Ok(true);
+        };
+        let mut changed = false;
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            match told.recv(&mut &mut buffer[..], 0) {
+                Ok(length) => {
+                    changed |= matters(buffer.get(..length).unwrap_or(&buffer));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(changed),
+                // An overrun: something was missed. The next call goes on.
+                Err(_) => return Ok(true),
+            }
+        }
+    }
+
+    /// Nobody wants to know any more.
+    pub(crate) fn stop_listening(&mut self) {
+        self.told = None;
+    }
+}
+
+/// Where would a packet for this address go?
+fn question(address: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let (family, length, destination) = match address {
+        IpAddr::V4(v4) => (AddressFamily::Inet, 32, RouteAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(v6)),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = length;
+    message.attributes = vec![RouteAttribute::Destination(destination)];
+    message
+}
+
+fn reach(route: &RouteMessage) -> Option<Reach> {
+    let local = match route.header.kind {
+        RouteType::Local => true,
+        RouteType::Unicast => false,
+        _ => return None, // unreachable, prohibited, multicast, ...
+    };
+    let (mut ifindex, mut on_link) = (None, true);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => ifindex = Some(*index),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => on_link = false,
+            _ => {}
+        }
+    }
+    ifindex.map(|ifindex| Reach {
+        ifindex,
+        local,
+        on_link,
+    })
+}
+
+/// What the kernel says where it has no route for packets.
+fn unreachable(error: io::Error) -> io::Result<Option<Reach>> {
+    use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH};
+    match error.raw_os_error() {
+        Some(EACCES | EHOSTUNREACH | EINVAL | ENETDOWN | ENETUNREACH) => Ok(None),
+        _ => Err(error),
+    }
+}
+
+/// Whether a message is of more than vipd's own addresses coming and going.
+fn matters(datagram: &[u8]) -> bool {
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram).map(|it| it.payload) {
+        Ok(NetlinkPayload::InnerMessage(message)) => match message {
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+                !is_ours(&address)
+            }
+            // An address of this host is told of as an address.
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+                route.header.kind != RouteType::Local
+            }
+            _ => true,
+        },
+        _ => true,
+    }
+}
+
+fn listen() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.set_non_blocking(true)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
+    for group in [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ] {
+        socket.add_membership(group as u32)?;
+    }
+    Ok(socket)
+}
