@@ -71,10 +71,17 @@ pub fn ingress(ctx: &TcContext, destination: &AddressKey) -> Verdict {
     {
         return verdict;
     }
-    if !address.has(flags::LOCAL)
-        || is_open(destination, address)
-        || hand::takes(ctx, destination, address)
-    {
+    if !address.has(flags::LOCAL) {
+        return Verdict::Pass;
+    }
+    if is_open(destination, address) || hand::takes(ctx, destination, address) {
+        return if address.has(flags::BALANCED) {
+            Verdict::Balance
+        } else {
+            Verdict::Pass
+        };
+    }
+    if address.has(flags::BACKEND) {
         return Verdict::Pass;
     }
     maps::count(destination, Counter::DroppedIngress);
@@ -87,14 +94,26 @@ pub fn ingress(ctx: &TcContext, destination: &AddressKey) -> Verdict {
 #[inline(always)]
 pub fn egress(ctx: &TcContext, source: &AddressKey) -> Verdict {
     match maps::address(source) {
-        Some(address)
-            if parse::made_here(ctx)
-                && !is_open(source, address)
-                && !hand::serves(source, address) =>
-        {
+        Some(address) if parse::made_here(ctx) && !speaks(source, address) => {
             maps::count(source, Counter::DroppedEgress);
             Verdict::Drop
         }
         Some(_) | None => Verdict::Pass,
     }
+}
+
+/// Whether IP packets from the address may leave this host.
+#[inline(always)]
+fn speaks(source: &AddressKey, address: &Address) -> bool {
+    is_open(source, address) || hand::serves(source, address) || address.has(flags::BACKEND)
+}
+
+/// Whether an answer that was made on this host may leave as one of the address; counted if not.
+#[inline(always)]
+pub fn may_speak(source: &AddressKey) -> bool {
+    let may = maps::address(source).is_some_and(|address| speaks(source, address));
+    if !may {
+        maps::count(source, Counter::DroppedEgress);
+    }
+    may
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! One file a subject: [`parse`] which protocol, [`fence`] the gate and the rule for IP packets,
-//! [`hand`] the exception to it in a planned move, [`arp`] and [`ndp`] the neighbour protocols, [`verdict`] the return codes.
+//! [`hand`] the exception to it in a planned move, [`arp`] and [`ndp`] the neighbour protocols, [`balance`]
+//! what becomes of packets to services, [`verdict`] the return codes.
 //!
 //! **Invariant:** an address is answered for and spoken from only while its entry is open and
 //! CLOCK_BOOTTIME is before the deadline in `GATE`; or spoken from, not answered for, right after
@@ -22,6 +23,7 @@
 #![no_main]
 
 mod arp;
+mod balance;
 mod conflict;
 mod fence;
 mod hand;
@@ -44,6 +46,10 @@ pub fn vipd_ingress(ctx: TcContext) -> i32 {
         Network::Ipv6 => ndp::ingress(&ctx),
         Network::Other => Verdict::Pass,
     };
+    // From here, not from where it is found out: what the way there has on the stack is free again.
+    if matches!(verdict, Verdict::Balance) {
+        return balance::ingress(&ctx).code(&ctx);
+    }
     verdict.code(&ctx)
 }
 
@@ -56,6 +62,12 @@ pub fn vipd_egress(ctx: TcContext) -> i32 {
         Network::Ipv6 => ndp::egress(&ctx),
         Network::Other => Verdict::Pass,
     };
+    if matches!(verdict, Verdict::Pass)
+        && parse::made_here(&ctx)
+        && let Some(verdict) = balance::egress(&ctx)
+    {
+        return verdict.code(&ctx);
+    }
     verdict.code(&ctx)
 }
 

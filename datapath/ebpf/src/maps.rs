@@ -1,12 +1,8 @@
 //! The maps, in the shapes of `vipd-datapath-common`.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    btf_maps::{Array, HashMap, PerCpuHashMap, RingBuf},
     macros::btf_map,
-};
-use vipd_datapath_common::balance::{
-    Backend, Balance, Flow, FlowKey, FragmentKey, Guard, Ports, Service, ServiceKey, Table, Tally,
-    TallyKey,
 };
 use vipd_datapath_common::{
     Address, AddressKey, Conflict, Counter, Counters, Deadline, map_flags, max_entries,
@@ -37,42 +33,6 @@ static COUNTERS: PerCpuHashMap<
 
 #[btf_map]
 static CONFLICTS: RingBuf<(), { max_entries::CONFLICTS }> = RingBuf::new();
-
-#[btf_map]
-static BALANCE: Array<Balance, { max_entries::BALANCE }> = Array::new();
-
-#[btf_map]
-static SERVICES: HashMap<
-    ServiceKey,
-    Service,
-    { max_entries::SERVICES },
-    { map_flags::NO_PREALLOC },
-> = HashMap::new();
-
-#[btf_map]
-static TABLES: HashMap<u32, Table, { max_entries::TABLES }, { map_flags::NO_PREALLOC }> =
-    HashMap::new();
-
-#[btf_map]
-static BACKENDS: HashMap<u32, Backend, { max_entries::BACKENDS }, { map_flags::NO_PREALLOC }> =
-    HashMap::new();
-
-#[btf_map]
-static FLOWS: HashMap<FlowKey, Flow, { max_entries::FLOWS }, { map_flags::NO_PREALLOC }> =
-    HashMap::new();
-
-#[btf_map]
-static FRAGMENTS: LruHashMap<FragmentKey, Ports, { max_entries::FRAGMENTS }> = LruHashMap::new();
-
-#[btf_map]
-static TALLY: PerCpuHashMap<TallyKey, Tally, { max_entries::TALLY }, { map_flags::NO_PREALLOC }> =
-    PerCpuHashMap::new();
-
-#[btf_map]
-static NEW_FLOWS: RingBuf<(), { max_entries::NEW_FLOWS }> = RingBuf::new();
-
-#[btf_map]
-static GUARD: PerCpuArray<Guard, { max_entries::GUARD }> = PerCpuArray::new();
 
 /// The node's deadline.
 #[inline(always)]

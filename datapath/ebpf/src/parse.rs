@@ -3,6 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{helpers::generated::bpf_skb_load_bytes, programs::TcContext};
+use vipd_datapath_common::AddressKey;
 
 /// The protocol behind the Ethernet header.
 pub enum Network {
@@ -68,8 +69,11 @@ pub fn made_here(ctx: &TcContext) -> bool {
 /// Every bit pattern must be valid for the type, and it must have no padding.
 pub unsafe trait Header {}
 
-// SAFETY: bytes.
+// SAFETY: integers without padding, in both.
 unsafe impl<const N: usize> Header for [u8; N] {}
+unsafe impl<const N: usize> Header for [u16; N] {}
+// SAFETY: byte arrays.
+unsafe impl<const N: usize> Header for [AddressKey; N] {}
 
 /// Reads a `T` at `offset` of the frame, linear or not, into `buffer`; `None` if the frame is
 /// shorter. The buffer is the caller's: returned by value it would be copied byte by byte.
@@ -90,4 +94,18 @@ pub fn read<'a, T: Header>(
         );
         (result == 0).then(|| buffer.assume_init_ref())
     }
+}
+
+/// A `T` at the even `offset` of the frame, where it lies; `None` if the frame is shorter, or is not in
+/// one piece that far. Of 16-bit words, since that is how headers are aligned. It is gone after any
+/// helper that may move the packet: read what is needed before.
+#[inline(always)]
+pub fn view<T: Header>(ctx: &TcContext, offset: usize) -> Option<&T> {
+    let start = ctx.data() + offset;
+    if start + size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: inside the packet, as just tested (and as the verifier makes sure), and any bytes
+    // are a T.
+    Some(unsafe { &*(start as *const T) })
 }

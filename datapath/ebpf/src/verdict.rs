@@ -10,6 +10,10 @@ pub enum Verdict {
     Drop,
     /// It was rewritten into an answer: out of the interface that it came in on.
     Answer,
+    /// It is for a service of a managed address: what becomes of it, `balance` says.
+    Balance,
+    /// It goes where a helper was just told.
+    Redirect,
 }
 
 impl Verdict {
@@ -19,6 +23,9 @@ impl Verdict {
             // Not TC_ACT_OK, which would skip the programs of others behind us.
             Self::Pass => bindings::TC_ACT_UNSPEC,
             Self::Drop => bindings::TC_ACT_SHOT,
+            // Unbalanced it would be answered by whatever runs on this host.
+            Self::Balance => bindings::TC_ACT_SHOT,
+            Self::Redirect => bindings::TC_ACT_REDIRECT,
             // SAFETY: a helper without pointers; flags 0 is egress.
             Self::Answer => unsafe { bpf_redirect(ifindex(ctx), 0) as i32 },
         }

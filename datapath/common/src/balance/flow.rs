@@ -37,16 +37,16 @@ pub struct Flow {
     pub source_port: [u8; 2],
     /// Network order.
     pub destination_port: [u8; 2],
-    /// See [`flow_flags`].
-    pub flags: u32,
     /// The interface out of which packets go; 0 where they go up the stack, or come from it.
     pub ifindex: u32,
+    /// See [`flow_flags`].
+    pub flags: u32,
+    /// What TCP has told; zeros for UDP.
+    pub progress: Progress,
     /// [`super::Backend::id`] of the backend.
     pub backend: u32,
     /// [`super::Service::id`] of the service.
     pub service: u32,
-    /// Explicitly zero.
-    pub reserved: u32,
     /// When the last packet of this half came (CLOCK_BOOTTIME ns).
     pub seen: u64,
     /// Packets of this half. Not exact where two CPUs see one flow; `TALLY` is.
@@ -63,14 +63,30 @@ pub mod flow_flags {
     pub const LOCAL: u32 = 1 << 1;
     /// Nothing is rewritten but the MACs.
     pub const DSR: u32 = 1 << 2;
-    /// TCP: this side has sent something that does not merely open the connection.
-    pub const ESTABLISHED: u32 = 1 << 8;
-    /// TCP: this side has sent its last byte.
-    pub const FIN: u32 = 1 << 9;
-    /// TCP: the other side has sent its last byte.
-    pub const PEER_FIN: u32 = 1 << 10;
-    /// TCP: one of the sides has broken the connection off.
-    pub const RESET: u32 = 1 << 11;
+}
+
+/// How far a TCP connection has come, as one half knows it. A byte each, 0 or 1, since bytes can be
+/// set by several CPUs at a time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// This side has sent something that does not merely open the connection.
+    pub established: u8,
+    /// This side has sent its last byte.
+    pub fin: u8,
+    /// The other side has sent its last byte. Never known with dsr.
+    pub peer_fin: u8,
+    /// One of the sides has broken the connection off.
+    pub reset: u8,
+}
+
+impl Progress {
+    /// Whether both sides have sent their last byte, or one has broken off.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.reset != 0 || (self.fin != 0 && self.peer_fin != 0)
+    }
 }
 
 impl Flow {
@@ -151,6 +167,7 @@ pub struct Ports {
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<Flow>() == 80 && align_of::<Flow>() == 8);
+const _: () = assert!(size_of::<Progress>() == 4);
 const _: () = assert!(FlowRecord::SIZE == 40 + 80);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<Ports>() == 4);
@@ -173,11 +190,13 @@ mod tests {
     #[test]
     fn a_record_is_read_back_as_the_programs_lay_it_out() {
         let bytes: [u8; FlowRecord::SIZE] = core::array::from_fn(|i| i as u8);
-        let record = FlowRecord::from_bytes(&bytes[..]).unwrap();
+        let Some(record) = FlowRecord::from_bytes(&bytes) else {
+            panic!("a record of its size was refused");
+        };
         assert_eq!(record.key.source.octets[..], bytes[..16]);
         assert_eq!(record.key.protocol, bytes[36]);
         assert_eq!(record.flow.destination_port, [74, 75]);
-        assert_eq!(record.flow.ifindex.to_ne_bytes()[..], bytes[80..84]);
+        assert_eq!(record.flow.ifindex.to_ne_bytes()[..], bytes[76..80]);
         assert_eq!(record.flow.seen.to_ne_bytes()[..], bytes[96..104]);
         assert_eq!(record.flow.bytes.to_ne_bytes()[..], bytes[112..]);
         assert_eq!(FlowRecord::from_bytes(&bytes[1..]), None);
@@ -202,7 +221,7 @@ mod tests {
             ifindex: 0,
             backend: 0,
             service: 0,
-            reserved: 0,
+            progress: Progress::default(),
             seen: 0,
             packets: 0,
             bytes: 0,

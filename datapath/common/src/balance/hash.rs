@@ -26,8 +26,8 @@ pub fn slot(client: &FlowKey) -> u32 {
         hash = mix(hash ^ word);
     }
     hash = mix(hash ^ ports);
-    // The upper half: its bits depend on all bits of the words.
-    ((hash >> 32) % SLOTS as u64) as u32
+    // A share of the slots instead of a remainder: faster.
+    (((hash >> 32) * SLOTS as u64) >> 32) as u32
 }
 
 /// One round of SplitMix64's finalizer.
@@ -69,7 +69,7 @@ mod tests {
             slot(&key([192, 0, 2, 1], 40_001)),
             slot(&key([192, 0, 2, 2], 40_000)),
         ];
-        assert_eq!(found, [5167, 989, 7546]);
+        assert_eq!(found, [4302, 4204, 2651]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod service;
 mod tally;
 
 pub use backend::{Backend, backend_flags};
-pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Ports, flow_flags};
+pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Ports, Progress, flow_flags};
 pub use hash::slot;
 pub use service::{SLOTS, Service, ServiceKey, Table, service_flags};
 pub use tally::{Direction, Reason, Tally, TallyKey};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, PerCpuHashMap, PerCpuValues, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
     programs::{SchedClassifier, TestRun, TestRunOptions},
 };
 use vipd_datapath_common::{Address, AddressKey, Conflict, Counter, Counters, name, program};
@@ -16,6 +16,7 @@ use super::{MAC_HOST, SECOND, boottime_ns};
 pub enum Verdict {
     Pass,
     Drop,
+    /// Sent back, or sent on.
     Answer,
 }
 
@@ -63,6 +64,11 @@ impl Bench {
         };
         bench.deadline(boottime_ns() + 600 * SECOND);
         bench
+    }
+
+    /// A map of the programs that this bench does not use itself.
+    pub fn take<M: TryFrom<Map, Error = MapError>>(&mut self, name: &str) -> M {
+        self.ebpf.take_map(name).unwrap().try_into().unwrap()
     }
 
     pub fn deadline(&mut self, ns: u64) {

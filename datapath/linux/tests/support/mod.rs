@@ -5,8 +5,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod balance;
 pub mod bench;
 pub mod packet;
+pub mod segment;
 pub mod wire;
 
 use std::{

@@ -1,0 +1,34 @@
+//! Which service a packet is for, and which backend a new flow gets. Functions of their own, never
+//! inlined, for the sake of the stack.
+
+use core::hint::black_box;
+
+use vipd_datapath_common::balance::{Backend, FlowKey, Service, ServiceKey, slot};
+
+use super::maps;
+
+/// The service of a packet: that of its port, else that of all ports.
+#[inline(never)]
+pub fn service(key: &FlowKey) -> Option<&'static Service> {
+    let mut wanted = ServiceKey {
+        address: key.destination,
+        port: key.destination_port,
+        protocol: key.protocol,
+        reserved: 0,
+    };
+    maps::service(&wanted).or_else(|| {
+        wanted.port = [0; 2];
+        maps::service(&wanted)
+    })
+}
+
+/// The backend of a new flow.
+#[inline(never)]
+pub fn backend(service: &Service, key: &FlowKey) -> Option<&'static Backend> {
+    let table = maps::table(service.table)?;
+    // The compiler knows that a slot is in the table and would leave the test out; the verifier
+    // does not.
+    let slot = black_box(slot(key) as usize);
+    let number = table.slots.get(slot)?;
+    maps::backend(*number)
+}

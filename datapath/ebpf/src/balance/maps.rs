@@ -1,0 +1,170 @@
+//! The maps of balancing, in the shapes of `vipd-datapath-common`.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    macros::btf_map,
+};
+use vipd_datapath_common::balance::{
+    Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard, Ports, Service, ServiceKey,
+    Table, Tally, TallyKey,
+};
+use vipd_datapath_common::{map_flags, max_entries};
+
+#[btf_map]
+static BALANCE: Array<Balance, { max_entries::BALANCE }> = Array::new();
+
+#[btf_map]
+static SERVICES: HashMap<
+    ServiceKey,
+    Service,
+    { max_entries::SERVICES },
+    { map_flags::NO_PREALLOC },
+> = HashMap::new();
+
+#[btf_map]
+static TABLES: HashMap<u32, Table, { max_entries::TABLES }, { map_flags::NO_PREALLOC }> =
+    HashMap::new();
+
+#[btf_map]
+static BACKENDS: HashMap<u32, Backend, { max_entries::BACKENDS }, { map_flags::NO_PREALLOC }> =
+    HashMap::new();
+
+#[btf_map]
+static FLOWS: HashMap<FlowKey, Flow, { max_entries::FLOWS }, { map_flags::NO_PREALLOC }> =
+    HashMap::new();
+
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, Ports, { max_entries::FRAGMENTS }> = LruHashMap::new();
+
+#[btf_map]
+static TALLY: PerCpuHashMap<TallyKey, Tally, { max_entries::TALLY }, { map_flags::NO_PREALLOC }> =
+    PerCpuHashMap::new();
+
+#[btf_map]
+static NEW_FLOWS: RingBuf<(), { max_entries::NEW_FLOWS }> = RingBuf::new();
+
+#[btf_map]
+static GUARD: PerCpuArray<Guard, { max_entries::GUARD }> = PerCpuArray::new();
+
+/// What holds for the node.
+#[inline(always)]
+pub fn balance() -> Option<Balance> {
+    // SAFETY: a live element of an array map: two integers, each written whole.
+    BALANCE.get_ptr(0).map(|balance| unsafe { *balance })
+}
+
+// Elements live until the end of the RCU read section in which a program runs, perhaps as those of
+// another key by then: the daemon removes services, tables and backends only some time after the
+// last use of them, and flows only after they were idle.
+
+#[inline(always)]
+pub fn service(key: &ServiceKey) -> Option<&'static Service> {
+    // SAFETY: as above.
+    unsafe { SERVICES.get(key) }
+}
+
+#[inline(always)]
+pub fn table(number: u32) -> Option<&'static Table> {
+    // SAFETY: as above.
+    unsafe { TABLES.get(number) }
+}
+
+#[inline(always)]
+pub fn backend(number: u32) -> Option<&'static Backend> {
+    // SAFETY: as above.
+    unsafe { BACKENDS.get(number) }
+}
+
+#[inline(always)]
+pub fn flow(key: &FlowKey) -> Option<&'static Flow> {
+    // SAFETY: as above.
+    unsafe { FLOWS.get(key) }
+}
+
+/// A packet of the flow passes. Two CPUs that see the same flow may lose a count; see `TALLY`.
+#[inline(always)]
+pub fn saw(flow: &'static Flow, now: u64, packets: u64, bytes: u64) {
+    let flow = core::ptr::from_ref(flow).cast_mut();
+    // SAFETY: aligned fields of a live element, which nobody reads in halves.
+    unsafe {
+        (&raw mut (*flow).seen).write_volatile(now);
+        let sum = (&raw mut (*flow).packets)
+            .read_volatile()
+            .wrapping_add(packets);
+        (&raw mut (*flow).packets).write_volatile(sum);
+        let sum = (&raw mut (*flow).bytes).read_volatile().wrapping_add(bytes);
+        (&raw mut (*flow).bytes).write_volatile(sum);
+    }
+}
+
+/// Sets a mark of a flow.
+#[inline(always)]
+pub fn set(mark: &'static u8) {
+    // SAFETY: a byte of a live element, only ever set to 1.
+    unsafe { core::ptr::from_ref(mark).cast_mut().write_volatile(1) };
+}
+
+/// How [`add_flow`] went.
+pub enum Stored {
+    Yes,
+    /// There is one with this key.
+    Taken,
+    /// No room.
+    No,
+}
+
+/// BPF_NOEXIST.
+const NEW: u64 = 1;
+const EEXIST: i32 = -17;
+
+/// Adds a half of a flow if there is none with its key.
+#[inline(always)]
+pub fn add_flow(key: &FlowKey, flow: &Flow) -> Stored {
+    match FLOWS.insert(key, flow, NEW) {
+        Ok(()) => Stored::Yes,
+        Err(EEXIST) => Stored::Taken,
+        Err(_) => Stored::No,
+    }
+}
+
+/// Adds or replaces a half of a flow; false: no room.
+#[inline(always)]
+pub fn set_flow(key: &FlowKey, flow: &Flow) -> bool {
+    FLOWS.insert(key, flow, 0).is_ok()
+}
+
+#[inline(always)]
+pub fn remove_flow(key: &FlowKey) {
+    let _ = FLOWS.remove(key);
+}
+
+/// This CPU's counters; `None` until the daemon has made them.
+#[inline(always)]
+pub fn tally(key: &TallyKey) -> Option<&'static mut Tally> {
+    // SAFETY: per-CPU, and a program is neither preempted by another one of its kind on this CPU
+    // nor does it hold two of these at once.
+    TALLY.get_ptr_mut(key).map(|tally| unsafe { &mut *tally })
+}
+
+/// This CPU's account of new flows.
+#[inline(always)]
+pub fn guard() -> Option<&'static mut Guard> {
+    // SAFETY: as above.
+    GUARD.get_ptr_mut(0).map(|guard| unsafe { &mut *guard })
+}
+
+/// Tells the daemon of a new flow; false: it has not read the former ones yet.
+#[inline(always)]
+pub fn report(key: &FlowKey, flow: &Flow) -> bool {
+    let Some(mut record) = NEW_FLOWS.reserve_untyped::<FlowRecord>(0) else {
+        return false;
+    };
+    let place = record.as_mut_ptr();
+    // SAFETY: room for a record; written in place, since there is no room on the stack.
+    unsafe {
+        (&raw mut (*place).key).write(*key);
+        (&raw mut (*place).flow).write(*flow);
+    }
+    record.submit(0);
+    true
+}

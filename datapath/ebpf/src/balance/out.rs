@@ -1,0 +1,47 @@
+//! How a packet leaves: the kernel resolves the neighbour, whatever the host's own forwarding says.
+
+use core::ptr;
+
+use aya_ebpf::{bindings::bpf_redir_neigh, helpers::generated::bpf_redirect_neigh};
+use vipd_datapath_common::AddressKey;
+
+use crate::verdict::Verdict;
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// To its destination, out of an interface, by the host's routes through that.
+#[inline(always)]
+pub fn by_route(ifindex: u32) -> Verdict {
+    // SAFETY: no parameters, whose length is 0.
+    unsafe { bpf_redirect_neigh(ifindex, ptr::null_mut(), 0, 0) };
+    Verdict::Redirect
+}
+
+/// To the MAC of a neighbour, whatever its destination.
+#[inline(always)]
+pub fn to_neighbour(ifindex: u32, neighbour: &AddressKey, v4: bool) -> Verdict {
+    let [a, b, c, d] = words(neighbour);
+    // SAFETY: plain integers, for which zeros are a value.
+    let mut next: bpf_redir_neigh = unsafe { core::mem::zeroed() };
+    if v4 {
+        next.nh_family = AF_INET;
+        next.__bindgen_anon_1.ipv4_nh = d;
+    } else {
+        next.nh_family = AF_INET6;
+        next.__bindgen_anon_1.ipv6_nh = [a, b, c, d];
+    }
+    let length = size_of::<bpf_redir_neigh>() as i32;
+    // SAFETY: the helper reads `length` bytes, those of the parameters.
+    unsafe { bpf_redirect_neigh(ifindex, &raw mut next, length, 0) };
+    Verdict::Redirect
+}
+
+/// The address as four words in network order.
+#[inline(always)]
+fn words(address: &AddressKey) -> [u32; 4] {
+    let o = &address.octets;
+    core::array::from_fn(|i| {
+        u32::from_ne_bytes([o[4 * i], o[4 * i + 1], o[4 * i + 2], o[4 * i + 3]])
+    })
+}

@@ -1,0 +1,160 @@
+//! How new flows are remembered.
+
+use vipd_datapath_common::balance::{
+    Backend, Flow, FlowKey, Progress, Reason, Service, flow_flags, service_flags,
+};
+
+use super::guard;
+use super::maps::{self, Stored};
+use super::packet::Packet;
+use super::state;
+
+/// Source ports that are tried: the client's own, then others by a hash of the flow.
+const TRIES: u32 = 9;
+/// Below it are ports that servers listen at.
+const FIRST_PORT: u16 = 1024;
+
+/// What is known of a flow that begins.
+pub struct Beginning {
+    pub service: &'static Service,
+    pub backend: &'static Backend,
+    /// The interface on which the client's packet came in.
+    pub arrival: u32,
+    /// CLOCK_BOOTTIME ns.
+    pub now: u64,
+}
+
+/// Records a flow: the client's half, and for nat before it that of the backend, whose key claims
+/// a source port.
+///
+/// One value on the stack for both halves, each written over the other: there is no room for two.
+#[inline(never)]
+pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
+    let key = &packet.key;
+    let (service, backend) = (begins.service, begins.backend);
+    let mut flow = Flow {
+        source: key.source,
+        destination: backend.address,
+        source_port: key.source_port,
+        destination_port: key.destination_port,
+        ifindex: 0,
+        flags: 0,
+        progress: Progress::default(),
+        backend: backend.id,
+        service: service.id,
+        seen: begins.now,
+        packets: 0,
+        bytes: 0,
+    };
+    if backend.is_local() {
+        flow.flags |= flow_flags::LOCAL;
+    }
+    if service.flags & service_flags::DSR != 0 {
+        flow.flags |= flow_flags::DSR;
+    } else {
+        let port = backends_half(key, backend, begins.arrival, &mut flow)?;
+        flow.destination = backend.address;
+        flow.destination_port = target(key, backend);
+        flow.source_port = port;
+        flow.flags &= !flow_flags::REVERSE;
+        flow.source = if backend.is_local() {
+            key.source
+        } else {
+            key.destination
+        };
+    }
+    flow.ifindex = if backend.is_local() {
+        0
+    } else {
+        backend.ifindex
+    };
+    flow.progress = state::shown(packet);
+    if !maps::set_flow(key, &flow) {
+        if !flow.has(flow_flags::DSR) {
+            maps::remove_flow(&flow.other(key.protocol));
+        }
+        return Err(Reason::TableFull);
+    }
+    if !flow.has(flow_flags::DSR) && !flow.has(flow_flags::LOCAL) {
+        // Whoever holds the address next shall know it.
+        if !maps::report(key, &flow) {
+            guard::lost();
+        }
+    }
+    Ok(())
+}
+
+/// The port at which the backend is reached.
+#[inline(always)]
+fn target(key: &FlowKey, backend: &Backend) -> [u8; 2] {
+    if backend.port == [0; 2] {
+        key.destination_port
+    } else {
+        backend.port
+    }
+}
+
+/// Records the backend's half under the first source port that is free, and returns that. A backend
+/// on this host sees the client's own.
+#[inline(always)]
+fn backends_half(
+    key: &FlowKey,
+    backend: &Backend,
+    arrival: u32,
+    flow: &mut Flow,
+) -> Result<[u8; 2], Reason> {
+    let local = backend.is_local();
+    flow.source = key.destination;
+    flow.destination = key.source;
+    flow.source_port = key.destination_port;
+    flow.destination_port = key.source_port;
+    flow.flags |= flow_flags::REVERSE;
+    flow.ifindex = if local { 0 } else { arrival };
+    let mut answers = FlowKey {
+        source: backend.address,
+        destination: if local { key.source } else { key.destination },
+        source_port: target(key, backend),
+        destination_port: key.source_port,
+        protocol: key.protocol,
+        reserved: [0; 3],
+    };
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            if local {
+                break;
+            }
+            answers.destination_port = another_port(key, attempt);
+        }
+        match maps::add_flow(&answers, flow) {
+            Stored::Yes => return Ok(answers.destination_port),
+            Stored::Taken if ours(&answers, flow) => return Ok(answers.destination_port),
+            Stored::Taken => {}
+            Stored::No => return Err(Reason::TableFull),
+        }
+    }
+    Err(Reason::NoPort)
+}
+
+/// Whether the half that is there belongs to the same client: another CPU was quicker, or the
+/// client's half was collected and this one was not. It goes on under this flow.
+#[inline(always)]
+fn ours(key: &FlowKey, reverse: &Flow) -> bool {
+    let same = maps::flow(key).is_some_and(|found| {
+        found.destination == reverse.destination
+            && found.destination_port == reverse.destination_port
+            && found.source == reverse.source
+            && found.source_port == reverse.source_port
+    });
+    same && maps::set_flow(key, reverse)
+}
+
+#[inline(always)]
+fn another_port(key: &FlowKey, attempt: u32) -> [u8; 2] {
+    let [a, b] = key.source_port;
+    let [.., c, d] = key.source.octets;
+    let hash = u32::from_be_bytes([a, b, c, d])
+        .wrapping_add(attempt)
+        .wrapping_mul(0x9e37_79b1);
+    let range = u32::from(u16::MAX - FIRST_PORT);
+    (FIRST_PORT + ((hash >> 16) % range) as u16).to_be_bytes()
+}
