@@ -27,6 +27,7 @@ use vipd_datapath::{Datapath, Wanted};
 use vipd_raft::beat::{Beats, Event, View, now};
 use vipd_raft::{ProposeError, RaftNode, wall_clock};
 
+use super::services::Balanced;
 use super::shared::Shared;
 use super::signals::{asked_to_end, catch_up, failure};
 use super::{Ask, Ended, RELOAD};
@@ -61,6 +62,8 @@ pub(super) struct Driver<D> {
     interfaces: Vec<Interface>,
     names: BTreeSet<String>,
     view: View,
+    /// What it shall balance.
+    balanced: Balanced,
     /// What the datapath last was told, once it was told anything.
     wanted: Option<Wanted>,
     finished: (
@@ -91,6 +94,7 @@ impl<D: Datapath> Driver<D> {
             interfaces: Vec::new(),
             names: BTreeSet::new(),
             view: View::default(),
+            balanced: Balanced::default(),
             wanted: None,
             finished: mpsc::unbounded_channel(),
         }
@@ -294,14 +298,18 @@ impl<D: Datapath> Driver<D> {
     async fn look(&mut self) {
         let decision = self.with_facts(|steward, facts, state| steward.look(facts, state));
         let told = decision.gates.is_some();
-        let names_changed = self
-            .wanted
-            .as_ref()
-            .is_some_and(|wanted| wanted.interfaces != self.names);
+        let services = self.balanced.follow(&self.raft.state().read());
         if let Some(gates) = decision.gates {
-            self.tell_datapath(wanted::wanted(gates, &self.names)).await;
-        } else if names_changed && let Some(mut wanted) = self.wanted.clone() {
-            wanted.interfaces.clone_from(&self.names);
+            let wanted = wanted::wanted(gates, &self.names, services);
+            self.tell_datapath(wanted).await;
+        } else if let Some(told) = &self.wanted
+            && (told.interfaces != self.names || !Arc::ptr_eq(&told.services, &services))
+        {
+            let wanted = Wanted {
+                interfaces: self.names.clone(),
+                services,
+                ..told.clone()
+            };
             self.tell_datapath(wanted).await;
         }
         let peers = wanted::peers(&self.raft.state().read(), &mut self.shared.heard());

@@ -11,6 +11,7 @@ mod driver;
 mod gate;
 mod lateness;
 mod notices;
+mod services;
 mod serving;
 mod shared;
 mod signals;

@@ -9,7 +9,7 @@ use vipd_core::id::NodeId;
 use vipd_core::node::{Interface, Mac, Prefix};
 use vipd_core::state::State;
 use vipd_core::steward::{Duty, Gates};
-use vipd_datapath::{Gate, Wanted, WantedAddress};
+use vipd_datapath::{Gate, Services, Wanted, WantedAddress};
 use vipd_raft::beat::Peer;
 
 /// When each member was last heard.
@@ -30,7 +30,11 @@ pub(super) fn peers(state: &State, heard: &mut Heard) -> BTreeMap<NodeId, Peer> 
 }
 
 /// What the datapath shall have, with its programs on `interfaces`.
-pub(super) fn wanted(gates: Gates, interfaces: &BTreeSet<String>) -> Wanted {
+pub(super) fn wanted(
+    gates: Gates,
+    interfaces: &BTreeSet<String>,
+    services: Arc<Services>,
+) -> Wanted {
     let addresses = gates.into_iter().map(|(address, stance)| {
         let gate = match stance.duty {
             Duty::Open => Gate::Open,
@@ -51,7 +55,8 @@ pub(super) fn wanted(gates: Gates, interfaces: &BTreeSet<String>) -> Wanted {
     Wanted {
         addresses: addresses.collect(),
         interfaces: interfaces.clone(),
-        ..Wanted::default()
+        services,
+        leaving: false,
     }
 }
 

@@ -50,6 +50,7 @@ pub struct Journal {
     newest: u64,
     objects: Ring<Change>,
     addresses: Ring<(u64, IpAddr)>,
+    served: Ring<(u64, Name)>,
 }
 
 /// A copy knows of no change: it is made to be looked at, or to try something on.
@@ -66,6 +67,7 @@ impl Journal {
             newest,
             objects: Ring::from(newest),
             addresses: Ring::from(newest),
+            served: Ring::from(newest),
         }
     }
 
@@ -87,6 +89,14 @@ impl Journal {
     pub fn addresses_since(&self, revision: u64) -> Option<impl Iterator<Item = IpAddr>> {
         let changes = self.addresses.since(revision)?;
         Some(changes.map(|(_, address)| *address))
+    }
+
+    /// The VIPs whose spec or addresses entries after `revision` have changed, some more than once: those that are served in
+    /// another way. What became of their holders is no such change. `None` when not all of them are remembered.
+    #[must_use]
+    pub fn served_since(&self, revision: u64) -> Option<impl Iterator<Item = &Name>> {
+        let changes = self.served.since(revision)?;
+        Some(changes.map(|(_, vip)| vip))
     }
 
     /// An entry is about to be applied.
@@ -126,7 +136,7 @@ impl Dated for Change {
     }
 }
 
-impl Dated for (u64, IpAddr) {
+impl<T> Dated for (u64, T) {
     fn revision(&self) -> u64 {
         self.0
     }
@@ -191,6 +201,12 @@ impl State {
         self.journal.add(topic, name, true);
     }
 
+    /// A VIP whose spec or addresses are others now.
+    pub(super) fn changed_serving(&mut self, vip: &Name) {
+        self.changed(Topic::Vip, vip);
+        self.journal.served.add((self.journal.newest, vip.clone()));
+    }
+
     /// The VIPs that have an address, where it comes from, and who holds it.
     pub(super) fn changed_at(&mut self, address: IpAddr) {
         self.journal.at(address);
@@ -244,9 +260,8 @@ impl State {
     pub(super) fn changed_by(&mut self, what: &What) {
         match what {
             What::PoolPut { pool } | What::PoolDeleted { pool } => self.changed(Topic::Pool, pool),
-            What::VipPut { vip }
-            | What::VipDeleted { vip }
-            | What::Allocated { address: _, vip }
+            What::VipPut { vip } | What::VipDeleted { vip } => self.changed_serving(vip),
+            What::Allocated { address: _, vip }
             | What::Freed { address: _, vip }
             | What::Shared { address: _, vip }
             | What::Unshared { address: _, vip }

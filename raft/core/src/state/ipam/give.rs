@@ -63,6 +63,7 @@ impl State {
         if let Some(shared) = self.vips.get_mut(name) {
             let gift = Gift::to(Arc::make_mut(shared), grant);
             let vip = Arc::clone(shared);
+            self.changed_serving(name);
             self.give(entry, &vip, &gift, units);
         }
     }
@@ -275,7 +276,7 @@ impl State {
     ) -> Option<UnitKey> {
         if let Some(vip) = self.vips.get_mut(name) {
             Arc::make_mut(vip).addresses.retain(|has| *has != address);
-            self.changed(Topic::Vip, name);
+            self.changed_serving(name);
         }
         self.leave(entry, address, name)
     }

@@ -1,10 +1,12 @@
 //! The journal of changes. That none is missing from it is checked after every command of every test.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 
 use super::*;
 use crate::pool::Pool;
 use crate::state::{Topic, journal};
+use crate::vip::Vip;
 
 /// The keys of what differs.
 fn differing<'a, K: Ord + 'a, V: 'a>(
@@ -28,6 +30,7 @@ impl Cluster {
             // Whoever watches has to read everything anew.
             assert!(matches!(command, Command::Restore { .. }), "{command:?}");
             assert!(is.journal().addresses_since(since).is_none());
+            assert!(is.journal().served_since(since).is_none());
             return;
         };
         let noted: BTreeSet<(Topic, &Name)> =
@@ -43,6 +46,16 @@ impl Cluster {
             let mut addresses = now.addresses.iter();
             then == now && addresses.all(|a| was.allocations().get(a) == is.allocations().get(a))
         });
+        let served: BTreeSet<&Name> = is.journal().served_since(since).unwrap().collect();
+        let as_before = |then: &Arc<Vip>, now: &Arc<Vip>| {
+            then.spec == now.spec && then.addresses == now.addresses
+        };
+        for name in differing(was.vips(), is.vips(), as_before) {
+            assert!(
+                served.contains(name),
+                "{command:?} has VIP {name} served in another way unnoticed"
+            );
+        }
         let policies = differing(was.policies(), is.policies(), |then, now| then == now);
         let nodes = differing(was.nodes(), is.nodes(), |then, now| {
             let held = |state: &State| state.held_by(now.id).map(|(a, _)| a).collect::<Vec<_>>();

@@ -1,0 +1,135 @@
+//! What the datapath shall balance: the services of all VIPs, which follow the entries. Pure.
+//!
+//! Every node has all of them all the time, so that a takeover opens an address and writes nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use vipd_core::block::Family;
+use vipd_core::name::Name;
+use vipd_core::service::{Backend, Endpoint, Mode, Port, PortSpec, Protocol};
+use vipd_core::state::State;
+use vipd_core::vip::{Vip, VipSpec};
+use vipd_datapath::{Forward, Frontend, Services, WantedBackend, WantedService};
+
+/// The services of all VIPs, as of an entry.
+#[derive(Debug, Default)]
+pub(super) struct Balanced {
+    services: Arc<Services>,
+    /// The frontends that are in there for each VIP.
+    of: BTreeMap<Name, Vec<Frontend>>,
+    /// The entry that was looked at last; none yet.
+    seen: Option<u64>,
+}
+
+impl Balanced {
+    /// What the datapath shall balance by this state. The same `Arc` as before when nothing has changed; what became of
+    /// holders changes nothing, so a failover costs nothing here.
+    pub(super) fn follow(&mut self, state: &State) -> Arc<Services> {
+        let seen = self.seen.replace(state.applied());
+        if seen != Some(state.applied()) {
+            let changed = seen.and_then(|seen| state.journal().served_since(seen));
+            match changed {
+                Some(names) => {
+                    let names: BTreeSet<&Name> = names.collect();
+                    self.put(state, names.into_iter().cloned().collect());
+                }
+                None => self.put_all(state),
+            }
+        }
+        self.services.clone()
+    }
+
+    fn put_all(&mut self, state: &State) {
+        let known = self.of.keys();
+        let names: BTreeSet<Name> = known.chain(state.vips().keys()).cloned().collect();
+        self.put(state, names.into_iter().collect());
+    }
+
+    fn put(&mut self, state: &State, names: Vec<Name>) {
+        // What is taken away first, since another VIP may have it by now.
+        let mut gone: BTreeSet<Frontend> = BTreeSet::new();
+        let mut come: BTreeMap<Frontend, WantedService> = BTreeMap::new();
+        for name in names {
+            gone.extend(self.of.remove(&name).into_iter().flatten());
+            let vip = state.vips().get(&name);
+            let services: Vec<_> = vip.into_iter().flat_map(|vip| of_vip(vip)).collect();
+            if !services.is_empty() {
+                let frontends = services.iter().map(|(frontend, _)| *frontend);
+                self.of.insert(name, frontends.collect());
+                come.extend(services);
+            }
+        }
+        gone.retain(|frontend| !come.contains_key(frontend));
+        come.retain(|frontend, service| {
+            let now = self.services.get(frontend);
+            now.is_none_or(|now| **now != *service)
+        });
+        if gone.is_empty() && come.is_empty() {
+            return;
+        }
+        let services = Arc::make_mut(&mut self.services);
+        for frontend in gone {
+            services.remove(&frontend);
+        }
+        for (frontend, service) in come {
+            services.insert(frontend, Arc::new(service));
+        }
+    }
+}
+
+/// The services of a VIP: each port of each of its addresses.
+fn of_vip(vip: &Vip) -> impl Iterator<Item = (Frontend, WantedService)> {
+    let mode = match vip.spec.mode {
+        Mode::Local => None,
+        Mode::Nat => Some(Forward::Nat),
+        Mode::Dsr => Some(Forward::Dsr),
+    };
+    let by_mode = mode.into_iter();
+    by_mode.flat_map(move |mode| {
+        vip.addresses.iter().flat_map(move |address| {
+            vip.spec.ports.iter().map(move |(port, of_port)| {
+                let backends = backends(&vip.spec, *address, *port, of_port).collect();
+                (frontend(*address, *port), WantedService { mode, backends })
+            })
+        })
+    })
+}
+
+fn frontend(address: IpAddr, Port { protocol, port }: Port) -> Frontend {
+    Frontend {
+        address,
+        port,
+        protocol: match protocol {
+            Protocol::Tcp => vipd_datapath::Protocol::Tcp,
+            Protocol::Udp => vipd_datapath::Protocol::Udp,
+        },
+    }
+}
+
+/// Those of the address's family, each with the port that packets for `port` are sent to there.
+fn backends<'a>(
+    spec: &'a VipSpec,
+    address: IpAddr,
+    port: Port,
+    of_port: &'a PortSpec,
+) -> impl Iterator<Item = WantedBackend> + 'a {
+    let family = Family::of(address);
+    let fit = spec.backends.iter();
+    let fit = fit.filter(move |(at, _)| Family::of(at.address) == family);
+    fit.map(move |(at, backend)| {
+        let Endpoint { address, port: own } = *at;
+        let Backend { weight, node: _ } = backend;
+        let target = [own, of_port.target].into_iter().find(|to| *to != 0);
+        WantedBackend {
+            address,
+            port: target.filter(|to| *to != port.port).unwrap_or(0),
+            weight: u32::from(*weight),
+            draining: *weight == 0,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
