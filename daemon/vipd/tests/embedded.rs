@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vipd::config::Config;
 use vipd::{Handle, Node};
-use vipd_api_types::{Block, Families, Pool, PoolSpec, PoolWrite, Vip, VipSpec, VipWrite};
+use vipd_api_types::{Block, Families, Mode, Pool, PoolSpec, PoolWrite, Vip, VipSpec, VipWrite};
 use vipd_client::{Client, Server, Settings, WriteOptions};
 use vipd_datapath::{Interface, Twin, TwinHandle};
 use vipd_raft::{Init, Join};
@@ -255,7 +255,8 @@ async fn a_stated_role_that_is_not_the_one_it_joined_with_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lone_node_that_was_stopped_with_a_vip_holds_it_and_new_ones_when_it_is_back() {
+async fn a_lone_node_that_was_stopped_with_a_vip_holds_it_and_new_ones_when_it_is_back_and_balances_them()
+ {
     let (dir, peer) = (TempDir::new().unwrap(), free());
     let init = Init {
         data_dir: dir.path().join("data"),
@@ -301,6 +302,21 @@ async fn a_lone_node_that_was_stopped_with_a_vip_holds_it_and_new_ones_when_it_i
     let client = again.client();
     client.put::<Vip>("b", &vip, options()).await.unwrap();
     until("it answers for the new one", || again.answers(b)).await;
+    let mut balanced = vip.clone();
+    balanced.spec.mode = Mode::Nat;
+    balanced.spec.ports = vec!["tcp/80=8080".parse().unwrap()];
+    balanced.spec.backends = vec!["10.9.0.1".parse().unwrap()];
+    client.put::<Vip>("b", &balanced, options()).await.unwrap();
+    until("its datapath balances", || {
+        let services = again.twin.wanted().services;
+        let mut backends = services.iter().flat_map(|(at, service)| {
+            let backends = service.backends.iter();
+            backends.map(move |to| (at.address, at.port, to.port))
+        });
+        backends.next() == Some((b, 80, 8080)) && backends.next().is_none()
+    })
+    .await;
+    assert!(again.answers(a) && again.answers(b), "as before");
     again.handle.stop();
     tokio::time::timeout(BOUND, again.running)
         .await
