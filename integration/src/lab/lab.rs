@@ -20,6 +20,8 @@ pub const NETWORK_V4: &str = "10.77.0.0/16";
 /// The one IPv6 subnet of every lab; host number `k` has address `::k`, VIPs begin at `::100`.
 pub const NETWORK_V6: &str = "fd77::/64";
 
+/// Number of the first host that runs no daemon; servers have those below.
+const FIRST_BACKEND: u8 = 60;
 const CLIENT: (&str, u8) = ("client", 200);
 const OBSERVER: (&str, u8) = ("observer", 250);
 
@@ -36,6 +38,7 @@ pub(super) struct Inner {
     pub(super) switch: NetNs,
     hosts: BTreeMap<String, Host>,
     servers: Vec<String>,
+    backends: Vec<String>,
     pub(super) cuts: Mutex<BTreeSet<(String, String)>>,
     torn_down: AtomicBool,
 }
@@ -44,12 +47,17 @@ impl Lab {
     /// Builds a switch, one host for each of `servers`, a client and an observer, all connected and
     /// addressed. Needs root and `ip` (iproute2).
     pub fn new(servers: &[&str]) -> Result<Self> {
+        Self::with_backends(servers, &[])
+    }
+
+    /// The same, and one host for each of `backends`: on the switch like the others, without a daemon.
+    pub fn with_backends(servers: &[&str], backends: &[&str]) -> Result<Self> {
         if !geteuid().is_root() {
             bail!("the lab needs root, for network namespaces: run it again as root");
         }
         owner::remove_leftovers().context("cannot remove what an earlier lab left behind")?;
         let name = owner::fresh_name();
-        let built = Self::build(&name, servers);
+        let built = Self::build(&name, servers, backends);
         if built.is_err()
             && let Err(e) = owner::remove_all(&name)
         {
@@ -58,7 +66,7 @@ impl Lab {
         built.with_context(|| format!("cannot build the lab {name}"))
     }
 
-    fn build(name: &str, servers: &[&str]) -> Result<Self> {
+    fn build(name: &str, servers: &[&str], backends: &[&str]) -> Result<Self> {
         let dir = owner::claim_folder(name)?;
         let bpf = dir.join("bpf");
         fs::create_dir(&bpf)?;
@@ -84,7 +92,8 @@ impl Lab {
 
         let numbered = servers.iter().copied().zip(1..);
         let mut hosts = BTreeMap::new();
-        for (host, number) in numbered.chain([CLIENT, OBSERVER]) {
+        let others = backends.iter().copied().zip(FIRST_BACKEND..);
+        for (host, number) in numbered.chain(others).chain([CLIENT, OBSERVER]) {
             hosts.insert(
                 host.to_owned(),
                 Host::build(name, &dir, &switch, host, number)?,
@@ -96,6 +105,7 @@ impl Lab {
             switch,
             hosts,
             servers: servers.iter().map(|&s| s.to_owned()).collect(),
+            backends: backends.iter().map(|&s| s.to_owned()).collect(),
             cuts: Mutex::default(),
             torn_down: AtomicBool::new(false),
         });
@@ -127,6 +137,11 @@ impl Lab {
     /// The servers, in the order given.
     pub fn servers(&self) -> impl Iterator<Item = &Host> {
         self.inner.servers.iter().map(|name| self.host(name))
+    }
+
+    /// The hosts without a daemon, in the order given.
+    pub fn backends(&self) -> impl Iterator<Item = &Host> {
+        self.inner.backends.iter().map(|name| self.host(name))
     }
 
     /// The host that uses the VIPs. Its neighbour table is that of any client: it learns from what
