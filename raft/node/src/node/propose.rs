@@ -139,7 +139,7 @@ impl RaftNode {
         }
         let ask = Ask::Propose {
             id,
-            command: command.clone(),
+            command: Box::new(command.clone()),
             by: by.clone(),
         };
         let local = |node: Self| -> BoxFuture<'static, _> {

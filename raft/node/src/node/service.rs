@@ -102,7 +102,7 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
         Request::Propose { id, command, by } => {
             tracing::debug!(%from, "a forwarded proposal");
             let by = vouched(from, by);
-            settle(write(node, id, command, by), Response::Proposed).await
+            settle(write(node, id, *command, by), Response::Proposed).await
         }
         Request::ReadIndex => settle(read_index(node), Response::ReadIndex).await,
         Request::Handover(to) => settle(hand_over(node, to), done_or_why).await,

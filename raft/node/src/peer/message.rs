@@ -28,7 +28,7 @@ pub(crate) enum Request {
     /// To the leader: put this command into the log, unless the request with this number is there already.
     Propose {
         id: u128,
-        command: Command,
+        command: Box<Command>,
         /// Who asked the sender for it, if it is not its own.
         by: Option<Asker>,
     },
@@ -118,7 +118,7 @@ impl Wire for Request {
             5 => wire::get_transfer(input).map(Self::TransferLeader),
             6 => Ok(Self::Propose {
                 id: u128::decode(input)?,
-                command: Command::decode(input)?,
+                command: Box::new(Command::decode(input)?),
                 by: Option::decode(input)?,
             }),
             7 => Ok(Self::ReadIndex),
@@ -259,7 +259,7 @@ mod tests {
             Request::TransferLeader(TransferLeaderRequest::new(vote, 9, Some(log_id(3, 8)))),
             Request::Propose {
                 id: 1 << 100,
-                command,
+                command: Box::new(command),
                 by: asker.clone(),
             },
             Request::ReadIndex,
