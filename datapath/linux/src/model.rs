@@ -93,6 +93,9 @@ pub trait NodeGate: Send {
     /// Without effect until [`Datapath::apply`] has succeeded once: what an earlier daemon left
     /// open must not come alive by the lease of a later one.
     fn set_deadline(&mut self, boottime_ns: u64);
+
+    /// The deadline in the kernel: what an earlier daemon left there, until the first that took effect.
+    fn deadline(&self) -> u64;
 }
 
 /// What the programs counted, by address and by [`Counter::name`].

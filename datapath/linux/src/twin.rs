@@ -167,6 +167,10 @@ impl NodeGate for TwinHandle {
             inside.deadline_ns = boottime_ns;
         }
     }
+
+    fn deadline(&self) -> u64 {
+        self.deadline_ns()
+    }
 }
 
 /// No packets pass, so nothing is counted.

@@ -49,6 +49,8 @@ pub struct Node {
     /// It has caught up once it has applied this entry.
     goal: u64,
     began: Instant,
+    /// The deadline that an earlier life left in the kernel.
+    inherited: Instant,
     /// The entry whose state the beats were last told, and whether this node votes by it.
     beats_know: u64,
     votes: bool,
@@ -92,6 +94,7 @@ impl Node {
             timing,
             mutant,
             holder: Holder::new(timing),
+            inherited: remains.kernel.deadline,
             voter: Voter::new(
                 voter_timing,
                 born,

@@ -24,6 +24,7 @@ const STALLED: Duration = Duration::from_millis(2);
 pub(crate) struct Kernel {
     host: HostId,
     judge: Arc<Judge>,
+    deadline: AtomicU64,
     gates: Mutex<BTreeMap<IpAddr, (bool, Epoch)>>,
     /// Whether the present daemon has said what is to be: until then its deadlines have no effect, so that what an earlier
     /// one left open does not come alive by the lease of a later one.
@@ -42,6 +43,7 @@ impl Kernel {
         Self {
             host,
             judge,
+            deadline: AtomicU64::new(0),
             gates: Mutex::default(),
             armed: AtomicBool::new(false),
             stalled: AtomicU64::new(0),
@@ -58,8 +60,14 @@ impl Kernel {
     /// Writes the deadline, in nanoseconds of the host's clock.
     pub(crate) fn set_deadline(&self, boottime: u64) {
         if self.armed.load(Ordering::Relaxed) {
+            self.deadline.store(boottime, Ordering::Relaxed);
             self.judge.deadline(self.host, boottime);
         }
+    }
+
+    /// The deadline that was last written.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Relaxed)
     }
 
     /// From now on whoever writes gates gets no further before this true time.
@@ -74,6 +82,7 @@ impl Kernel {
     }
 
     fn silence(&self) {
+        self.deadline.store(0, Ordering::Relaxed);
         self.judge.deadline(self.host, 0);
     }
 

@@ -23,6 +23,7 @@ use vipd_core::notice::Notice;
 use vipd_core::rejection::Rejection;
 use vipd_core::state::State;
 use vipd_core::steward::{About, Came, Facts, Purpose, Steward};
+use vipd_core::time::Instant;
 use vipd_datapath::{Datapath, Wanted};
 use vipd_raft::beat::{Beats, Event, View, now};
 use vipd_raft::{ProposeError, RaftNode, wall_clock};
@@ -79,13 +80,14 @@ impl<D: Datapath> Driver<D> {
         beats: Beats,
         datapath: D,
         shared: Arc<Shared>,
+        inherited: Instant,
     ) -> Self {
         let about = About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             labels: config.labels.clone(),
         };
         Self {
-            steward: Steward::new(raft.id(), config.timing, about, now()),
+            steward: Steward::new(raft.id(), config.timing, about, now(), inherited),
             config,
             raft,
             beats,
@@ -399,7 +401,7 @@ impl<D: Datapath> Driver<D> {
 }
 
 /// Sleeps until an instant of the local clock; for ever without one.
-async fn until(instant: Option<vipd_core::time::Instant>) {
+async fn until(instant: Option<Instant>) {
     match instant {
         Some(at) => sleep(Duration::from_nanos(at.since(now()).0)).await,
         None => std::future::pending().await,

@@ -26,8 +26,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use vipd_api::Api;
 use vipd_core::node::Role;
-use vipd_core::time::Span;
-use vipd_datapath::Datapath;
+use vipd_core::time::{Instant, Span};
+use vipd_datapath::{Datapath, NodeGate};
 use vipd_raft::beat::{self, BeatSettings, Beats, Event};
 use vipd_raft::{RaftNode, Settings};
 
@@ -110,6 +110,9 @@ impl<D: Datapath + 'static> Node<D> {
     ) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(&config).await?;
         let meter = datapath.meter().context("the counters in the kernel")?;
+        let gate = datapath.node_gate().context("the gate in the kernel")?;
+        // Before beats write one: what an earlier life of this node may still answer by.
+        let inherited = Instant(gate.deadline());
         let identity = vipd_raft::peer_address(&config.data_dir)?;
         let listen = config.listen.unwrap_or(identity);
         let raft = RaftNode::open(settings(&config, listen)).await?;
@@ -120,7 +123,7 @@ impl<D: Datapath + 'static> Node<D> {
                 "node.role is {role}, but this node joined as {joined}: correct it, or join again with a token for {role}"
             );
         }
-        let (beats, events) = match start_beats(&config, &raft, listen, &mut datapath) {
+        let (beats, events) = match start_beats(&config, &raft, listen, gate) {
             Ok(started) => started,
             Err(error) => {
                 raft.shutdown().await;
@@ -131,7 +134,7 @@ impl<D: Datapath + 'static> Node<D> {
         let shared = Arc::new(Shared::default());
         let (node, stats, timing) = (raft.clone(), beats.stats(), config.timing);
         let control = NodeControl::new(node, shared.clone(), stats, timing, meter);
-        let driver = Driver::new(config, raft.clone(), beats, datapath, shared);
+        let driver = Driver::new(config, raft.clone(), beats, datapath, shared, inherited);
         let api = Api::new(Arc::new(control));
         let (stop, _) = watch::channel(Ask::Nothing);
         Ok(Self {
@@ -209,13 +212,12 @@ fn settings(config: &Checked, listen: std::net::SocketAddr) -> Settings {
     }
 }
 
-fn start_beats<D: Datapath>(
+fn start_beats(
     config: &Checked,
     raft: &RaftNode,
     listen: std::net::SocketAddr,
-    datapath: &mut D,
+    gate: Box<dyn NodeGate>,
 ) -> anyhow::Result<(Beats, mpsc::UnboundedReceiver<Event>)> {
-    let gate = KernelGate(datapath.node_gate().context("the gate in the kernel")?);
     let settings = BeatSettings {
         me: raft.id(),
         listen,
@@ -226,6 +228,6 @@ fn start_beats<D: Datapath>(
     Ok(beat::start(
         settings,
         raft.fences().into_iter().collect(),
-        Box::new(gate),
+        Box::new(KernelGate(gate)),
     )?)
 }

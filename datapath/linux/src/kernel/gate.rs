@@ -80,7 +80,7 @@ impl Deadline {
     }
 
     /// The deadline in the kernel.
-    pub(crate) fn deadline(&self) -> u64 {
+    pub(crate) fn deadline_ns(&self) -> u64 {
         self.atomic().load(Ordering::SeqCst)
     }
 
@@ -122,5 +122,9 @@ impl NodeGate for Deadline {
         if !self.armed.load(Ordering::SeqCst) {
             self.atomic().store(0, Ordering::SeqCst);
         }
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline_ns()
     }
 }

@@ -11,7 +11,7 @@ impl Kernel {
     pub(super) fn observed(&mut self) -> Observed {
         let mut observed = Observed {
             now_ns: boottime_ns(),
-            deadline_ns: self.gate.deadline(),
+            deadline_ns: self.gate.deadline_ns(),
             interfaces: self.links.names().cloned().collect(),
             conflicts: self.conflicts(),
             lost: std::mem::take(&mut self.lost),

@@ -8,9 +8,6 @@ use super::Node;
 use crate::log::{Entry, Log};
 use crate::mutant::Mutant;
 
-/// After this a deadline that an earlier life left in the kernel is over: the longest lease there is.
-const EARLIER_LIFE: Span = Span::millis(2000);
-
 impl Node {
     /// Looks at the state applied: tells the datapath, then the beats, and returns what it proposes. `newest` is the
     /// whole log, for mutants that know too much too early; `stalls`: this node is behind.
@@ -133,11 +130,11 @@ impl Node {
         if node.lease != Lease::Up || self.fenced == Some(node.epoch) {
             return Some(Entry::Up(self.me));
         }
-        let young = now.since(self.began) < EARLIER_LIFE;
+        let inherits = now < self.inherited;
         let membership = match self.mutant {
             Some(Mutant::ReportsBeforeCounting) => newest.membership(),
             Some(Mutant::ReportsWhileYoung) => self.applied.membership(),
-            _ if young => 0,
+            _ if inherits => 0,
             _ => self.applied.membership(),
         };
         (node.membership < membership).then_some(Entry::Report {

@@ -53,7 +53,13 @@ pub(super) async fn run(process: Arc<Process>) {
     };
     let now = Instant(process.host.clock.now());
     let mut driver = Driver {
-        steward: Steward::new(process.me(), process.timing, about, now),
+        steward: Steward::new(
+            process.me(),
+            process.timing,
+            about,
+            now,
+            Instant(process.host.kernel.deadline()),
+        ),
         interfaces: process.host.interfaces(),
         process: process.clone(),
         told: None,

@@ -43,8 +43,6 @@ use record::Own;
 const LET_GO: Span = Span::millis(5000);
 /// The same while nobody leads, so that nobody can be told.
 const LET_GO_ALONE: Span = Span::millis(1000);
-/// After this a deadline that an earlier life of this node left in its kernel is over: the longest lease there is.
-const EARLIER_LIFE: Span = Span::millis(2000);
 /// Before a failed proposal is made again.
 const RETRY: Span = Span::millis(50);
 
@@ -147,6 +145,8 @@ pub struct Steward {
     timing: Timing,
     about: About,
     began: Instant,
+    /// Until when its kernel may answer by what voters granted to an earlier life of this node.
+    inherited: Instant,
     takeover: Takeover,
     candidacy: Option<Candidacy>,
     /// What the datapath last was told, once it was told anything.
@@ -174,14 +174,16 @@ pub struct Steward {
 }
 
 impl Steward {
-    /// The rules of node `me`, which starts at `now`.
+    /// The rules of node `me`, which starts at `now` with a deadline in its kernel that an earlier life left there; 0
+    /// if there is none.
     #[must_use]
-    pub fn new(me: NodeId, timing: Timing, about: About, now: Instant) -> Self {
+    pub fn new(me: NodeId, timing: Timing, about: About, now: Instant, inherited: Instant) -> Self {
         Self {
             me,
             timing,
             about,
             began: now,
+            inherited,
             takeover: Takeover::default(),
             candidacy: None,
             told: None,
@@ -376,8 +378,8 @@ impl Steward {
         state: &State,
         proposals: &mut Vec<(Purpose, Command)>,
     ) {
-        let young = facts.now.since(self.began) < EARLIER_LIFE;
-        let Some(own) = Own::of(state, self.me, facts, young) else {
+        let inherits = facts.now < self.inherited;
+        let Some(own) = Own::of(state, self.me, facts, inherits) else {
             return;
         };
         if self.stop_by.is_some() {

@@ -23,11 +23,12 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// In a node's first seconds (`young`) its kernel may still hold a deadline that voters granted to an earlier life,
-    /// reckoned by an older membership: then it does not tell that it counts by a newer one.
-    pub(super) fn of(state: &State, me: NodeId, facts: &Facts<'_>, young: bool) -> Option<Self> {
+    /// While its kernel still has a deadline that voters granted to an earlier life (`inherits`), reckoned by an older
+    /// membership, it does not tell that it counts by a newer one. It tells as soon as it may: until then nobody can take
+    /// over from a node whose older membership has voters that are gone.
+    pub(super) fn of(state: &State, me: NodeId, facts: &Facts<'_>, inherits: bool) -> Option<Self> {
         let node = state.node(me)?;
-        let counted = if young { 0 } else { facts.counted };
+        let counted = if inherits { 0 } else { facts.counted };
         let membership = node.membership.max(counted);
         Some(Self {
             node: me,

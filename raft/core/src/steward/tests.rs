@@ -162,11 +162,17 @@ fn a_node_that_has_not_caught_up_with_its_log_beats_without_a_lease() {
 const LAN: Timing = Profile::Lan.timing();
 
 fn steward(me: NodeId) -> Steward {
+    steward_after(me, 0)
+}
+
+/// A steward whose earlier life left a deadline in the kernel, `ms` after the start of this one.
+fn steward_after(me: NodeId, ms: u64) -> Steward {
     let about = About {
         version: String::new(),
         labels: Labels::new(),
     };
-    Steward::new(me, LAN, about, Instant(0))
+    let inherited = Instant(0).after(Span::millis(ms));
+    Steward::new(me, LAN, about, Instant(0), inherited)
 }
 
 /// What a node sees whose record in `state` is up to date, at `ms`, while `leader` leads.
@@ -233,6 +239,34 @@ fn a_node_that_starts_leaves_the_datapath_alone_until_it_has_caught_up_and_is_su
     );
     let gates = scene.look(&mut it, 601, None).gates.unwrap();
     assert!(gates.values().all(|stance| !stance.is_open()));
+}
+
+#[test]
+fn a_node_tells_by_which_voters_it_counts_as_soon_as_its_kernel_has_nothing_of_an_earlier_life() {
+    let (state, holder, _) = two_nodes();
+    let scene = Scene::of(&state, holder);
+    let reports = |it: &mut Steward, ms| {
+        let facts = Facts {
+            counted: 9,
+            ..scene.facts(ms, None)
+        };
+        let proposals = it.look(&facts, &state).proposals;
+        let told = proposals
+            .into_iter()
+            .find_map(|(_, command)| match command {
+                Command::NodeReport { membership, .. } => Some(membership),
+                _ => None,
+            });
+        told == Some(9)
+    };
+    let mut fresh = steward(holder);
+    fresh.caught_up();
+    assert!(reports(&mut fresh, 1), "nothing was left");
+    let mut restarted = steward_after(holder, 120);
+    restarted.caught_up();
+    assert!(!reports(&mut restarted, 1), "a deadline of earlier runs");
+    assert!(!reports(&mut restarted, 119));
+    assert!(reports(&mut restarted, 120));
 }
 
 #[test]
