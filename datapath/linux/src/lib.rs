@@ -39,7 +39,8 @@ mod twin;
 mod watch;
 
 pub use balance::{
-    Forward, Frontend, LeftOut, Protocol, Services, WantedBackend, WantedService, Why,
+    BackendSeen, FlowFilter, FlowNews, FlowSeen, Flows, Forward, Frontend, LeftOut, Lens, Protocol,
+    Records, ServiceSeen, Services, TableSeen, Traffic, WantedBackend, WantedService, Why,
 };
 pub use error::DatapathError;
 pub use kernel::{Attach, Kernel, Options, boottime_ns};
@@ -48,7 +49,10 @@ pub use model::{
     ObservedAddress, Wanted, WantedAddress,
 };
 pub use twin::{Twin, TwinHandle};
-pub use vipd_datapath_common::handing;
+pub use vipd_datapath_common::{
+    balance::{Flow, FlowKey, FlowRecord},
+    handing,
+};
 pub use watch::watch_interfaces;
 
 /// The parent folder of the pins when the configuration names no other.

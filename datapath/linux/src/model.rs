@@ -11,7 +11,7 @@ pub use vipd_datapath_common::Counter;
 
 use crate::{
     DatapathError,
-    balance::{LeftOut, Services},
+    balance::{LeftOut, Lens, Records, Services},
 };
 
 /// A network interface of this host that can carry virtual IPs.
@@ -130,6 +130,12 @@ pub trait Datapath: Send {
 
     /// The counters, for whoever shows them.
     fn meter(&mut self) -> Result<Box<dyn Meter>, DatapathError>;
+
+    /// The flows, for whoever carries them to another node.
+    fn records(&mut self) -> Result<Box<dyn Records>, DatapathError>;
+
+    /// What is balanced, for whoever shows it.
+    fn lens(&mut self) -> Result<Box<dyn Lens>, DatapathError>;
 
     /// What the datapath really does at this moment.
     fn observe(&mut self) -> impl Future<Output = Result<Observed, DatapathError>> + Send;

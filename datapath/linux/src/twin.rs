@@ -1,13 +1,15 @@
 //! A datapath in memory, for tests of the daemon.
 
+mod balance;
+
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    Conflict, Counts, Datapath, DatapathError, Gate, Interface, Lost, Meter, NodeGate, Observed,
-    ObservedAddress, Wanted, boottime_ns,
+    Conflict, Counts, Datapath, DatapathError, Gate, Interface, Lens, Lost, Meter, NodeGate,
+    Observed, ObservedAddress, Records, Wanted, boottime_ns,
 };
 
 /// Does what [`crate::Kernel`] does, without a kernel.
@@ -27,6 +29,7 @@ struct Inside {
     failure: Option<DatapathError>,
     conflicts: Vec<Conflict>,
     lost: Vec<Lost>,
+    balance: balance::Balance,
     removed: bool,
 }
 
@@ -197,6 +200,14 @@ impl Datapath for Twin {
     }
 
     fn meter(&mut self) -> Result<Box<dyn Meter>, DatapathError> {
+        Ok(Box::new(self.0.clone()))
+    }
+
+    fn records(&mut self) -> Result<Box<dyn Records>, DatapathError> {
+        Ok(Box::new(self.0.clone()))
+    }
+
+    fn lens(&mut self) -> Result<Box<dyn Lens>, DatapathError> {
         Ok(Box::new(self.0.clone()))
     }
 

@@ -8,12 +8,17 @@
 //! ```
 
 mod bytes;
+pub(crate) mod collect;
 mod goal;
+mod lens;
 mod maglev;
 mod model;
 mod plan;
+mod records;
 
-pub(crate) use goal::{Goal, Reach, Reaches, Spot, goal};
+pub(crate) use goal::{Goal, Reach, Reaches, Recipe, Spot, goal};
 pub use goal::{LeftOut, Why};
+pub use lens::{BackendSeen, FlowFilter, FlowSeen, Flows, Lens, ServiceSeen, TableSeen, Traffic};
 pub use model::{Forward, Frontend, Protocol, Services, WantedBackend, WantedService};
-pub(crate) use plan::{Actual, Step, Table, plan};
+pub(crate) use plan::{Actual, Step, Table, plan, slots};
+pub use records::{FlowNews, Records};

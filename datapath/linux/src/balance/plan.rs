@@ -149,7 +149,7 @@ impl Planner {
                 continue;
             }
             let recipe = Arc::clone(&want.recipe);
-            let slots = self.slots(&recipe);
+            let slots = slots(&recipe, &|spot| self.numbers.get(&spot).copied());
             let known = (!unknown.is_empty()).then(|| Table::read(&slots, None).digest);
             let number = match known.and_then(|digest| unknown.remove(&digest)) {
                 Some(number) => {
@@ -166,20 +166,6 @@ impl Planner {
             tables.insert(recipe, number);
         }
         tables
-    }
-
-    fn slots(&self, recipe: &Recipe) -> Vec<u32> {
-        let member = |(spot, weight): &(Spot, u32)| {
-            let number = self.numbers.get(spot).copied();
-            number.map(|number| Member {
-                address: spot.address,
-                port: spot.port,
-                weight: *weight,
-                number,
-            })
-        };
-        let members: Vec<Member> = recipe.iter().filter_map(member).collect();
-        maglev::fill(&members)
     }
 
     fn services(
@@ -247,6 +233,20 @@ impl Planner {
         let gone = actual.tallies.difference(tallies);
         self.steps.extend(gone.copied().map(Step::DropTally));
     }
+}
+
+/// The slots of a recipe's table, by the numbers of its backends.
+pub(crate) fn slots(recipe: &Recipe, number: &dyn Fn(Spot) -> Option<u32>) -> Vec<u32> {
+    let member = |(spot, weight): &(Spot, u32)| {
+        number(*spot).map(|number| Member {
+            address: spot.address,
+            port: spot.port,
+            weight: *weight,
+            number,
+        })
+    };
+    let members: Vec<Member> = recipe.iter().filter_map(member).collect();
+    maglev::fill(&members)
 }
 
 impl Actual {

@@ -140,6 +140,11 @@ impl Maps {
         ))
     }
 
+    /// The map of the addresses.
+    pub(crate) fn addresses_map(&self) -> &MapData {
+        self.addresses.map()
+    }
+
     /// The counters, for reading.
     pub(crate) fn meter(&self) -> Result<KernelMeter, DatapathError> {
         KernelMeter::new(self.counters.map())
@@ -171,6 +176,6 @@ pub(super) fn missing_is_fine(result: Result<(), MapError>) -> Result<(), MapErr
     }
 }
 
-fn is(error: &std::io::Error, errno: i32) -> bool {
+pub(super) fn is(error: &std::io::Error, errno: i32) -> bool {
     error.raw_os_error() == Some(errno)
 }

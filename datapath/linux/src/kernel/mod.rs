@@ -1,6 +1,7 @@
 //! The real datapath: eBPF maps and programs, rtnetlink, a packet socket.
 
 mod balance;
+mod batch;
 mod capability;
 mod gate;
 mod links;
@@ -36,7 +37,8 @@ use self::{
     steps::Later,
 };
 use crate::{
-    Datapath, DatapathError, Gate, Interface, Lost, Meter, NodeGate, Observed, Wanted,
+    Datapath, DatapathError, Gate, Interface, Lens, Lost, Meter, NodeGate, Observed, Records,
+    Wanted,
     announce::Announcer,
     netlink::{self, Batch, Mirror, News},
     plan::{Actual, Presence, oversteps, plan},
@@ -122,7 +124,7 @@ impl Kernel {
         let links = Links::new(&mut ebpf, pins.clone(), options.attach)?;
         let gate = Deadline::new(&maps::take(&mut ebpf, name::GATE)?)?;
         let maps = Maps::take(&mut ebpf)?;
-        let balancer = Balancer::open(&mut ebpf)?;
+        let balancer = Balancer::open(&mut ebpf, maps.addresses_map())?;
         let conflicts = maps::take(&mut ebpf, name::CONFLICTS)?
             .try_into()
             .map_err(|source| DatapathError::Map {
@@ -447,6 +449,14 @@ impl Datapath for Kernel {
 
     fn meter(&mut self) -> Result<Box<dyn Meter>, DatapathError> {
         Ok(Box::new(self.maps.meter()?))
+    }
+
+    fn records(&mut self) -> Result<Box<dyn Records>, DatapathError> {
+        self.balancer.records()
+    }
+
+    fn lens(&mut self) -> Result<Box<dyn Lens>, DatapathError> {
+        self.balancer.lens()
     }
 
     async fn observe(&mut self) -> Result<Observed, DatapathError> {

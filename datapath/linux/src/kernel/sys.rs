@@ -1,4 +1,4 @@
-//! The few calls of `bpf(2)` about links that aya has no name for.
+//! The few calls of `bpf(2)` that aya has no name for: those about links; [`super::batch`] has those about maps.
 
 use std::{
     ffi::CString,
@@ -95,7 +95,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
 }
 
-fn bpf<T>(command: i32, attr: &mut T) -> io::Result<i32> {
+pub(super) fn bpf<T>(command: i32, attr: &mut T) -> io::Result<i32> {
     // SAFETY: the attribute is a plain struct of the command's layout, larger fields being zero by the rule of
     // bpf(2); what it points to outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };

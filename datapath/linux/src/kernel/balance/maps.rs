@@ -1,8 +1,13 @@
 //! The maps of balancing, typed, in the words of the daemon.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
+    maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
     util::nr_cpus,
 };
 use vipd_datapath_common::{
@@ -10,8 +15,12 @@ use vipd_datapath_common::{
     name,
 };
 
+use super::{
+    flows::{Door, again},
+    lens::KernelLens,
+};
 use crate::{
-    DatapathError, Frontend,
+    DatapathError, Frontend, LeftOut,
     balance::{self, Actual, Spot, Step},
     kernel::maps::{missing_is_fine, take, with_patience},
 };
@@ -58,6 +67,13 @@ impl Maps {
         self.cpus
     }
 
+    /// What holds for the node as a whole, as it is.
+    pub(super) fn balance(&self) -> Result<Balance, DatapathError> {
+        self.balance
+            .get(&0, 0)
+            .map_err(failed(name::BALANCE, "read"))
+    }
+
     /// What holds for the node as a whole.
     pub(super) fn set_balance(&mut self, balance: Balance) -> Result<(), DatapathError> {
         self.balance
@@ -89,9 +105,7 @@ impl Maps {
         Ok(actual)
     }
 
-    pub(super) fn services(
-        &self,
-    ) -> Result<std::collections::BTreeMap<Frontend, Service>, DatapathError> {
+    pub(super) fn services(&self) -> Result<BTreeMap<Frontend, Service>, DatapathError> {
         let items = self.services.iter().filter_map(|item| {
             item.map(|(key, service)| Some((Frontend::of(&key)?, service)))
                 .transpose()
@@ -101,9 +115,7 @@ impl Maps {
             .map_err(failed(name::SERVICES, "list the services"))
     }
 
-    pub(super) fn backends(
-        &self,
-    ) -> Result<std::collections::BTreeMap<u32, Backend>, DatapathError> {
+    pub(super) fn backends(&self) -> Result<BTreeMap<u32, Backend>, DatapathError> {
         self.backends
             .iter()
             .collect::<Result<_, _>>()
@@ -150,6 +162,26 @@ impl Maps {
                 format!("remove the counters of {key:?}"),
             )),
         }
+    }
+
+    /// For reading, on another thread.
+    pub(super) fn lens(
+        &self,
+        door: Door,
+        left_out: Arc<Mutex<Arc<[LeftOut]>>>,
+    ) -> Result<KernelLens, DatapathError> {
+        let hash = |map: &MapData| again(map).map(Map::HashMap);
+        let open = || {
+            Ok(KernelLens {
+                door,
+                services: hash(self.services.map())?.try_into()?,
+                tables: hash(self.tables.map())?.try_into()?,
+                backends: hash(self.backends.map())?.try_into()?,
+                tally: Map::PerCpuHashMap(again(self.tally.map())?).try_into()?,
+                left_out,
+            })
+        };
+        open().map_err(failed(name::SERVICES, "open it and its like again"))
     }
 
     fn make_tally(&mut self, key: TallyKey) -> Result<(), MapError> {

@@ -3,26 +3,37 @@
 //! Every node that may hold an address has its services all the time, so this has nothing to do in
 //! a takeover. Nobody else writes the maps: what was written is known, and is read back once.
 
+mod collector;
+mod flows;
+mod lens;
 mod maps;
+mod news;
+mod records;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use aya::Ebpf;
+use aya::{Ebpf, maps::MapData};
 use vipd_datapath_common::{
     balance::{Balance, balance_flags},
-    max_entries,
+    max_entries, name,
 };
 
-use self::maps::Maps;
+use self::{
+    collector::Collector,
+    flows::Door,
+    maps::{Maps, typed},
+    news::{News, Reporter},
+    records::{Installer, KernelRecords, Numbers},
+};
 use super::{Kernel, steps::Later};
 use crate::{
-    DatapathError, LeftOut, Services, Wanted,
-    balance::{Actual, Goal, Reaches, goal, plan},
+    DatapathError, LeftOut, Lens, Records, Services, Wanted,
+    balance::{Actual, Goal, Reaches, Spot, goal, plan},
     netlink::Routes,
     plan,
 };
@@ -46,18 +57,29 @@ pub(super) struct Balancer {
     looked: Option<Instant>,
     goal: Goal,
     marks: Arc<BTreeMap<IpAddr, u32>>,
-    left_out: Arc<[LeftOut]>,
+    /// Shared with those that look.
+    left_out: Arc<Mutex<Arc<[LeftOut]>>>,
+    numbers: Arc<Mutex<Arc<Numbers>>>,
+    door: Door,
+    collector: Collector,
+    reporter: Arc<Reporter>,
     actual: Actual,
     balance: Balance,
+    /// Looks of the collector when a backend of this host was last wanted.
+    local: u64,
     /// The maps may not be at the goal.
     unsettled: bool,
 }
 
 impl Balancer {
     /// With what an earlier daemon left in the maps.
-    pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+    pub(super) fn open(ebpf: &mut Ebpf, addresses: &MapData) -> Result<Self, DatapathError> {
         let maps = Maps::take(ebpf)?;
+        let door = Door::new(typed(ebpf, name::FLOWS)?, addresses)?;
+        let news = News::default();
+        let reporter = Arc::new(Reporter::new(typed(ebpf, name::NEW_FLOWS)?, news.clone()));
         let actual = maps.read_back()?;
+        let balance = maps.balance()?;
         Ok(Self {
             unsettled: actual != Actual::default(),
             maps,
@@ -69,8 +91,13 @@ impl Balancer {
             goal: Goal::default(),
             marks: Arc::default(),
             left_out: Arc::default(),
+            numbers: Arc::default(),
+            collector: Collector::spawn(&door, news)?,
+            door,
+            reporter,
             actual,
-            balance: Balance::default(),
+            balance,
+            local: 0,
         })
     }
 
@@ -81,7 +108,25 @@ impl Balancer {
 
     /// Backends that get nothing from this host.
     pub(super) fn left_out(&self) -> Arc<[LeftOut]> {
-        Arc::clone(&self.left_out)
+        Arc::clone(&self.left_out.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For whoever carries flows to other nodes.
+    pub(super) fn records(&self) -> Result<Box<dyn Records>, DatapathError> {
+        Ok(Box::new(KernelRecords {
+            door: self.door.clone(),
+            reporter: Arc::clone(&self.reporter),
+            numbers: Arc::clone(&self.numbers),
+            table: Installer::open(&self.door)?,
+        }))
+    }
+
+    /// For whoever shows what is balanced.
+    pub(super) fn lens(&self) -> Result<Box<dyn Lens>, DatapathError> {
+        let lens = self
+            .maps
+            .lens(self.door.clone(), Arc::clone(&self.left_out))?;
+        Ok(Box::new(lens))
     }
 
     /// Whether the services are others than those of the last call of [`Self::follow`].
@@ -105,7 +150,7 @@ impl Balancer {
         if aim {
             self.aim();
         }
-        if self.unsettled {
+        if self.unsettled || self.balance.flags != self.flags() {
             errors.extend(self.round().await);
         }
         errors
@@ -163,23 +208,25 @@ impl Balancer {
         if *self.marks != self.goal.marks {
             self.marks = Arc::new(self.goal.marks.clone());
         }
-        let before: BTreeSet<&LeftOut> = self.left_out.iter().collect();
-        for left in self
-            .goal
-            .left_out
-            .iter()
-            .filter(|left| !before.contains(left))
-        {
-            let LeftOut {
-                frontend,
-                backend,
-                why,
-            } = left;
-            tracing::warn!(service = %frontend, %backend, "a backend gets nothing from this host: {why}");
+        let before = self.left_out();
+        if before[..] != self.goal.left_out[..] {
+            for left in self
+                .goal
+                .left_out
+                .iter()
+                .filter(|left| !before.contains(left))
+            {
+                let LeftOut {
+                    frontend,
+                    backend,
+                    why,
+                } = left;
+                tracing::warn!(service = %frontend, %backend, "a backend gets nothing from this host: {why}");
+            }
+            let after = self.goal.left_out.clone().into();
+            *self.left_out.lock().unwrap_or_else(PoisonError::into_inner) = after;
         }
-        if self.left_out[..] != self.goal.left_out[..] {
-            self.left_out = self.goal.left_out.clone().into();
-        }
+        self.collector.want(!self.goal.services.is_empty());
         self.unsettled = true;
     }
 
@@ -202,18 +249,24 @@ impl Balancer {
                 tokio::task::yield_now().await;
             }
         }
+        let services = self.actual.services.iter();
+        let backends = self.actual.backends.iter();
+        let numbers = Numbers {
+            services: services
+                .map(|(frontend, service)| (*frontend, service.id))
+                .collect(),
+            backends: backends
+                .map(|(number, backend)| (Spot::of(backend), *number))
+                .collect(),
+        };
+        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(numbers);
         errors
     }
 
     /// Before anything that needs it is written.
     fn balance(&mut self) -> Result<(), DatapathError> {
-        let local = self.goal.local || (self.balance.flags != 0 && !self.goal.services.is_empty());
         let balance = Balance {
-            flags: if local {
-                balance_flags::LOCAL_BACKENDS
-            } else {
-                0
-            },
+            flags: self.flags(),
             new_flows: guard(self.maps.cpus()),
         };
         if balance != self.balance {
@@ -221,6 +274,20 @@ impl Balancer {
             self.balance = balance;
         }
         Ok(())
+    }
+
+    /// The programs look at what this host sends as long as any of it may be an answer of a backend: also one that is
+    /// not wanted any more and still has flows.
+    fn flags(&mut self) -> u32 {
+        const LOCAL: u32 = balance_flags::LOCAL_BACKENDS;
+        let found = self.collector.found();
+        if self.goal.local {
+            self.local = found.looks;
+            return LOCAL;
+        }
+        // A look that had begun before may have missed the last of them.
+        let ended = found.local == 0 && found.looks >= self.local + 2;
+        if ended { 0 } else { self.balance.flags & LOCAL }
     }
 }
 

@@ -1,0 +1,169 @@
+//! How long a flow is remembered after its last packet.
+
+use vipd_datapath_common::balance::{Flow, protocol};
+
+/// CLOCK_BOOTTIME ns.
+const SECOND: u64 = 1_000_000_000;
+
+/// TCP, nothing but attempts to open it.
+pub(crate) const OPENING: u64 = 10 * SECOND;
+/// TCP, both sides have sent their last byte, or one has broken it off: what is still on its way.
+pub(crate) const CLOSING: u64 = 10 * SECOND;
+/// TCP, one side has sent its last byte, and the other sends nothing either (what Linux's connection tracking gives
+/// it).
+pub(crate) const HALF_CLOSED: u64 = 120 * SECOND;
+/// TCP, open and idle. RFC 5382 asks for two hours and four minutes at least; a keepalive comes after two hours.
+pub(crate) const OPEN: u64 = 9_000 * SECOND;
+/// UDP, one packet of the client and perhaps an answer: DNS and the like.
+pub(crate) const QUESTION: u64 = 10 * SECOND;
+/// UDP, more than that. RFC 4787 asks for two minutes.
+pub(crate) const STREAM: u64 = 120 * SECOND;
+/// Anything, while this node does not hold the address and sees no packets: the holder tells what ends.
+pub(crate) const STANDBY: u64 = OPEN;
+
+/// How far a flow has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Opening,
+    Open,
+    HalfClosed,
+    Closing,
+    Question,
+    Stream,
+}
+
+impl State {
+    /// That of the flow of this client's half.
+    pub(crate) fn of(protocol: u8, client: &Flow) -> Self {
+        let progress = client.progress;
+        if protocol != protocol::TCP {
+            if client.packets > 1 {
+                Self::Stream
+            } else {
+                Self::Question
+            }
+        } else if progress.is_over() {
+            Self::Closing
+        } else if progress.fin != 0 || progress.peer_fin != 0 {
+            Self::HalfClosed
+        } else if progress.established != 0 {
+            Self::Open
+        } else {
+            Self::Opening
+        }
+    }
+
+    /// How long a flow stays in it without a packet, ns.
+    pub(crate) fn patience(self) -> u64 {
+        match self {
+            Self::Opening => OPENING,
+            Self::Open => OPEN,
+            Self::HalfClosed => HALF_CLOSED,
+            Self::Closing => CLOSING,
+            Self::Question => QUESTION,
+            Self::Stream => STREAM,
+        }
+    }
+
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::HalfClosed => "half_closed",
+            Self::Closing => "closing",
+            Self::Question => "question",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// Whether a flow is over: `seen` is when the last packet of either half came, `since` when this node began to hold the
+/// address (`None`: it does not).
+pub(crate) fn is_over(
+    protocol: u8,
+    client: &Flow,
+    seen: u64,
+    since: Option<u64>,
+    now: u64,
+) -> bool {
+    let (patience, since) = match since {
+        Some(since) => (State::of(protocol, client).patience(), since),
+        None => (STANDBY, 0),
+    };
+    now.saturating_sub(seen.max(since)) > patience
+}
+
+#[cfg(test)]
+mod tests {
+    use vipd_datapath_common::{AddressKey, balance::Progress};
+
+    use super::*;
+
+    fn flow([established, fin, peer_fin, reset]: [u8; 4], packets: u64) -> Flow {
+        Flow {
+            source: AddressKey::v4([10, 0, 0, 7]),
+            destination: AddressKey::v4([10, 0, 0, 9]),
+            source_port: [0, 1],
+            destination_port: [0, 2],
+            ifindex: 2,
+            flags: 0,
+            progress: Progress {
+                established,
+                fin,
+                peer_fin,
+                reset,
+            },
+            backend: 1,
+            service: 2,
+            seen: 0,
+            packets,
+            bytes: 0,
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_patience() {
+        use protocol::{TCP, UDP};
+        let cases = [
+            (TCP, [0, 0, 0, 0], 3, State::Opening, OPENING),
+            (TCP, [1, 0, 0, 0], 3, State::Open, OPEN),
+            (TCP, [1, 1, 0, 0], 3, State::HalfClosed, HALF_CLOSED),
+            (TCP, [1, 0, 1, 0], 3, State::HalfClosed, HALF_CLOSED),
+            (TCP, [1, 1, 1, 0], 3, State::Closing, CLOSING),
+            (TCP, [0, 0, 0, 1], 3, State::Closing, CLOSING),
+            (TCP, [1, 1, 0, 1], 3, State::Closing, CLOSING),
+            (UDP, [0, 0, 0, 0], 1, State::Question, QUESTION),
+            (UDP, [0, 0, 0, 0], 2, State::Stream, STREAM),
+        ];
+        for (protocol, progress, packets, expected, patience) in cases {
+            let found = State::of(protocol, &flow(progress, packets));
+            assert_eq!(found, expected, "{protocol} {progress:?} {packets}");
+            assert_eq!(found.patience(), patience);
+        }
+    }
+
+    #[test]
+    fn a_flow_is_over_after_its_patience_and_not_at_it() {
+        let opening = flow([0; 4], 1);
+        let over = |now| is_over(protocol::TCP, &opening, 100, Some(0), now);
+        assert!(!over(100 + OPENING) && over(101 + OPENING));
+        assert!(!over(50), "a packet that came after the clock was read");
+    }
+
+    #[test]
+    fn a_standby_keeps_what_the_holder_would_forget_soon() {
+        let question = flow([0; 4], 1);
+        let over = |since, now| is_over(protocol::UDP, &question, 0, since, now);
+        assert!(!over(None, STANDBY) && over(None, STANDBY + 1));
+        assert!(over(Some(0), QUESTION + 1));
+    }
+
+    #[test]
+    fn who_has_just_become_the_holder_gives_every_flow_its_time_from_then_on() {
+        let question = flow([0; 4], 1);
+        let since = 3_000 * SECOND;
+        let over = |now| is_over(protocol::UDP, &question, 0, Some(since), now);
+        assert!(!over(since + QUESTION) && over(since + QUESTION + 1));
+    }
+}

@@ -1,0 +1,48 @@
+//! Flows as nodes tell them to each other, so that whoever takes an address over knows its connections.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use tokio::sync::mpsc::Receiver;
+use vipd_datapath_common::balance::{FlowKey, FlowRecord};
+
+use crate::DatapathError;
+
+/// What became of a flow whose source is rewritten (nat, to a backend on another host). Only of those does another node
+/// have to be told: everything else it works out by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowNews {
+    /// It was recorded: its client's half.
+    Made(FlowRecord),
+    /// It is over, and was forgotten: the key of its client's half.
+    Gone(FlowKey),
+}
+
+/// The flows of this node, for whoever carries them to another. On any thread.
+pub trait Records: Send + Sync {
+    /// The news from here on, in batches of 512 at most, a few milliseconds old. Once: `None` if they have been
+    /// taken. Batches that the receiver has no room for are lost, and counted in the log.
+    fn news(&self) -> Option<Receiver<Vec<FlowNews>>>;
+
+    /// Gives each flow of these virtual IPs. Blocks for as long as it takes to read all flows (about 0.3 µs each).
+    ///
+    /// # Errors
+    /// If the kernel does not let the map be read.
+    fn all(
+        &self,
+        of: &BTreeSet<IpAddr>,
+        each: &mut dyn FnMut(FlowRecord),
+    ) -> Result<(), DatapathError>;
+
+    /// Records flows of another node, with the interfaces and numbers of this one; how many are new here. One that this
+    /// node has otherwise is replaced, unless the address is open here: then this node knows better.
+    ///
+    /// # Errors
+    /// The first one, if the table is full or cannot be written. The flows before it are recorded.
+    fn install(&self, flows: &[FlowRecord]) -> Result<usize, DatapathError>;
+
+    /// Forgets flows of addresses that are not open here; the keys are those of the client's halves.
+    ///
+    /// # Errors
+    /// If the table cannot be written.
+    fn forget(&self, flows: &[FlowKey]) -> Result<(), DatapathError>;
+}

@@ -1,0 +1,164 @@
+//! The map FLOWS, as each thread that works on it holds it.
+
+use std::{os::fd::AsFd, sync::Arc};
+
+use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError};
+use vipd_datapath_common::{
+    Address, AddressKey,
+    balance::{Flow, FlowKey, Progress, flow_flags},
+    flags, name,
+};
+
+use super::maps::failed;
+use crate::{
+    DatapathError,
+    kernel::{
+        batch::Reading,
+        maps::{is, missing_is_fine, with_patience},
+    },
+};
+
+/// BPF_NOEXIST: only where there is none.
+const NOEXIST: u64 = 1;
+
+/// Another way to a map.
+pub(super) fn again(map: &MapData) -> Result<MapData, MapError> {
+    let fd = map.fd().as_fd().try_clone_to_owned();
+    MapData::from_fd(fd.map_err(MapError::IoError)?)
+}
+
+/// Opens the maps that it needs, as often as somebody asks.
+#[derive(Clone)]
+pub(super) struct Door {
+    flows: Arc<HashMap<MapData, FlowKey, Flow>>,
+    addresses: Arc<MapData>,
+}
+
+impl Door {
+    pub(super) fn new(
+        flows: HashMap<MapData, FlowKey, Flow>,
+        addresses: &MapData,
+    ) -> Result<Self, DatapathError> {
+        let addresses = again(addresses).map_err(failed(name::ADDRESSES, "open it again"))?;
+        Ok(Self {
+            flows: Arc::new(flows),
+            addresses: Arc::new(addresses),
+        })
+    }
+
+    pub(super) fn open(&self) -> Result<FlowTable, DatapathError> {
+        let flows = again(self.flows.map()).and_then(|data| Map::HashMap(data).try_into());
+        let addresses = again(&self.addresses).and_then(|data| Map::HashMap(data).try_into());
+        Ok(FlowTable {
+            flows: flows.map_err(failed(name::FLOWS, "open it again"))?,
+            addresses: addresses.map_err(failed(name::ADDRESSES, "open it again"))?,
+        })
+    }
+}
+
+/// All flows, and the addresses that they are of.
+pub(super) struct FlowTable {
+    flows: HashMap<MapData, FlowKey, Flow>,
+    addresses: HashMap<MapData, AddressKey, Address>,
+}
+
+impl FlowTable {
+    /// Gives each half of each flow, until `each` says `false`.
+    pub(super) fn read(
+        &self,
+        mut each: impl FnMut(&FlowKey, &Flow) -> bool,
+    ) -> Result<(), DatapathError> {
+        let mut reading = Reading::new(NO_KEY, NO_FLOW);
+        while let Some(part) = reading
+            .next(self.flows.map().fd().as_fd())
+            .map_err(|error| DatapathError::system("read the map FLOWS", error))?
+        {
+            for (key, flow) in part {
+                if !each(key, flow) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, key: &FlowKey) -> Result<Option<Flow>, DatapathError> {
+        match self.flows.get(key, 0) {
+            Ok(flow) => Ok(Some(flow)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed(name::FLOWS, "read a flow")(error)),
+        }
+    }
+
+    /// Adds a half; whether there was none.
+    pub(super) fn add(&mut self, key: &FlowKey, flow: &Flow) -> Result<bool, DatapathError> {
+        let added = with_patience(|| self.flows.insert(key, flow, NOEXIST));
+        match added {
+            Ok(()) => Ok(true),
+            Err(MapError::SyscallError(error)) if is(&error.io_error, nix::libc::EEXIST) => {
+                Ok(false)
+            }
+            Err(error) => Err(failed(name::FLOWS, "record a flow")(error)),
+        }
+    }
+
+    /// Forgets a flow, both of its halves: the client's first, so that none of its packets is sent on while the answers
+    /// are not known any more.
+    pub(super) fn forget(&mut self, key: &FlowKey, client: &Flow) -> Result<(), DatapathError> {
+        self.forget_half(key)?;
+        if client.has(flow_flags::DSR) {
+            return Ok(());
+        }
+        self.forget_half(&client.other(key.protocol))
+    }
+
+    pub(super) fn forget_half(&mut self, key: &FlowKey) -> Result<(), DatapathError> {
+        missing_is_fine(self.flows.remove(key)).map_err(failed(name::FLOWS, "remove a flow"))
+    }
+
+    /// The entry of a virtual IP; `None` if this node knows nothing of it.
+    pub(super) fn address(&self, key: &AddressKey) -> Result<Option<Address>, DatapathError> {
+        match self.addresses.get(key, 0) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed(name::ADDRESSES, "read an address")(error)),
+        }
+    }
+
+    /// Whether this node serves the virtual IP, or is just taking it over.
+    pub(super) fn serves(&self, key: &AddressKey) -> Result<bool, DatapathError> {
+        let entry = self.address(key)?;
+        Ok(entry.is_some_and(|entry| entry.has(flags::OPEN) || entry.has(flags::TAKE)))
+    }
+}
+
+const NO_ADDRESS: AddressKey = AddressKey::v6([0; 16]);
+
+const NO_KEY: FlowKey = FlowKey {
+    source: NO_ADDRESS,
+    destination: NO_ADDRESS,
+    source_port: [0; 2],
+    destination_port: [0; 2],
+    protocol: 0,
+    reserved: [0; 3],
+};
+
+const NO_FLOW: Flow = Flow {
+    source: NO_ADDRESS,
+    destination: NO_ADDRESS,
+    source_port: [0; 2],
+    destination_port: [0; 2],
+    flags: 0,
+    ifindex: 0,
+    progress: Progress {
+        established: 0,
+        fin: 0,
+        peer_fin: 0,
+        reset: 0,
+    },
+    backend: 0,
+    service: 0,
+    seen: 0,
+    packets: 0,
+    bytes: 0,
+};

@@ -1,0 +1,304 @@
+//! What is balanced, read from the maps.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use aya::maps::{HashMap, MapData, PerCpuHashMap};
+use vipd_datapath_common::{
+    AddressKey,
+    balance::{
+        Backend, Direction, Flow, FlowKey, Reason, Service, ServiceKey, Table, Tally, TallyKey,
+        backend_flags, flow_flags, service_flags,
+    },
+    name,
+};
+
+use super::{
+    flows::{Door, FlowTable},
+    maps::failed,
+};
+use crate::{
+    BackendSeen, DatapathError, FlowFilter, FlowSeen, Flows, Forward, Frontend, LeftOut, Lens,
+    Protocol, ServiceSeen, TableSeen, Traffic,
+    balance::{
+        Spot,
+        collect::{STANDBY, State},
+    },
+    kernel::boottime_ns,
+};
+
+pub(super) struct KernelLens {
+    pub(super) door: Door,
+    pub(super) services: HashMap<MapData, ServiceKey, Service>,
+    pub(super) tables: HashMap<MapData, u32, Table>,
+    pub(super) backends: HashMap<MapData, u32, Backend>,
+    pub(super) tally: PerCpuHashMap<MapData, TallyKey, Tally>,
+    pub(super) left_out: Arc<Mutex<Arc<[LeftOut]>>>,
+}
+
+impl Lens for KernelLens {
+    fn services(&self, of: Option<Frontend>) -> Result<Vec<ServiceSeen>, DatapathError> {
+        let services = match of {
+            Some(frontend) => self
+                .service(frontend)?
+                .map(|it| (frontend, it))
+                .into_iter()
+                .collect(),
+            None => self.all_services()?,
+        };
+        let mut backends = BTreeMap::<u32, Vec<u32>>::new();
+        for key in self.tally.keys() {
+            let key = key.map_err(failed(name::TALLY, "list the counters"))?;
+            backends.entry(key.service).or_default().push(key.backend);
+        }
+        // Many services share a table.
+        let mut shares = BTreeMap::new();
+        let left_out = Arc::clone(&self.left_out.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut seen: Vec<ServiceSeen> = services
+            .into_iter()
+            .map(|(frontend, service)| {
+                let numbers = backends.remove(&service.id).unwrap_or_default();
+                let shares = match shares.entry(service.table) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(table) => table.insert(self.shares(service.table)?),
+                };
+                self.seen(frontend, &service, numbers, shares, &left_out)
+            })
+            .collect::<Result<_, _>>()?;
+        seen.sort_by_key(|service| service.frontend);
+        Ok(seen)
+    }
+
+    fn table(&self, of: Frontend) -> Result<Option<TableSeen>, DatapathError> {
+        let Some(service) = self.service(of)? else {
+            return Ok(None);
+        };
+        let Some(table) = self.slots(service.table)? else {
+            return Ok(None); // It has just been replaced.
+        };
+        let mut places = BTreeMap::new();
+        let mut backends = Vec::new();
+        let mut slots = Vec::with_capacity(table.slots.len());
+        for number in &table.slots {
+            let place = match places.get(number) {
+                Some(place) => *place,
+                None => {
+                    let spot = self.backend(*number)?.as_ref().map(Spot::of);
+                    let place = spot.map(|spot| {
+                        backends.push((spot.address, spot.port));
+                        (backends.len() - 1) as u16 // fewer than slots
+                    });
+                    places.insert(*number, place);
+                    place
+                }
+            };
+            slots.push(place);
+        }
+        Ok(Some(TableSeen {
+            number: service.table,
+            slots,
+            backends,
+        }))
+    }
+
+    fn flows(&self, filter: &FlowFilter, at_most: usize) -> Result<Flows, DatapathError> {
+        let table = self.door.open()?;
+        let now = boottime_ns();
+        let mut found = Flows::default();
+        let mut shown = Vec::new();
+        table.read(|key, flow| {
+            if flow.has(flow_flags::REVERSE) {
+                return true;
+            }
+            found.known += 1;
+            if lets_through(filter, key, flow) {
+                found.matching += 1;
+                if shown.len() < at_most {
+                    shown.push((*key, *flow));
+                }
+            }
+            true
+        })?;
+        for (key, flow) in shown {
+            found.flows.extend(flow_seen(&table, &key, &flow, now)?);
+        }
+        Ok(found)
+    }
+}
+
+impl KernelLens {
+    fn all_services(&self) -> Result<Vec<(Frontend, Service)>, DatapathError> {
+        let items = self.services.iter().filter_map(|item| {
+            item.map(|(key, service)| Some((Frontend::of(&key)?, service)))
+                .transpose()
+        });
+        items
+            .collect::<Result<_, _>>()
+            .map_err(failed(name::SERVICES, "list the services"))
+    }
+
+    fn service(&self, frontend: Frontend) -> Result<Option<Service>, DatapathError> {
+        optional(self.services.get(&ServiceKey::from(frontend), 0))
+            .map_err(failed(name::SERVICES, format!("read {frontend}")))
+    }
+
+    fn slots(&self, table: u32) -> Result<Option<Box<Table>>, DatapathError> {
+        let found = optional(self.tables.get(&table, 0));
+        Ok(found
+            .map_err(failed(name::TABLES, "read a table"))?
+            .map(Box::new))
+    }
+
+    fn backend(&self, number: u32) -> Result<Option<Backend>, DatapathError> {
+        if number == 0 {
+            return Ok(None);
+        }
+        optional(self.backends.get(&number, 0)).map_err(failed(name::BACKENDS, "read a backend"))
+    }
+
+    /// The slots that each backend has in a table.
+    fn shares(&self, table: u32) -> Result<BTreeMap<u32, usize>, DatapathError> {
+        let mut shares = BTreeMap::new();
+        if let Some(table) = self.slots(table)? {
+            for number in &table.slots {
+                *shares.entry(*number).or_default() += 1;
+            }
+        }
+        Ok(shares)
+    }
+
+    fn seen(
+        &self,
+        frontend: Frontend,
+        service: &Service,
+        numbers: Vec<u32>,
+        shares: &BTreeMap<u32, usize>,
+        left_out: &[LeftOut],
+    ) -> Result<ServiceSeen, DatapathError> {
+        let mut all = Tally::default();
+        let mut backends = Vec::new();
+        for number in numbers {
+            let tally = self.tally(service.id, number)?;
+            all.add(&tally);
+            let Some(backend) = self.backend(number)? else {
+                continue;
+            };
+            let Spot { address, port } = Spot::of(&backend);
+            let left = left_out
+                .iter()
+                .find(|left| left.frontend == frontend && left.backend == address);
+            backends.push(BackendSeen {
+                address,
+                port,
+                share: shares.get(&number).copied().unwrap_or(0),
+                ifindex: backend.ifindex,
+                local: backend.flags & backend_flags::LOCAL != 0,
+                left_out: left.map(|left| left.why),
+                traffic: traffic(&tally),
+            });
+        }
+        backends.sort_by_key(|backend| (backend.address, backend.port));
+        Ok(ServiceSeen {
+            frontend,
+            mode: mode(service.flags & service_flags::DSR != 0),
+            table: service.table,
+            traffic: traffic(&all),
+            backends,
+        })
+    }
+
+    fn tally(&self, service: u32, backend: u32) -> Result<Tally, DatapathError> {
+        let key = TallyKey { service, backend };
+        let mut sum = Tally::default();
+        let cpus =
+            optional(self.tally.get(&key, 0)).map_err(failed(name::TALLY, "read counters"))?;
+        cpus.iter()
+            .flat_map(|cpus| cpus.iter())
+            .for_each(|cpu| sum.add(cpu));
+        Ok(sum)
+    }
+}
+
+fn optional<T>(found: Result<T, aya::maps::MapError>) -> Result<Option<T>, aya::maps::MapError> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn mode(dsr: bool) -> Forward {
+    if dsr { Forward::Dsr } else { Forward::Nat }
+}
+
+fn traffic(tally: &Tally) -> Traffic {
+    let (forward, reverse) = (Direction::Forward as usize, Direction::Reverse as usize);
+    Traffic {
+        packets_in: tally.packets[forward],
+        bytes_in: tally.bytes[forward],
+        packets_out: tally.packets[reverse],
+        bytes_out: tally.bytes[reverse],
+        flows: tally.flows,
+        drops: Reason::ALL
+            .map(|reason| (reason.name(), tally.dropped(reason)))
+            .into(),
+    }
+}
+
+fn lets_through(filter: &FlowFilter, key: &FlowKey, flow: &Flow) -> bool {
+    let is = |wanted: Option<IpAddr>, found: &AddressKey| {
+        wanted.is_none_or(|wanted| AddressKey::from(wanted) == *found)
+    };
+    is(filter.client, &key.source)
+        && is(filter.vip, &key.destination)
+        && is(filter.backend, &flow.destination)
+        && filter
+            .port
+            .is_none_or(|port| port.to_be_bytes() == key.destination_port)
+}
+
+/// `None` for a protocol that is not balanced: there is none.
+fn flow_seen(
+    table: &FlowTable,
+    key: &FlowKey,
+    flow: &Flow,
+    now: u64,
+) -> Result<Option<FlowSeen>, DatapathError> {
+    let Some(protocol) = Protocol::of(key.protocol) else {
+        return Ok(None);
+    };
+    let dsr = flow.has(flow_flags::DSR);
+    let other = if dsr {
+        None
+    } else {
+        table.get(&flow.other(key.protocol))?
+    };
+    let seen = flow.seen.max(other.map_or(0, |other| other.seen));
+    let state = State::of(key.protocol, flow);
+    let patience = if table.serves(&key.destination)? {
+        state.patience()
+    } else {
+        STANDBY
+    };
+    let idle_ns = now.saturating_sub(seen);
+    let end =
+        |address: &AddressKey, port: [u8; 2]| (IpAddr::from(*address), u16::from_be_bytes(port));
+    let rewritten = !dsr && flow.source != key.source;
+    Ok(Some(FlowSeen {
+        client: end(&key.source, key.source_port),
+        vip: end(&key.destination, key.destination_port),
+        protocol,
+        backend: end(&flow.destination, flow.destination_port),
+        source: rewritten.then(|| end(&flow.source, flow.source_port)),
+        mode: mode(dsr),
+        local: flow.has(flow_flags::LOCAL),
+        state: state.name(),
+        idle_ns,
+        left_ns: patience.saturating_sub(idle_ns),
+        from_client: (flow.packets, flow.bytes),
+        to_client: other.map_or((0, 0), |other| (other.packets, other.bytes)),
+    }))
+}
