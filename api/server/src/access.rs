@@ -13,8 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use vipd_core::asker::Who;
-use vipd_core::name::Name;
+use vipd_core::asker::{TokenId, Who};
 use vipd_core::state::State as Cluster;
 use vipd_core::time::Millis;
 use vipd_core::token::{Access, TokenHash};
@@ -54,12 +53,22 @@ pub(crate) async fn require(
         audit::refused(&daemon, pass.who, (&method, &uri), allowed);
         return forbidden(pass.access, needed).into_response();
     }
-    let answered = audit::asked_by(pass.who.clone(), next.run(request)).await;
-    audit::log(&pass.who, &method, &uri, &answered);
-    match pass.token {
-        Some(token) if method.is_safe() => while_good(daemon, token, answered),
-        Some(_) | None => answered,
+    let answer = audit::asked_by(pass.who.clone(), next.run(request));
+    if method.is_safe() {
+        let answered = answer.await;
+        return match pass.token {
+            Some(token) => while_good(daemon, token, answered),
+            None => answered,
+        };
     }
+    // A task of its own: whoever hangs up leaves a write that is carried to its end, and into the node's log.
+    let carried = tokio::spawn(async move {
+        let answered = answer.await;
+        audit::log(&pass.who, &method, &uri, &answered);
+        answered
+    });
+    let carried = carried.await;
+    carried.unwrap_or_else(|cause| Refusal::broken(&cause).into_response())
 }
 
 /// What a request was let in with.
@@ -78,9 +87,9 @@ fn judge(daemon: &Daemon, request: &Request) -> Result<Pass, Refusal> {
         }),
         Some(Origin::Network) => {
             let token = hash_token(bearer(request)?);
-            let (name, access) = daemon.read(|state| access_of(state, &token, clock::now()))?;
+            let (id, access) = daemon.read(|state| access_of(state, &token, clock::now()))?;
             Ok(Pass {
-                who: Who::Token { name },
+                who: Who::Token { token: id },
                 access,
                 token: Some(token),
             })
@@ -137,7 +146,11 @@ fn bearer(request: &Request) -> Result<&str, Refusal> {
 }
 
 /// Whose `token` is, and what it allows. The lookup is by hash, so its timing tells nothing about any token.
-fn access_of(state: &Cluster, token: &TokenHash, now: Millis) -> Result<(Name, Access), Refusal> {
+fn access_of(
+    state: &Cluster,
+    token: &TokenHash,
+    now: Millis,
+) -> Result<(TokenId, Access), Refusal> {
     let known = state.api_tokens().get(token);
     let known = known.ok_or_else(|| {
         unauthorized(
@@ -156,7 +169,10 @@ fn access_of(state: &Cluster, token: &TokenHash, now: Millis) -> Result<(Name, A
             ),
             NEED_TOKEN,
         )),
-        Some(_) | None => Ok((known.name.clone(), known.access)),
+        Some(_) | None => {
+            let (name, made) = (known.name.clone(), known.made);
+            Ok((TokenId { name, made }, known.access))
+        }
     }
 }
 

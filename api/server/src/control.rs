@@ -148,6 +148,14 @@ pub enum ControlError {
         /// What to do about it.
         next: String,
     },
+    /// It is larger than an entry of the log may be. Nothing was changed.
+    #[error("it takes {size} bytes in the log, more than {limit}")]
+    TooLarge {
+        /// Its size, in bytes.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Anything else, with the next step.
     #[error("{what}")]
     Failed {

@@ -98,6 +98,7 @@ impl From<Rejection> for Refusal {
             | Rejection::Incompatible { .. }
             | Rejection::Cooling { .. }
             | Rejection::HostAddress { .. } => (StatusCode::CONFLICT, "The addresses are taken"),
+            Rejection::StateFull { .. } => (StatusCode::CONFLICT, "The cluster is full"),
             Rejection::InUse { .. } | Rejection::NodeBusy { .. } => {
                 (StatusCode::CONFLICT, "It is in use")
             }
@@ -159,6 +160,13 @@ impl From<ControlError> for Refusal {
                 detail,
                 next,
             ),
+            ControlError::TooLarge { .. } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "object_too_large",
+                "The object is too large",
+                detail,
+                "split it into several objects",
+            ),
             ControlError::Failed { next, .. } => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "failed",
@@ -192,5 +200,21 @@ impl IntoResponse for Refusal {
         }
         response.extensions_mut().insert(Reason(self.0.reason));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_or_finds_no_room_is_told_apart_from_what_failed() {
+        let (size, limit) = (300_000, 262_144);
+        let large = Refusal::from(ControlError::TooLarge { size, limit }).0;
+        assert_eq!((large.status, &*large.reason), (413, "object_too_large"));
+        let (size, most) = (10, 9);
+        let full = Refusal::from(Rejection::StateFull { size, most }).0;
+        assert_eq!((full.status, &*full.reason), (409, "state_full"));
+        assert!(full.next.starts_with("delete VIPs"), "{}", full.next);
     }
 }

@@ -8,9 +8,9 @@ use vipd_api_types::{
     Access, Event, EventKind, Families, JoinTokenRequest, MoveRequest, Pool, TokenRequest, Vip,
 };
 use vipd_client::{Client, WriteOptions};
-use vipd_core::asker::{Asker, Who};
+use vipd_core::asker::{Asker, TokenId, Who};
 use vipd_core::command::{Command, Proposal};
-use vipd_core::id::NodeId;
+use vipd_core::id::{NodeId, Revision};
 use vipd_core::rejection::Rejection;
 use vipd_core::state::State;
 use vipd_core::time::Millis;
@@ -177,7 +177,10 @@ async fn what_is_written_with_a_token_that_the_log_has_revoked_is_refused_whoeve
         Some(Asker {
             node: NodeId(1),
             who: Who::Token {
-                name: name.parse().unwrap(),
+                token: TokenId {
+                    name: name.parse().unwrap(),
+                    made: Revision::default(),
+                },
             },
         })
     };

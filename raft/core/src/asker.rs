@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::codec::{wire_enum, wire_struct};
-use crate::id::NodeId;
+use crate::id::{NodeId, Revision};
 use crate::name::Name;
 
 /// A user of the REST API, as the node that he asked knows him.
@@ -15,21 +15,32 @@ pub enum Who {
         /// The effective user id.
         uid: u32,
     },
-    /// Whoever has the token of this name, through TLS.
+    /// Whoever has this token, through TLS.
     Token {
-        /// The token's name.
-        name: Name,
+        /// Which.
+        token: TokenId,
     },
 }
 
-wire_enum!(Who { 0 => Local { uid }, 1 => Token { name } });
+wire_enum!(Who { 0 => Local { uid }, 1 => Token { token } });
+
+/// An API token, told from earlier and later ones of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenId {
+    /// Its name.
+    pub name: Name,
+    /// The entry that made it, see [`crate::token::ApiToken::made`]; 0 where an older vipd did not say.
+    pub made: Revision,
+}
+
+wire_struct!(TokenId { name } since 4 { made });
 
 /// As `uid/1000` and `token/ci`.
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local { uid } => write!(f, "uid/{uid}"),
-            Self::Token { name } => write!(f, "token/{name}"),
+            Self::Token { token } => write!(f, "token/{}", token.name),
         }
     }
 }

@@ -185,6 +185,13 @@ pub enum Rejection {
     },
     /// The same key was sent with another request.
     KeyReused,
+    /// There is no room in the state for what is asked.
+    StateFull {
+        /// What is there, in bytes.
+        size: u64,
+        /// How much there may be.
+        most: u64,
+    },
 }
 
 wire_enum!(Rejection {
@@ -216,6 +223,7 @@ wire_enum!(Rejection {
     25 => Cooling { address, until },
     26 => Revoked { token },
     27 => KeyReused,
+    28 => StateFull { size, most },
 });
 
 impl Rejection {
@@ -251,6 +259,7 @@ impl Rejection {
             Self::Cooling { .. } => "cooling_down",
             Self::Revoked { .. } => "token_revoked",
             Self::KeyReused => "idempotency_mismatch",
+            Self::StateFull { .. } => "state_full",
         }
     }
 
@@ -289,6 +298,9 @@ impl Rejection {
             Self::Revoked { .. } => "use another token: vipctl token create",
             Self::KeyReused => {
                 "send another key with another request, and the same request with the same key"
+            }
+            Self::StateFull { .. } => {
+                "delete VIPs, pools or policies that nobody needs, or give them fewer labels; then ask again"
             }
             Self::HostAddress { .. } => {
                 "choose another address, and keep hosts' own addresses out of pools"
@@ -386,6 +398,10 @@ impl fmt::Display for Rejection {
             }
             Self::Revoked { token } => write!(f, "token {token} was just revoked"),
             Self::KeyReused => write!(f, "the idempotency key was sent with another request"),
+            Self::StateFull { size, most } => write!(
+                f,
+                "the cluster is full: its objects and their addresses take {size} of {most} bytes"
+            ),
             Self::PoolConflicting { pool } => {
                 write!(f, "pool {pool} overlaps an older pool")
             }

@@ -40,6 +40,17 @@ pub struct Requirement {
 
 wire_struct!(Requirement { key, operator });
 
+impl Requirement {
+    /// Its key and values.
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        let values = match &self.operator {
+            Operator::In { values } | Operator::NotIn { values } => Some(values),
+            Operator::Exists | Operator::DoesNotExist => None,
+        };
+        core::iter::once(&self.key).chain(values.into_iter().flatten())
+    }
+}
+
 /// What must be so with a label. As in Kubernetes, an absent label is "not in" any list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operator {
@@ -71,6 +82,8 @@ wire_enum!(Operator {
 pub const MAX_CONDITIONS: usize = 32;
 /// See [`MAX_CONDITIONS`].
 pub const MAX_VALUES: usize = 64;
+/// The longest key or value, in bytes.
+const MAX_TEXT: usize = 1024;
 
 impl Selector {
     /// Why it asks for too much, if it does.
@@ -81,6 +94,14 @@ impl Selector {
             return Some(format!(
                 "has {conditions} conditions, more than {MAX_CONDITIONS}"
             ));
+        }
+        let texts = self
+            .match_labels
+            .iter()
+            .flat_map(|(key, value)| [key, value]);
+        let texts = texts.chain(self.match_expressions.iter().flat_map(Requirement::texts));
+        if let Some(n) = texts.map(String::len).find(|n| *n > MAX_TEXT) {
+            return Some(format!("has a text of {n} bytes, more than {MAX_TEXT}"));
         }
         self.match_expressions.iter().find_map(|requirement| {
             let values = match &requirement.operator {

@@ -5,6 +5,7 @@ use core::fmt;
 
 use crate::codec::wire_enum;
 use crate::codec::wire_struct;
+use crate::id::Revision;
 use crate::name::Name;
 use crate::node::Role;
 use crate::time::Millis;
@@ -77,6 +78,8 @@ pub struct ApiToken {
     pub expires: Option<Millis>,
     /// When it was made.
     pub created: Millis,
+    /// The entry that made it: tells it from others that had or will have its name.
+    pub made: Revision,
 }
 
 wire_struct!(ApiToken {
@@ -84,4 +87,4 @@ wire_struct!(ApiToken {
     access,
     expires,
     created
-});
+} since 4 { made });

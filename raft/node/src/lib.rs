@@ -40,8 +40,8 @@ pub use identity::{IdentityError, Init, InitError, Initialized, init, is_node, p
 pub use join::{Join, JoinError, join};
 pub use machine::SharedState;
 pub use node::{
-    OpenError, ProposeError, RECORDS_MAX, RaftNode, ReadError, Settings, SettingsError, Status,
-    TellError, TokenRequestError, Told, TransferError,
+    OpenError, ProposeError, RECORDS_MAX, RaftNode, ReadError, RemovalError, Settings,
+    SettingsError, Status, TellError, TokenRequestError, Told, TransferError,
 };
 pub use store::StoreError;
 pub use token::{Token, TokenError};

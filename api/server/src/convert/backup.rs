@@ -7,6 +7,7 @@ use vipd_api_types as wire;
 use vipd_core::backup::{
     Backup, SavedAllocation, SavedNode, SavedPolicy, SavedPool, SavedToken, SavedVip,
 };
+use vipd_core::id::Revision;
 use vipd_core::node::Weight;
 use vipd_core::time::Millis;
 use vipd_core::token::{ApiToken, TokenHash};
@@ -125,6 +126,8 @@ pub(crate) fn from_wire(content: &wire::BackupContent, tokens: bool) -> Result<B
                 access: access_from_wire(saved.access),
                 expires: saved.expires.as_deref().map(time).transpose()?,
                 created: time(&saved.created)?,
+                // It is made anew by being restored.
+                made: Revision::default(),
             },
         });
     }

@@ -17,7 +17,7 @@ use vipd_core::state::State;
 use vipd_core::time::Instant;
 use vipd_datapath::{Counts, Gate, Meter};
 use vipd_raft::beat::{self, BeatStats};
-use vipd_raft::{ProposeError, RaftNode, TokenRequestError};
+use vipd_raft::{ProposeError, RaftNode, RemovalError, TokenRequestError};
 
 use super::notices::Claim;
 use super::shared::Shared;
@@ -150,9 +150,12 @@ impl Control for NodeControl {
             .remove_node(who, node)
             .await
             .map_err(refused)?
-            .map_err(|why| ControlError::Refused {
-                what: format!("node {node} is not removed: {why}"),
-                next: "drain it and stop its vipd, then try again".into(),
+            .map_err(|why| match why {
+                RemovalError::Rejected(rejection) => ControlError::Rejected(rejection),
+                RemovalError::Refused(why) => ControlError::Refused {
+                    what: format!("node {node} is not removed: {why}"),
+                    next: "drain it and stop its vipd, then try again".into(),
+                },
             })
     }
 
@@ -200,9 +203,6 @@ fn refused(error: ProposeError) -> ControlError {
         ProposeError::NoLeader { .. } => ControlError::NoLeader,
         ProposeError::Unknown { patience, .. } => ControlError::TimedOut(patience),
         ProposeError::Stopping => ControlError::Stopping,
-        ProposeError::TooLarge { .. } => ControlError::Failed {
-            what: error.to_string(),
-            next: "split it into several objects".into(),
-        },
+        ProposeError::TooLarge { size, limit } => ControlError::TooLarge { size, limit },
     }
 }

@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Entry, State, done};
+use super::{Entry, State, done, size};
 use crate::backup::{
     Backup, SavedAllocation, SavedNode, SavedPolicy, SavedPool, SavedToken, SavedVip,
 };
@@ -24,10 +24,14 @@ use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::rejection::Rejection;
 use crate::sharing::compatible;
+use crate::time::Millis;
 use crate::vip::Vip;
 
 /// The most bytes of a backup that is being brought in.
 pub const MAX_STAGED: usize = 64 * 1024 * 1024;
+
+/// For how long its parts are kept while no further one comes, by the entries' own times.
+const STAGED_FOR: Millis = Millis(10 * 60 * 1000);
 
 /// A backup that is being brought in: it is larger than an entry of the log may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,9 +40,11 @@ pub(super) struct Staged {
     upload: u128,
     /// The parts that have come.
     parts: Vec<Vec<u8>>,
+    /// When the last one did.
+    at: Millis,
 }
 
-wire_struct!(Staged { upload, parts });
+wire_struct!(Staged { upload, parts } since 4 { at });
 
 impl State {
     /// What a backup holds, as things are.
@@ -99,6 +105,18 @@ impl State {
         }
     }
 
+    /// Drops a backup of which nothing more has come for long: whoever brought it is gone.
+    pub(super) fn forget_staged(&mut self, entry: Entry) {
+        let until = |staged: &Staged| staged.at.0.saturating_add(STAGED_FOR.0);
+        if self
+            .staged
+            .as_ref()
+            .is_some_and(|staged| entry.at.0 >= until(staged))
+        {
+            self.staged = None;
+        }
+    }
+
     /// Takes the next part of a backup. The first part of another one takes its place.
     pub(super) fn stage(&mut self, entry: Entry, upload: u128, part: u32, bytes: &[u8]) -> Outcome {
         let same = self.staged.as_ref().filter(|known| known.upload == upload);
@@ -122,11 +140,14 @@ impl State {
             )));
         }
         if part == 0 {
-            let parts = Vec::new();
-            self.staged = Some(Staged { upload, parts });
+            self.staged = Some(Staged {
+                upload,
+                ..Staged::default()
+            });
         }
         if let Some(staged) = &mut self.staged {
             staged.parts.push(bytes.into());
+            staged.at = entry.at;
         }
         done(entry)
     }
@@ -166,15 +187,11 @@ impl State {
         self.replace_pools(entry, backup)?;
         self.replace_vips(entry, backup)?;
         self.index = self.derive();
+        self.has_all_room()?;
         self.bring_back(entry, backup);
         self.set_nodes(entry, backup)?;
-        for saved in &backup.tokens {
-            // One that is here is newer. (Tokens come back only if whoever restores wants them to.)
-            let named = |known: &crate::token::ApiToken| known.name == saved.token.name;
-            if !self.api_tokens.values().any(named) {
-                self.api_tokens.insert(saved.hash, saved.token.clone());
-            }
-        }
+        // Only if whoever restores wants them to.
+        self.restore_tokens(entry, &backup.tokens)?;
         let names: Vec<Name> = backup.vips.iter().map(|vip| vip.name.clone()).collect();
         for name in &names {
             let mut units = Vec::new();
@@ -208,6 +225,7 @@ impl State {
         let kept: BTreeSet<&Name> = backup.policies.iter().map(|saved| &saved.name).collect();
         self.policies.retain(|name, _| kept.contains(name));
         for saved in &backup.policies {
+            size::check_labels("policy", &saved.name, &saved.labels)?;
             self.check_policy(&saved.name, &saved.spec)?;
             let old = self.policies.get(&saved.name);
             let (generation, revision) = versions(
@@ -232,6 +250,7 @@ impl State {
     fn replace_pools(&mut self, entry: Entry, backup: &Backup) -> Result<(), Rejection> {
         let old = core::mem::take(&mut self.pools);
         for saved in &backup.pools {
+            size::check_labels("pool", &saved.name, &saved.labels)?;
             self.check_blocks(&saved.name, &saved.spec)?;
             let old = old.get(&saved.name);
             let (generation, revision) = versions(
@@ -263,6 +282,7 @@ impl State {
     /// The VIPs with what they ask for; of addresses they have what they had.
     fn replace_vips(&mut self, entry: Entry, backup: &Backup) -> Result<(), Rejection> {
         for saved in &backup.vips {
+            size::check_vip(&saved.name, &saved.labels, &saved.spec)?;
             Self::check_request(&saved.name, &saved.spec)?;
             let old = self.vips.get(&saved.name).cloned();
             let (generation, revision) = versions(
@@ -440,6 +460,13 @@ fn check(backup: &Backup) -> Result<(), Rejection> {
         {
             return Err(invalid(format!(
                 "VIP {} has {address}, of which nothing else is said",
+                vip.name
+            )));
+        }
+        let (n, wishes) = (vip.addresses.len(), size::wishes(&vip.spec));
+        if n > wishes {
+            return Err(invalid(format!(
+                "VIP {} has {n} addresses, and asks for {wishes}",
                 vip.name
             )));
         }

@@ -5,6 +5,7 @@ use super::index::{Index, Whereabouts};
 use super::ipam::{Stir, Taken};
 use super::journal::Journal;
 use super::placement::away_from;
+use super::size;
 use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, since};
 
 impl Wire for State {
@@ -82,6 +83,12 @@ impl State {
         }
         for (address, cooling) in &self.cooling {
             index.stock.set_cooling(*address, cooling, true);
+        }
+        for pool in self.pools.values() {
+            index.weigh(None, Some(size::of_pool(pool)));
+        }
+        for policy in self.policies.values() {
+            index.weigh(None, Some(size::of_policy(policy)));
         }
         index.set_hosts(&self.nodes);
         index.stock.set_pools(&self.pools);

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::ipam::Stock;
+use super::size;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
@@ -45,6 +46,8 @@ pub(super) struct Index {
     pub(super) hosts: BTreeMap<IpAddr, NodeId>,
     /// Node numbers by name.
     pub(super) names: BTreeMap<Name, NodeId>,
+    /// What users' objects weigh, see [`super::size`].
+    pub(super) weight: u64,
 }
 
 impl Index {
@@ -96,6 +99,11 @@ impl Index {
         }
     }
 
+    /// Follows a change of what an object weighs.
+    pub(super) fn weigh(&mut self, from: Option<u64>, to: Option<u64>) {
+        self.weight = self.weight - from.unwrap_or(0) + to.unwrap_or(0);
+    }
+
     /// Files an address under the home that it shall return to.
     pub(super) fn set_away(&mut self, address: IpAddr, from: Option<NodeId>, to: Option<NodeId>) {
         file(&mut self.away, address, from, to);
@@ -103,6 +111,8 @@ impl Index {
 
     /// Follows a change of a VIP.
     pub(super) fn put_vip(&mut self, old: Option<&Vip>, new: Option<&Vip>) {
+        let weight = |vip: &Vip| size::of_vip(&vip.name, &vip.labels, &vip.spec);
+        self.weigh(old.map(weight), new.map(weight));
         let group = |vip: &Vip| vip.spec.group.clone();
         let apart = |vip: &Vip| vip.spec.apart.clone();
         if let Some(name) = new.or(old).map(|vip| &vip.name) {

@@ -19,6 +19,7 @@ mod policies;
 mod pools;
 mod rebalance;
 mod services;
+mod size;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -47,8 +48,9 @@ pub use backup::MAX_STAGED;
 use index::Index;
 pub use ipam::{Clash, Cooling};
 pub use journal::{Change, Journal, Topic};
+pub use size::MOST;
 
-/// How many of the newest events are kept.
+/// How many of the newest events are kept; more of one entry.
 pub const EVENTS_KEPT: usize = 1000;
 
 /// Everything the cluster agrees on.
@@ -115,6 +117,9 @@ impl State {
             return Err(Rejection::Revoked { token });
         }
         let outcome = self.carry(entry, &proposal.command);
+        if outcome.is_ok() {
+            self.forget_staged(entry);
+        }
         self.satisfy_waiting(entry);
         if let Some(by) = &proposal.by {
             let new = self.events.iter_mut().rev();
@@ -371,7 +376,7 @@ impl State {
         &self.api_tokens
     }
 
-    /// The newest events, oldest first, at most [`EVENTS_KEPT`].
+    /// The newest events, oldest first: [`EVENTS_KEPT`], or all of the newest entry that made any, if those are more.
     #[must_use]
     pub fn events(&self) -> &VecDeque<Event> {
         &self.events
@@ -380,7 +385,9 @@ impl State {
     fn note(&mut self, entry: Entry, what: What) {
         self.changed_by(&what);
         self.events_made += 1;
-        if self.events.len() == EVENTS_KEPT {
+        // Those of one entry are kept together, so that whoever follows sees all of them.
+        let older = |first: &Event| first.revision != entry.revision;
+        while self.events.len() >= EVENTS_KEPT && self.events.front().is_some_and(older) {
             self.events.pop_front();
         }
         self.events.push_back(Event {

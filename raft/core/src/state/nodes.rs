@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use super::{Entry, State, Topic, done, expected, not_found};
+use super::{Entry, State, Topic, done, expected, not_found, size};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::{Cause, What};
 use crate::id::{Epoch, NodeId};
@@ -14,9 +14,6 @@ use crate::node::{Interface, Lease, Node, Role, Weight};
 use crate::notice::Notice;
 use crate::rejection::Rejection;
 use crate::token::TokenHash;
-
-/// The most labels that can be set on one node.
-const MAX_LABELS: usize = 64;
 
 impl State {
     pub(super) fn bootstrap(
@@ -343,12 +340,7 @@ impl State {
                 None => new.set_labels.remove(key),
             };
         }
-        if new.set_labels.len() > MAX_LABELS {
-            let n = new.set_labels.len();
-            return Err(Rejection::Invalid {
-                why: alloc::format!("node {name} would have {n} labels, more than {MAX_LABELS}"),
-            });
-        }
+        size::check_labels("node", name, &new.set_labels)?;
         if new == *node {
             return Ok(Applied::Done {
                 revision: node.revision,

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use super::{Entry, State, Topic, done, expected, not_found, put};
+use super::{Entry, State, Topic, done, expected, not_found, put, size};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::What;
 use crate::name::{Labels, Name};
@@ -34,6 +34,7 @@ impl State {
             });
         }
         let new = old.is_none();
+        size::check_labels("policy", name, labels)?;
         self.check_policy(name, spec)?;
         let (created, generation) = match old {
             Some(old) => (old.created, old.generation + u64::from(old.spec != *spec)),
@@ -47,6 +48,10 @@ impl State {
             generation,
             revision: entry.revision,
         };
+        let had = old.map(size::of_policy);
+        let has = size::of_policy(&policy);
+        self.has_room(had.unwrap_or(0), has)?;
+        self.index.weigh(had, Some(has));
         self.policies.insert(name.clone(), policy);
         if new {
             self.made(Topic::Policy, name);
@@ -86,6 +91,8 @@ impl State {
             .get(name)
             .ok_or_else(|| not_found("policy", name))?;
         expected(expect, name, "policy", Some(policy.revision))?;
+        let weight = size::of_policy(policy);
+        self.index.weigh(Some(weight), None);
         self.policies.remove(name);
         let policy = name.clone();
         self.note(entry, What::PolicyDeleted { policy });

@@ -6,7 +6,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::{Entry, State, Topic, expected, not_found, put};
+use super::{Entry, State, Topic, expected, not_found, put, size};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::What;
 use crate::id::Revision;
@@ -45,6 +45,7 @@ impl State {
                 revision: old.revision,
             });
         }
+        size::check_labels("pool", name, labels)?;
         self.check_blocks(name, spec)?;
         if care.strict {
             self.check_overlap(name, spec)?;
@@ -67,6 +68,11 @@ impl State {
             revision: entry.revision,
             born,
         };
+        let had = old.map(size::of_pool);
+        let has = size::of_pool(&pool);
+        let late = size::of_late(stranded.len());
+        self.has_room(had.unwrap_or(0), has + late)?;
+        self.index.weigh(had, Some(has));
         self.pools.insert(name.clone(), pool);
         if new {
             self.made(Topic::Pool, name);
@@ -97,7 +103,9 @@ impl State {
             .get(name)
             .ok_or_else(|| not_found("pool", name))?;
         expected(expect, name, "pool", Some(pool.revision))?;
+        let weight = size::of_pool(pool);
         let stranded = self.stranded(name, |_| false, force)?;
+        self.index.weigh(Some(weight), None);
         self.pools.remove(name);
         self.changed_clashes();
         self.index.stock.set_pools(&self.pools);

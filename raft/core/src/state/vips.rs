@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::size;
 use super::unit::UnitKey;
 use super::{Entry, State, Topic, done, expected, not_found, put};
 use crate::command::{Applied, Expect, Outcome};
@@ -35,8 +36,17 @@ impl State {
                 revision: old.revision,
             });
         }
+        size::check_vip(name, labels, spec)?;
         Self::check_request(name, spec)?;
         self.check_backends(name, spec)?;
+        let had = old
+            .as_ref()
+            .map_or(0, |old| size::of_vip(name, &old.labels, &old.spec));
+        // What it has now may have to cool down, and what it gets instead comes on top.
+        let late = old
+            .as_ref()
+            .map_or(0, |old| size::of_late(old.addresses.len()));
+        self.has_room(had, size::of_vip(name, labels, spec) + late)?;
         let mut vip = Vip {
             name: name.clone(),
             labels: labels.clone(),

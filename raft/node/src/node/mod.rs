@@ -26,6 +26,7 @@ pub use propose::ProposeError;
 pub use read::ReadError;
 pub(crate) use records::Inbox;
 pub use records::{RECORDS_MAX, TellError, Told};
+pub use removal::RemovalError;
 pub(crate) use service::NodeService;
 pub use settings::{Settings, SettingsError};
 pub use status::Status;

@@ -26,17 +26,28 @@ const REPORTS: Duration = Duration::from_secs(5);
 /// How long one removal may take on the leader.
 pub(super) const REMOVAL: Duration = Duration::from_secs(2 * CHANGE.as_secs() + REPORTS.as_secs());
 
+/// Why a node is not removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemovalError {
+    /// As things are, in the operator's words.
+    #[error("{0}")]
+    Refused(String),
+    /// The state, or whoever asks may not.
+    #[error(transparent)]
+    Rejected(Rejection),
+}
+
 impl RaftNode {
     /// Takes a node out of the cluster for good, for `who` asked for it: first its vote, then its record. Its number never comes back, and
     /// peers refuse it from then on. It must be stopped, with its lease over.
     ///
     /// # Errors
-    /// [`ProposeError`] without a leader; the inner error says in the operator's words why it cannot go.
+    /// [`ProposeError`] without a leader; the inner error says why it cannot go.
     pub async fn remove_node(
         &self,
         who: Who,
         node: NodeId,
-    ) -> Result<Result<(), String>, ProposeError> {
+    ) -> Result<Result<(), RemovalError>, ProposeError> {
         let by = Some(self.asked_by(who));
         let ask = Ask::Remove(node, by.clone());
         let local = move |own: Self| -> BoxFuture<'static, _> {
@@ -45,7 +56,8 @@ impl RaftNode {
         };
         let read = |reply| match reply {
             Response::Done => Some(Ok(())),
-            Response::Failed(why) => Some(Err(why)),
+            Response::Proposed(Err(rejection)) => Some(Err(RemovalError::Rejected(rejection))),
+            Response::Failed(why) => Some(Err(RemovalError::Refused(why))),
             _ => None,
         };
         let patience = Patience {
@@ -60,7 +72,8 @@ impl RaftNode {
         &self,
         node: NodeId,
         by: Option<Asker>,
-    ) -> Attempt<Result<(), String>> {
+    ) -> Attempt<Result<(), RemovalError>> {
+        let refused = |why| Attempt::Done(Err(RemovalError::Refused(why)));
         let Some(voter) = &self.core.voter else {
             return Attempt::no_vote();
         };
@@ -71,14 +84,20 @@ impl RaftNode {
         }
         let name = match self.may_go(node) {
             Ok(name) => name,
-            Err(why) => return Attempt::Done(Err(why)),
+            Err(why) => return refused(why),
         };
         if now.membership_config.voter_ids().eq([node.0]) {
-            return Attempt::Done(Err(format!(
+            return refused(format!(
                 "node {name} is the last voter: a cluster cannot be without one"
-            )));
+            ));
         }
         let _leaving = Leaving::mark(voter, node);
+        // Changes of members carry no asker. Only the log knows whether whoever asks still may, so it is asked first: a
+        // voter's record stays until its vote is gone.
+        match self.forget_now(&name, by.clone()).await {
+            Attempt::Done(Ok(()) | Err(RemovalError::Rejected(Rejection::NodeBusy { .. }))) => {}
+            judged => return judged,
+        }
         match end_membership(voter, node).await {
             Ok(()) => self.forget(name, by).await,
             Err(why) => Attempt::Unsure(why),
@@ -100,21 +119,32 @@ impl RaftNode {
 
     /// Deletes the record. Holders report which voters they count by; until all have, the old voter set, and so the
     /// node, is still needed.
-    async fn forget(&self, name: Name, by: Option<Asker>) -> Attempt<Result<(), String>> {
+    async fn forget(&self, name: Name, by: Option<Asker>) -> Attempt<Result<(), RemovalError>> {
         let deadline = Instant::now() + REPORTS;
         loop {
-            let forget = Command::RemoveNode { node: name.clone() };
-            match write(self, rand::random(), forget, by.clone()).await {
-                Attempt::Done(Ok(_) | Err(Rejection::NotFound { .. })) => {
-                    return Attempt::Done(Ok(()));
-                }
-                Attempt::Done(Err(Rejection::NodeBusy { .. })) if Instant::now() < deadline => {
+            match self.forget_now(&name, by.clone()).await {
+                Attempt::Done(Err(RemovalError::Rejected(Rejection::NodeBusy { .. })))
+                    if Instant::now() < deadline =>
+                {
                     sleep(TICK).await;
                 }
-                Attempt::Done(Err(rejection)) => return Attempt::Done(Err(rejection.to_string())),
-                Attempt::Elsewhere(who, why) => return Attempt::Elsewhere(who, why),
-                Attempt::Unsure(why) => return Attempt::Unsure(why),
+                judged => return judged,
             }
+        }
+    }
+
+    /// The same, tried once.
+    async fn forget_now(
+        &self,
+        name: &Name,
+        by: Option<Asker>,
+    ) -> Attempt<Result<(), RemovalError>> {
+        let forget = Command::RemoveNode { node: name.clone() };
+        match write(self, rand::random(), forget, by).await {
+            Attempt::Done(Ok(_) | Err(Rejection::NotFound { .. })) => Attempt::Done(Ok(())),
+            Attempt::Done(Err(rejection)) => Attempt::Done(Err(RemovalError::Rejected(rejection))),
+            Attempt::Elsewhere(who, why) => Attempt::Elsewhere(who, why),
+            Attempt::Unsure(why) => Attempt::Unsure(why),
         }
     }
 }

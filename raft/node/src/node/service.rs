@@ -11,7 +11,7 @@ use vipd_core::id::NodeId;
 use super::handle::{Core, RaftNode};
 use super::propose::{Attempt, write};
 use super::read::read_index;
-use super::removal::REMOVAL;
+use super::removal::{REMOVAL, RemovalError};
 use super::transfer::hand_over;
 use crate::agent;
 use crate::join;
@@ -109,7 +109,7 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
         Request::Records(bytes) => node.core.inbox.put(from, bytes),
         Request::Remove(id, by) => {
             let removal = node.remove_here(id, vouched(from, by));
-            settle_within(REMOVAL, removal, done_or_why).await
+            settle_within(REMOVAL, removal, removed).await
         }
     }
 }
@@ -117,6 +117,14 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
 /// A node may say who asked it, not who asked another: which one it is, its certificate tells.
 fn vouched(from: NodeId, by: Option<Asker>) -> Option<Asker> {
     by.map(|by| Asker { node: from, ..by })
+}
+
+fn removed(result: Result<(), RemovalError>) -> Response {
+    match result {
+        Ok(()) => Response::Done,
+        Err(RemovalError::Refused(why)) => Response::Failed(why),
+        Err(RemovalError::Rejected(rejection)) => Response::Proposed(Err(rejection)),
+    }
 }
 
 fn done_or_why(result: Result<(), String>) -> Response {

@@ -3,10 +3,14 @@
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use vipd_core::state::{MAX_STAGED, MOST};
 
-/// The largest frame among members: the most entries of the largest size that are sent at once, and a snapshot of a
-/// large cluster many times over.
-pub(crate) const LARGE: usize = 96 * 1024 * 1024;
+/// The largest frame among members: the most entries of the largest size that are sent at once, and a snapshot of the
+/// largest state that there can be.
+pub(crate) const LARGE: usize = 256 * 1024 * 1024;
+/// What is in a snapshot besides users' objects and a backup that is being brought in: nodes, tokens, events.
+const REST: usize = 64 * 1024 * 1024;
+const _: () = assert!(MOST as usize + MAX_STAGED + REST <= LARGE);
 /// The largest frame from or to somebody who is not a member yet.
 pub(crate) const SMALL: usize = 64 * 1024;
 

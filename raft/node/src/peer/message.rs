@@ -196,8 +196,9 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use openraft::EntryPayload;
-    use vipd_core::asker::Who;
+    use vipd_core::asker::{TokenId, Who};
     use vipd_core::command::Proposal;
+    use vipd_core::id::Revision;
     use vipd_core::time::Millis;
 
     use super::*;
@@ -216,7 +217,10 @@ mod tests {
         let asker = Some(Asker {
             node: NodeId(9),
             who: Who::Token {
-                name: "ci".parse().unwrap(),
+                token: TokenId {
+                    name: "ci".parse().unwrap(),
+                    made: Revision(4),
+                },
             },
         });
         let logged = Logged {

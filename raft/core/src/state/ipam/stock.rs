@@ -39,6 +39,8 @@ pub(in crate::state) struct Stock {
     pub(super) ripe: BTreeSet<(Millis, IpAddr)>,
     /// Addresses that a VIP had and that nobody else has yet: their holders have not let go, or they cool down.
     pub(super) late: BTreeMap<Name, BTreeSet<IpAddr>>,
+    /// How many those are.
+    late_addresses: usize,
     /// What has changed that those who wait may profit from. Empty between entries.
     pub(in crate::state) stir: Stir,
 }
@@ -232,13 +234,19 @@ impl Stock {
     /// Notes whether this VIP had the address and nobody else has it yet.
     pub(in crate::state) fn set_late(&mut self, address: IpAddr, vip: &Name, is: bool) {
         if is {
-            self.late.entry(vip.clone()).or_default().insert(address);
+            let of = self.late.entry(vip.clone()).or_default();
+            self.late_addresses += usize::from(of.insert(address));
         } else if let Some(of) = self.late.get_mut(vip) {
-            of.remove(&address);
+            self.late_addresses -= usize::from(of.remove(&address));
             if of.is_empty() {
                 self.late.remove(vip);
             }
         }
+    }
+
+    /// How many addresses VIPs had that nobody else has yet.
+    pub(in crate::state) fn late_addresses(&self) -> usize {
+        self.late_addresses
     }
 
     /// The sharing key that an address is filed under.

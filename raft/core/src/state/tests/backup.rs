@@ -15,7 +15,7 @@ const UPLOAD: u128 = 7;
 
 impl Cluster {
     /// Brings a backup in, in parts of so many bytes, and restores it.
-    fn restore(&mut self, backup: &Backup, part: usize) -> Outcome {
+    pub(super) fn restore(&mut self, backup: &Backup, part: usize) -> Outcome {
         for (number, bytes) in backup.to_bytes().chunks(part).enumerate() {
             let stage = Command::Stage {
                 upload: UPLOAD,
@@ -187,6 +187,16 @@ fn a_backup_is_whole_or_it_is_refused_and_says_why() {
         (
             spoilt(&|b| b.allocations[0].vips.push(name("www"))),
             "shared by VIPs www and www",
+        ),
+        (
+            spoilt(&|b| {
+                let more = ip("10.0.0.2");
+                b.vips[0].addresses.push(more);
+                let mut again = b.allocations[0].clone();
+                again.address = more;
+                b.allocations.push(again);
+            }),
+            "VIP www has 2 addresses, and asks for 1",
         ),
         (
             spoilt(&|b| b.pools[0].spec.blocks.clear()),

@@ -14,8 +14,10 @@ mod rebalance;
 mod reference;
 mod services;
 mod sharing;
+mod size;
 mod speed;
 mod stories;
+mod tokens;
 mod weights;
 
 use alloc::string::{String, ToString};
