@@ -1,7 +1,8 @@
 //! Events, past and to come.
 
 use reqwest::Method;
-use vipd_api_types::{Event, List};
+use serde::Deserialize;
+use vipd_api_types::{Event, List, Problem};
 
 use crate::stream::Messages;
 use crate::{Client, Error};
@@ -31,14 +32,27 @@ impl Client {
 
 /// A stream of events.
 #[derive(Debug)]
-pub struct EventStream(Messages<Event>);
+pub struct EventStream(Messages<Told>);
+
+/// A message of the stream.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Event(Event),
+    /// Why it ends.
+    Problem(Problem),
+}
 
 impl EventStream {
     /// The next event; `None` when the server has ended the stream.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`]; with the reason `events_expired` some are forgotten.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
-        self.0.next().await
+        match self.0.next().await? {
+            Some(Told::Event(event)) => Ok(Some(event)),
+            Some(Told::Problem(problem)) => Err(Error::Refused(Box::new(problem))),
+            None => Ok(None),
+        }
     }
 }

@@ -4,9 +4,11 @@ use reqwest::Method;
 use reqwest::header::IF_MATCH;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vipd_api_types::{ApiToken, DryRun, List, MoveRequest, Node, NodePatch, Policy, Pool, Vip};
+use vipd_api_types::{
+    ApiToken, DryRun, List, MoveRequest, Node, NodePatch, Page, Policy, Pool, Vip,
+};
 
-use crate::{Client, Error};
+use crate::{Client, Error, Selection};
 
 /// A kind of object that can be read.
 pub trait Object: DeserializeOwned {
@@ -59,12 +61,15 @@ pub enum Written<T> {
 }
 
 impl Client {
-    /// All objects of a kind.
+    /// All objects of a kind, however many parts that takes. Tokens have no parts.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn list<T: Object>(&self) -> Result<List<T>, Error> {
-        self.read(&["v1", T::COLLECTION]).await
+        let Page {
+            revision, items, ..
+        } = self.select(&Selection::default()).await?;
+        Ok(List { revision, items })
     }
 
     /// One object.

@@ -7,7 +7,8 @@ use crate::stream::Messages;
 use crate::{Client, Error, Object, Selection};
 
 impl Client {
-    /// What changes after `revision`, which is that of a list or of a message of an earlier watch; from now on without one.
+    /// What changes after `revision`, which is that of a list, or where an earlier watch can be gone on from ([`WatchStream::goes_on_from`]);
+    /// from now on without one.
     ///
     /// # Errors
     /// See [`Error`]; with the reason `revision_expired` list anew.
@@ -33,8 +34,15 @@ impl Client {
 pub struct WatchStream<T>(Messages<Watched<T>>);
 
 impl<T: Object> WatchStream<T> {
-    /// The next change, or a bookmark; `None` when the server has ended the stream, which it does from time to time: watch on
-    /// from the revision of the last message.
+    /// Where another watch goes on without a loss: the revision of the last message that carried an `id`. One without it is not
+    /// all that its entry did.
+    #[must_use]
+    pub fn goes_on_from(&self) -> Option<u64> {
+        self.0.last_id()
+    }
+
+    /// The next change, or a bookmark; `None` when the server has ended the stream, which it does from time to time: watch
+    /// on from [`WatchStream::goes_on_from`].
     ///
     /// # Errors
     /// See [`Error`]; [`Error::Refused`] when the server says that one has to list anew.

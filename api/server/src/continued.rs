@@ -54,6 +54,17 @@ impl Continued {
     /// Refuses to go on with a list that is too old.
     pub(crate) fn good(&self, state: &State) -> Result<(), Refusal> {
         match &self.at {
+            // What it showed could be older than the list says.
+            Some((revision, _)) if *revision > state.applied() => Err(Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "not_caught_up",
+                "This node lags",
+                format!(
+                    "the list was begun at revision {revision}, and this node has applied {}",
+                    state.applied()
+                ),
+                "ask the node that it was begun at, or without consistency=local",
+            )),
             Some((revision, _)) if !state.journal().reaches(*revision) => Err(Refusal::new(
                 StatusCode::GONE,
                 "continue_expired",

@@ -36,6 +36,10 @@ pub(crate) trait Kind: Serialize + ToSchema + Send + Sized + 'static {
     /// Its name in the journal.
     const TOPIC: Topic;
 
+    /// Fields that only the asked node knows, or that are worked out from other objects: the journal does not tell when they
+    /// change.
+    const UNTOLD: &'static [&'static str];
+
     /// The names of all, in order, after the one given.
     fn names<'a>(state: &'a State, after: Option<&'a Name>) -> Box<dyn Iterator<Item = Name> + 'a>;
 

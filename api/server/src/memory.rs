@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct Memory {
     applied: watch::Sender<u64>,
     quorum: AtomicBool,
     prompt: AtomicBool,
+    /// Milliseconds that it takes to decide.
+    pace: AtomicU64,
 }
 
 impl Memory {
@@ -40,6 +42,7 @@ impl Memory {
             applied: watch::Sender::new(0),
             quorum: AtomicBool::new(true),
             prompt: AtomicBool::new(true),
+            pace: AtomicU64::new(0),
         });
         let peer = |host: u8| SocketAddr::from(([10, 0, 0, host], 7400));
         let name = |host: u8| Name::new(&format!("n{host}")).expect("n1 to n3 are names");
@@ -103,6 +106,11 @@ impl Memory {
     /// Whether a majority of the voters is reached.
     pub fn set_quorum(&self, reached: bool) {
         self.quorum.store(reached, Ordering::Relaxed);
+    }
+
+    /// How many milliseconds pass until a write is decided.
+    pub fn set_pace(&self, milliseconds: u64) {
+        self.pace.store(milliseconds, Ordering::Relaxed);
     }
 
     /// Whether holders let go at once; otherwise they never do.
@@ -209,6 +217,10 @@ fn vacating(state: &State) -> Option<(NodeId, Vec<(IpAddr, Epoch)>)> {
 impl Control for Memory {
     async fn propose(&self, who: Who, command: Command) -> Result<Outcome, ControlError> {
         self.decide()?;
+        let pace = self.pace.load(Ordering::Relaxed);
+        if pace > 0 {
+            tokio::time::sleep(Duration::from_millis(pace)).await;
+        }
         Ok(self.apply_for(who, command))
     }
 

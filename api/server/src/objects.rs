@@ -10,6 +10,7 @@ use vipd_core::name::Name;
 use vipd_core::pool::Care;
 use vipd_core::state::State;
 
+use crate::audit;
 use crate::continued::Continued;
 use crate::control::LocalStatus;
 use crate::convert::{known_name, name_or_generated, same_name};
@@ -50,12 +51,13 @@ pub(crate) async fn list<K: Kind>(
     }
     let limit = params.page()?;
     let from = Continued::from::<K>(&params)?;
-    let permit = daemon.room.list().await?;
+    let place = daemon.room.answer(&audit::asker()?)?;
+    let turn = daemon.room.make().await?;
     // Off the threads that answer everybody else.
     let made = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        let _turn = turn;
         let page = page::<K>(&daemon, &filter, &from, limit)?;
-        Ok(axum::Json(page).into_response())
+        Ok(place.held(axum::Json(page).into_response()))
     });
     made.await.map_err(|cause| Refusal::broken(&cause))?
 }
@@ -64,10 +66,10 @@ fn page<K: Kind>(
     daemon: &Daemon,
     filter: &Filter,
     from: &Continued,
-    limit: Option<usize>,
+    limit: usize,
 ) -> Result<Page<K>, Refusal> {
     let local = daemon.local();
-    let short = filter.is_empty() && limit.is_some_and(|limit| limit <= SHORT);
+    let short = filter.is_empty() && limit <= SHORT;
     let all = |state: &State| K::holders(state, None);
     let view = |state: &State, next: &RunnersUp| {
         let look = Look {
@@ -87,12 +89,7 @@ fn page<K: Kind>(
     Ok(view(&copy, &daemon.outlook.runners_up(&copy, all(&copy))))
 }
 
-fn collect<K: Kind>(
-    look: &Look<'_>,
-    filter: &Filter,
-    from: &Continued,
-    limit: Option<usize>,
-) -> Page<K> {
+fn collect<K: Kind>(look: &Look<'_>, filter: &Filter, from: &Continued, limit: usize) -> Page<K> {
     let mut page = Page {
         revision: from.revision(look.state),
         items: Vec::new(),
@@ -103,7 +100,7 @@ fn collect<K: Kind>(
         let Some(object) = filter.show::<K>(look, &name) else {
             continue;
         };
-        if limit == Some(page.items.len()) {
+        if limit == page.items.len() {
             page.next = last.map(|last| from.go_on(page.revision, &last));
             break;
         }
@@ -228,7 +225,9 @@ pub(crate) async fn write<K: Kind>(
     params: WriteParams,
 ) -> Result<Response, Refusal> {
     write::write(daemon, command, params, |seen, local| {
-        see::<K>(seen, local, &name)
+        let object = see::<K>(seen, local, &name)?;
+        let revision = object.revision();
+        Some((object, revision))
     })
     .await
 }

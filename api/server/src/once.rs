@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use vipd_core::command::Command;
 use vipd_core::once::{Ticket, Ticketed};
 
+use crate::audit;
 use crate::problem::Refusal;
 use crate::strict;
 
@@ -62,6 +63,7 @@ async fn ticket(request: Request) -> Result<(Option<Ticket>, Request), Refusal> 
             "send a random one, such as a UUID, and the same again with the same request",
         ));
     }
+    let who = audit::asker()?;
     let (parts, body) = request.into_parts();
     let whole = strict::whole(Request::from_parts(parts.clone(), body), &()).await?;
     let mut hash = Sha256::new();
@@ -70,8 +72,13 @@ async fn ticket(request: Request) -> Result<(Option<Ticket>, Request), Refusal> 
         hash.update([0]);
     }
     hash.update(&whole);
+    // Each user has keys of his own: what another was answered is none of his business.
+    let mut own = Sha256::new();
+    own.update(who.to_string());
+    own.update([0]);
+    own.update(key);
     let ticket = Ticket {
-        key: Sha256::digest(key).into(),
+        key: own.finalize().into(),
         request: hash.finalize().into(),
     };
     Ok((Some(ticket), Request::from_parts(parts, Body::from(whole))))

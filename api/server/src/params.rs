@@ -80,8 +80,8 @@ pub(crate) struct ListParams {
     /// Only objects with these fields: `spec.pool=web,status.holder!=n1`. In a list any item may have the value.
     #[serde(rename = "fieldSelector")]
     pub(crate) field_selector: Option<String>,
-    /// At most so many objects; when there are more, the answer has a `continue`.
-    #[param(minimum = 1, maximum = 10000)]
+    /// At most so many objects, 10000 when it is left out; when there are more, the answer has a `continue`.
+    #[param(minimum = 1, maximum = 10000, default = 10000)]
     pub(crate) limit: Option<usize>,
     /// Go on after the part that answered with this.
     #[serde(rename = "continue")]
@@ -93,12 +93,12 @@ pub(crate) struct ListParams {
     pub(crate) revision: Option<u64>,
 }
 
-/// The most objects of one part of a list.
+/// The most objects of one part of a list, and how many there are when it is not said: ten megabytes.
 const LIMIT: usize = 10_000;
 
 impl ListParams {
     /// How many objects to answer with, in a list that is no watch.
-    pub(crate) fn page(&self) -> Result<Option<usize>, Refusal> {
+    pub(crate) fn page(&self) -> Result<usize, Refusal> {
         if self.revision.is_some() {
             return Err(bad_query("revision goes with watch=1 only"));
         }
@@ -106,7 +106,7 @@ impl ListParams {
             Some(limit) if !(1..=LIMIT).contains(&limit) => Err(bad_query(&format!(
                 "limit {limit} is not within 1 to {LIMIT}"
             ))),
-            limit => Ok(limit),
+            limit => Ok(limit.unwrap_or(LIMIT)),
         }
     }
 
@@ -141,7 +141,8 @@ pub(crate) struct EventParams {
     /// Go on with events as they happen, as server-sent events (`text/event-stream`, one `Event` each).
     #[serde(default, deserialize_with = "flag")]
     pub(crate) watch: bool,
-    /// Only events with a greater `seq`. A watch without it begins with the next event.
+    /// Only events with a greater `seq`; 0 is all that are remembered. A watch without it begins with the next event. A
+    /// `Last-Event-ID` header wins.
     pub(crate) after: Option<u64>,
 }
 

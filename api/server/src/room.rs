@@ -1,10 +1,19 @@
 //! How much is done at a time, so that no client holds up the cluster: what does not fit is told to come again.
+//!
+//! Of each there are places, and one user (a token, or a user of the host) has half of them at most: the others find room
+//! beside him.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
 use axum::http::StatusCode;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vipd_core::asker::Who;
 
@@ -12,98 +21,165 @@ use crate::problem::Refusal;
 
 /// Writes on their way through the log at a time; it takes some milliseconds to apply so many.
 const WRITES: usize = 256;
-/// Of them, those of one user: a token, or a user of the host. The others find room beside him.
-const WRITES_OF_ONE: usize = 128;
-/// Lists being made at a time. Each may be of a hundred thousand objects, and keeps one core busy.
-const LISTS: usize = 2;
-/// The longest that a list waits for its turn.
-const LIST_WITHIN: Duration = Duration::from_secs(3);
 /// Watches at a time.
 const WATCHES: usize = 128;
+/// Large answers that are being made or sent at a time: each may be of ten thousand objects, and lies in memory until its
+/// reader has taken it.
+const ANSWERS: usize = 16;
+/// Of them, those being made. Each keeps one core busy.
+const MAKING: usize = 2;
+/// The longest that one waits for its turn.
+const MADE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What is free of it.
 pub(crate) struct Room {
-    writes: Arc<Semaphore>,
-    /// How many of them each user has on the way, by his name.
-    users: Arc<Mutex<HashMap<String, usize>>>,
-    lists: Arc<Semaphore>,
-    watches: Arc<Semaphore>,
+    writes: Places,
+    watches: Places,
+    answers: Places,
+    making: Arc<Semaphore>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        let of = |n| Arc::new(Semaphore::new(n));
         Self {
-            writes: of(WRITES),
-            users: Arc::default(),
-            lists: of(LISTS),
-            watches: of(WATCHES),
+            writes: Places::new("writes on their way", WRITES),
+            watches: Places::new("watches open", WATCHES),
+            answers: Places::new("large answers being made or read", ANSWERS),
+            making: Arc::new(Semaphore::new(MAKING)),
         }
     }
 }
 
 impl Room {
     /// Room for one write, whose body has been read: a slow sender takes none.
-    pub(crate) fn write(&self, who: &Who) -> Result<Writing, Refusal> {
-        let permit = self.writes.clone().try_acquire_owned();
-        let permit =
-            permit.map_err(|_| full(format!("{WRITES} writes are on their way already")))?;
-        let who = who.to_string();
-        let mut users = lock(&self.users);
-        let has = users.entry(who.clone()).or_default();
-        if *has >= WRITES_OF_ONE {
-            return Err(full(format!(
-                "{who} has {WRITES_OF_ONE} writes on their way already"
-            )));
-        }
-        *has += 1;
-        Ok(Writing {
-            _permit: permit,
-            who,
-            users: self.users.clone(),
-        })
-    }
-
-    /// Room for one list, after a while.
-    pub(crate) async fn list(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let permit = tokio::time::timeout(LIST_WITHIN, self.lists.clone().acquire_owned()).await;
-        let permit = permit.ok().and_then(Result::ok);
-        permit.ok_or_else(|| {
-            let seconds = LIST_WITHIN.as_secs();
-            full(format!(
-                "{LISTS} lists at a time are made, and it was not this one's turn within {seconds} s"
-            ))
-        })
+    pub(crate) fn write(&self, who: &Who) -> Result<Place, Refusal> {
+        self.writes.take(&who.to_string()).map_err(full)
     }
 
     /// Room for one watch, for as long as it lasts.
-    pub(crate) fn watch(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let permit = self.watches.clone().try_acquire_owned();
-        permit.map_err(|_| full(format!("{WATCHES} watches are open already")))
+    pub(crate) fn watch(&self, who: &Who) -> Result<Place, Refusal> {
+        self.watches.take(&who.to_string()).map_err(full)
+    }
+
+    /// Room for one large answer, until it is sent: see [`Place::held`].
+    pub(crate) fn answer(&self, who: &Who) -> Result<Place, Refusal> {
+        self.answers.take(&who.to_string()).map_err(full)
+    }
+
+    /// A turn for work on a copy of the state, after a while.
+    pub(crate) async fn make(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let turn = tokio::time::timeout(MADE_WITHIN, self.making.clone().acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok);
+        turn.ok_or_else(|| {
+            let seconds = MADE_WITHIN.as_secs();
+            full(format!(
+                "{MAKING} large answers at a time are made, and it was not this one's turn within {seconds} s"
+            ))
+        })
     }
 }
 
-/// A write on its way; its room is free again when this is dropped.
-pub(crate) struct Writing {
-    _permit: OwnedSemaphorePermit,
-    who: String,
-    users: Arc<Mutex<HashMap<String, usize>>>,
+/// Places of one kind.
+#[derive(Clone)]
+pub(crate) struct Places {
+    what: &'static str,
+    most: usize,
+    taken: Arc<Mutex<Taken>>,
 }
 
-impl Drop for Writing {
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    /// By the name of who has them.
+    by: HashMap<String, usize>,
+}
+
+impl Places {
+    pub(crate) fn new(what: &'static str, most: usize) -> Self {
+        Self {
+            what,
+            most,
+            taken: Arc::default(),
+        }
+    }
+
+    /// A place for whoever is called that.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn take(&self, who: &str) -> Result<Place, String> {
+        let Self { what, most, .. } = self;
+        let mut taken = self.lock();
+        if taken.all >= *most {
+            return Err(format!("there are {most} {what} already"));
+        }
+        let (has, share) = (taken.by.get(who).copied().unwrap_or(0), most / 2);
+        if has >= share {
+            return Err(format!("{who} has {share} {what} already"));
+        }
+        taken.all += 1;
+        taken.by.insert(who.to_owned(), has + 1);
+        Ok(Place {
+            places: self.clone(),
+            who: who.to_owned(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place that is taken; it is free again when this is dropped.
+pub(crate) struct Place {
+    places: Places,
+    who: String,
+}
+
+impl Place {
+    /// An answer that has the place until it is sent, or its reader is gone.
+    pub(crate) fn held(self, answer: Response) -> Response {
+        answer.map(|body| Body::new(Held { body, _place: self }))
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut users = lock(&self.users);
-        if let Some(has) = users.get_mut(&self.who) {
+        let mut taken = self.places.lock();
+        taken.all -= 1;
+        if let Some(has) = taken.by.get_mut(&self.who) {
             *has -= 1;
             if *has == 0 {
-                users.remove(&self.who);
+                taken.by.remove(&self.who);
             }
         }
     }
 }
 
-fn lock(users: &Mutex<HashMap<String, usize>>) -> MutexGuard<'_, HashMap<String, usize>> {
-    users.lock().unwrap_or_else(PoisonError::into_inner)
+/// See [`Place::held`].
+struct Held {
+    body: Body,
+    _place: Place,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 fn full(why: String) -> Refusal {
@@ -122,29 +198,36 @@ mod tests {
 
     #[test]
     fn one_user_leaves_room_for_the_others_and_all_of_it_comes_back() {
-        let room = Room::default();
-        let user = |uid| Who::Local { uid };
+        let places = Places::new("writes on their way", 256);
         let fill =
-            |uid| -> Vec<Writing> { std::iter::from_fn(|| room.write(&user(uid)).ok()).collect() };
-        let first = fill(1);
-        assert_eq!(first.len(), WRITES_OF_ONE);
-        let refused = room.write(&user(1)).err().unwrap().0;
-        assert!(
-            refused.detail.starts_with("uid/1 has 128"),
-            "{}",
-            refused.detail
-        );
-        let second = fill(2);
-        assert_eq!(second.len(), WRITES - WRITES_OF_ONE);
-        let refused = room.write(&user(3)).err().unwrap().0;
-        assert_eq!(refused.status, 429);
-        assert!(
-            refused.detail.starts_with("256 writes"),
-            "{}",
-            refused.detail
-        );
+            |who: &str| -> Vec<Place> { std::iter::from_fn(|| places.take(who).ok()).collect() };
+        let first = fill("uid/1");
+        assert_eq!(first.len(), 128);
+        let refused = places.take("uid/1").err().unwrap();
+        assert_eq!(refused, "uid/1 has 128 writes on their way already");
+        let second = fill("uid/2");
+        assert_eq!(second.len(), 128);
+        let refused = places.take("uid/3").err().unwrap();
+        assert_eq!(refused, "there are 256 writes on their way already");
         drop((first, second));
-        assert!(lock(&room.users).is_empty());
-        assert_eq!(fill(3).len(), WRITES_OF_ONE);
+        assert!(places.lock().by.is_empty());
+        assert_eq!(fill("uid/3").len(), 128);
+    }
+
+    #[test]
+    fn an_answer_has_its_place_until_it_is_gone() {
+        let places = Places::new("answers", 2);
+        let answer = places
+            .take("a")
+            .unwrap()
+            .held(Response::new(Body::from("x")));
+        assert_eq!(
+            answer.body().size_hint().exact(),
+            Some(1),
+            "its length is still said"
+        );
+        assert!(places.take("a").is_err());
+        drop(answer);
+        assert!(places.take("a").is_ok());
     }
 }

@@ -11,17 +11,19 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use vipd_api_types::{Problem, Watched, WatchedKind};
 use vipd_core::name::Name;
 use vipd_core::state::State;
 
+use crate::audit;
 use crate::erased::Daemon;
 use crate::kind::{Kind, Look};
 use crate::outlook::RunnersUp;
 use crate::params::{Consistency, ListParams};
 use crate::problem::Refusal;
+use crate::room::Place;
 use crate::select::Filter;
 
 /// Below the clients' patience with silence, so that a quiet stream is told from a dead one.
@@ -43,7 +45,16 @@ pub(crate) async fn open<K: Kind>(
     last: Option<u64>,
 ) -> Result<Response, Refusal> {
     params.no_page()?;
-    let permit = daemon.room.watch()?;
+    if let Some(field) = filter.untold::<K>() {
+        return Err(Refusal::bad_request(
+            "bad_selector",
+            format!(
+                "fieldSelector: {field} changes without an entry of the log, so a watch is not told of it"
+            ),
+            "watch without it and look at what comes, or list with it",
+        ));
+    }
+    let place = daemon.room.watch(&audit::asker()?)?;
     let asked = last.or(params.revision);
     let applied = daemon.applied();
     let begun = daemon.read(|state| {
@@ -63,7 +74,7 @@ pub(crate) async fn open<K: Kind>(
     let after = begun?;
     let known = known::<K>(&daemon, &filter, after).await?;
     let watcher = Watcher::<K> {
-        _permit: permit,
+        _place: place,
         daemon,
         applied,
         filter,
@@ -113,12 +124,12 @@ async fn known<K: Kind>(
         let reaches = daemon.read(|state| state.journal().reaches(after));
         return reaches.then(BTreeSet::new).ok_or_else(|| expired(after));
     }
-    let permit = daemon.room.list().await?;
+    let turn = daemon.room.make().await?;
     let read = daemon.read(|state| Some((changed(state)?, state.clone())));
     let (mut known, copy) = read.ok_or_else(|| expired(after))?;
     let filter = filter.clone();
     let found = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        let _turn = turn;
         let (local, next) = Default::default();
         let look = Look {
             state: &copy,
@@ -133,7 +144,7 @@ async fn known<K: Kind>(
 }
 
 struct Watcher<K> {
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
     daemon: Daemon,
     applied: watch::Receiver<u64>,
     filter: Filter,

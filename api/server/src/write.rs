@@ -7,6 +7,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use vipd_api_types::DryRun;
+use vipd_core::asker::Asker;
 use vipd_core::command::{Applied, Command, Proposal};
 use vipd_core::id::Revision;
 use vipd_core::state::State;
@@ -42,12 +43,13 @@ impl Seen<'_> {
     }
 }
 
-/// Writes, and answers with the object as `view` finds it afterwards: 201 if this made it, 204 if this deleted it.
+/// Writes, and answers with the object as `view` finds it afterwards, with its revision: 201 if this made it, 204 if this
+/// deleted it.
 pub(crate) async fn write<T: Serialize>(
     daemon: &Daemon,
     command: Command,
     params: WriteParams,
-    view: impl Fn(Seen<'_>, &LocalStatus) -> Option<T>,
+    view: impl Fn(Seen<'_>, &LocalStatus) -> Option<(T, u64)>,
 ) -> Result<Response, Refusal> {
     if params.dry_run {
         return try_out(daemon, command, view).await;
@@ -71,7 +73,9 @@ pub(crate) async fn write<T: Serialize>(
         false => view(Seen::Done(daemon), &daemon.local()),
     };
     let response = match object {
-        Some(object) => (status, Json(object)).into_response(),
+        // Others may have changed it since, the more if this is the answer to a request that was sent again: the condition
+        // under which it can be written is that of what is shown.
+        Some((object, now)) => with_etag((status, Json(object)).into_response(), now),
         None => status.into_response(),
     };
     Ok(with_revision(response, revision(&applied).0))
@@ -114,11 +118,14 @@ async fn caught_up(daemon: &Daemon, revision: Revision) -> Result<(), Refusal> {
 async fn try_out<T: Serialize>(
     daemon: &Daemon,
     command: Command,
-    view: impl Fn(Seen<'_>, &LocalStatus) -> Option<T>,
+    view: impl Fn(Seen<'_>, &LocalStatus) -> Option<(T, u64)>,
 ) -> Result<Response, Refusal> {
     daemon.linearize().await?;
     // Two copies of everything: as much work as a list.
-    let _room = daemon.room.list().await?;
+    let who = audit::asker()?;
+    let place = daemon.room.answer(&who)?;
+    let _turn = daemon.room.make().await?;
+    let node = daemon.local().node;
     let before = daemon.read(State::clone);
     let mut after = before.clone();
     after.apply(
@@ -126,28 +133,33 @@ async fn try_out<T: Serialize>(
         &Proposal {
             at: clock::now(),
             command,
-            by: None,
+            // Whoever may not ask any more is refused as he would be in earnest.
+            by: Some(Asker { node, who }),
         },
     )?;
     let object = view(Seen::Tried(&after), &daemon.local());
-    Ok(Json(DryRun {
+    let tried = Json(DryRun {
         dry_run: true,
-        object,
+        object: object.map(|(object, _)| object),
         changes: plan::changes(&before, &after),
-    })
-    .into_response())
+    });
+    Ok(place.held(tried.into_response()))
 }
 
 /// An object as an answer, with its revision as `ETag`.
 pub(crate) fn object<T: Serialize>(object: &T, revision: u64) -> Response {
-    with_revision(Json(object).into_response(), revision)
+    with_revision(with_etag(Json(object).into_response(), revision), revision)
+}
+
+fn with_etag(mut response: Response, revision: u64) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
 }
 
 fn with_revision(mut response: Response, revision: u64) -> Response {
     const VIPD_REVISION: HeaderName = HeaderName::from_static("vipd-revision");
-    if let Ok(value) = HeaderValue::from_str(&format!("\"{revision}\"")) {
-        response.headers_mut().insert(header::ETAG, value);
-    }
     response
         .headers_mut()
         .insert(VIPD_REVISION, HeaderValue::from(revision));

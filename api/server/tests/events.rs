@@ -73,3 +73,48 @@ async fn a_watch_first_repeats_and_then_follows() {
     let first = next(&mut later).await;
     assert_eq!((first.seq, first.object.as_str()), (last + 1, "pool/web"));
 }
+
+/// What is told of a raw watch that goes on after an event: the first lines of its answer.
+async fn goes_on_after(node: &Node, id: u64) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::UnixStream::connect(&node.socket).await.unwrap();
+    let head = format!(
+        "GET /v1/events?watch=1&after=0 HTTP/1.1\r\nhost: x\r\nlast-event-id: {id}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains("data:") && !answer.contains("\"next\"") {
+        let mut some = [0; 4096];
+        let n = stream.read(&mut some).await.unwrap();
+        assert!(n > 0, "{answer}");
+        answer.push_str(&String::from_utf8_lossy(&some[..n]));
+    }
+    answer
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_after_the_last_event_or_says_that_some_are_forgotten() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    let last = client.events().await.unwrap().items.last().unwrap().seq;
+    let answer = goes_on_after(&node, last - 1).await;
+    assert!(answer.contains(&format!("id: {last}\n")), "{answer}");
+
+    // One that was there when they were forgotten is told so, and its stream ends.
+    let mut slow = client.watch_events(last).await.unwrap();
+    let rebalance = || {
+        let command = vipd_core::command::Command::Rebalance;
+        node.memory.apply(command).unwrap();
+    };
+    (0..1100).for_each(|_| rebalance());
+    let told = tokio::time::timeout(Duration::from_secs(5), slow.next()).await;
+    assert_eq!(told.unwrap().unwrap_err().reason(), Some("events_expired"));
+    assert!(slow.next().await.unwrap().is_none());
+
+    let answer = goes_on_after(&node, last).await;
+    assert!(answer.starts_with("HTTP/1.1 410"), "{answer}");
+    assert!(answer.contains("events_expired"), "{answer}");
+    let begin_anew = client.watch_events(0).await;
+    assert!(begin_anew.unwrap().next().await.unwrap().is_some());
+}

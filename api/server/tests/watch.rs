@@ -354,3 +354,24 @@ async fn a_reader_that_falls_behind_is_told_to_list_anew() {
     };
     assert_eq!(reason(ended), "revision_expired");
 }
+
+#[tokio::test]
+async fn a_condition_on_what_no_entry_changes_is_refused_in_a_watch_and_taken_in_a_list() {
+    let site = Site::new().await;
+    for fields in [
+        "status.addresses.answering=true",
+        "status.addresses.runner_up=n2",
+    ] {
+        let which = Selection {
+            fields: Some(fields.to_owned()),
+            ..Selection::default()
+        };
+        site.client.select::<Vip>(&which).await.unwrap();
+        let refused = site.client.watch::<Vip>(&which, None).await.unwrap_err();
+        assert_eq!(refused.reason(), Some("bad_selector"), "{refused}");
+        assert!(
+            refused.to_string().contains("a watch is not told"),
+            "{refused}"
+        );
+    }
+}

@@ -14,7 +14,7 @@ pub struct Watched<T> {
     /// What happened.
     #[serde(rename = "type")]
     pub kind: WatchedKind,
-    /// Log index of the entry that did it; a watch can be taken up again from here.
+    /// Log index of the entry that did it; a watch can be taken up again from here if the message carries an `id`.
     pub revision: u64,
     /// Name of the object; absent in a bookmark and in an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,7 @@ const REFUSALS: [(&str, &str, For); 17] = [
     ),
     (
         "401",
-        "A good token is needed: `no_token`, `bad_token`, `token_expired`",
+        "A good token is needed: `no_token`, `bad_token`, `token_expired`, `token_revoked`",
         For::Guarded,
     ),
     (
@@ -35,12 +35,12 @@ const REFUSALS: [(&str, &str, For); 17] = [
         "409",
         "It cannot be done as things are: `already_exists`, `overlap`, `pool_in_use`, `cannot_hold`, `on_its_way`, `node_busy`, \
          `host_address`, `already_allocated`, `already_allocated_incompatible`, `pool_disabled`, `pool_conflicting`, \
-         `pool_selector_mismatch`, `no_pool`, `out_of_ips`, `cooling_down`, `stale_lease`, `voters_changed`, `refused`",
+         `pool_selector_mismatch`, `no_pool`, `out_of_ips`, `cooling_down`, `stale_lease`, `voters_changed`, `state_full`, `another_cluster`, `refused`",
         For::Write,
     ),
     (
         "410",
-        "List anew: `continue_expired`, `revision_expired`",
+        "List anew: `continue_expired`, `revision_expired`, `events_expired`",
         For::Collection,
     ),
     (
@@ -50,7 +50,7 @@ const REFUSALS: [(&str, &str, For); 17] = [
     ),
     (
         "413",
-        "The body has more than 1 MiB: `body_too_large`",
+        "The body has more than 1 MiB, or what comes of it more than the log takes at once: `body_too_large`, `object_too_large`",
         For::Body,
     ),
     (
@@ -60,7 +60,8 @@ const REFUSALS: [(&str, &str, For); 17] = [
     ),
     (
         "422",
-        "A value is not acceptable: `invalid`, `not_in_any_pool`, `reserved`, `too_deep`, `too_many`, `too_long`, `idempotency_mismatch`",
+        "A value is not acceptable: `invalid`, `not_in_any_pool`, `reserved`, `too_deep`, `too_many`, `too_long`, `idempotency_mismatch`, \
+         `bad_checksum`, `unknown_format`",
         For::Write,
     ),
     (
@@ -241,12 +242,18 @@ fn parameters(path: &str, method: &str, operation: &mut Value) {
         "description": "The revision that the object must still have, as its `revision` or the `ETag` of an answer says it.",
         "schema": { "type": "string", "pattern": "^\"?[0-9]{1,19}\"?$" },
     }));
-    if method == "put" {
+    if !path.starts_with("/v1/nodes") || method == "patch" {
+        let description = match method {
+            "put" => "`*`: only if there is none of that name.",
+            _ => {
+                "`*`: only if there is none of that name, so that there is nothing to do: always refused."
+            }
+        };
         parameters.push(json!({
             "name": "If-None-Match",
             "in": "header",
             "required": false,
-            "description": "`*`: only if there is none of that name.",
+            "description": description,
             "schema": { "type": "string", "enum": ["*"] },
         }));
     }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vipd_api_types::{Backup, Differences, Problem, Restored};
@@ -10,6 +11,7 @@ use vipd_core::codec::Wire;
 use vipd_core::command::{Command, Proposal};
 use vipd_core::state::State as Cluster;
 
+use crate::audit;
 use crate::clock::{self, rfc3339};
 use crate::convert::backup::{self, FORMAT, hex};
 use crate::erased::Daemon;
@@ -46,12 +48,14 @@ pub(super) struct RestoreParams {
 pub(super) async fn take(
     State(daemon): State<Daemon>,
     Params(params): Params<ReadParams>,
-) -> Result<Json<Backup>, Refusal> {
+) -> Result<Response, Refusal> {
     params.ready(&daemon).await?;
+    let place = daemon.room.answer(&audit::asker()?)?;
+    let _turn = daemon.room.make().await?;
     let (saved, cluster, revision) =
         daemon.read(|state| (state.backup(), state.cluster(), state.applied()));
     let content = backup::to_wire(&saved);
-    Ok(Json(Backup {
+    let backup = Backup {
         format: FORMAT,
         cluster: hex(&cluster.unwrap_or_default()),
         revision,
@@ -59,7 +63,8 @@ pub(super) async fn take(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         checksum: Some(backup::checksum(&content)?),
         content,
-    }))
+    };
+    Ok(place.held(Json(backup).into_response()))
 }
 
 /// Replace pools, policies, VIPs and their addresses by those of a backup, in one step. An address that stays keeps its
@@ -75,6 +80,8 @@ pub(super) async fn restore(
     let wanted = backup::from_wire(&body.content, params.tokens)?;
     let bytes = wanted.to_bytes();
     daemon.linearize().await?;
+    let _place = daemon.room.answer(&audit::asker()?)?;
+    let _turn = daemon.room.make().await?;
     let before = daemon.read(Cluster::clone);
     if !params.force {
         of_here(&body, &before)?;

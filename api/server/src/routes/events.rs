@@ -6,41 +6,55 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 use vipd_api_types::{Event, List, Problem};
+use vipd_core::state::State as Cluster;
 
+use crate::audit;
 use crate::convert;
 use crate::erased::Daemon;
 use crate::params::{EventParams, Params, ReadParams};
 use crate::problem::Refusal;
+use crate::room::Place;
+use crate::watch;
 
 /// Below the clients' patience with silence, so that a quiet stream is told from a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// The newest events that the cluster remembers, oldest first.
-#[utoipa::path(get, path = "/v1/events", tag = "cluster", operation_id = "list_events", params(EventParams),
+/// The newest events that the cluster remembers, oldest first: a thousand, or more when one entry made more. A watch for which
+/// that was too short ends with a message `error` whose data is a `Problem`, `events_expired`.
+#[utoipa::path(get, path = "/v1/events", tag = "cluster", operation_id = "list_events", params(EventParams, ("Last-Event-ID" = Option<u64>, Header, description = "For a watch: the id of the last event.")),
     responses((status = 200, content((List<Event> = "application/json"), (Event = "text/event-stream"))),
         (status = "default", body = Problem)))]
 pub(super) async fn list(
     State(daemon): State<Daemon>,
     Params(params): Params<EventParams>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     ReadParams {
         consistency: params.consistency,
     }
     .ready(&daemon)
     .await?;
+    let last = watch::last_event_id(&headers)?;
     if params.watch {
+        let place = daemon.room.watch(&audit::asker()?)?;
         let newest = || daemon.read(|state| state.events().back().map_or(0, |event| event.seq));
-        let after = params.after.unwrap_or_else(newest);
-        return Ok(Sse::new(follow(daemon, after))
+        let after = last.or(params.after).unwrap_or_else(newest);
+        // Whoever asks from the beginning wants what there is.
+        if after > 0 {
+            daemon.read(|state| whole(state, after))?;
+        }
+        return Ok(Sse::new(follow(daemon, after, place))
             .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
             .into_response());
     }
-    let items = since(&daemon, params.after.unwrap_or(0)).into();
+    let items = daemon.read(|state| since(state, params.after.unwrap_or(0)));
+    let items = items.into();
     Ok(Json(List {
         revision: daemon.read(|state| state.applied()),
         items,
@@ -48,30 +62,55 @@ pub(super) async fn list(
     .into_response())
 }
 
-fn since(daemon: &Daemon, after: u64) -> VecDeque<Event> {
-    daemon.read(|state| {
-        let newer = state.events().iter().skip_while(|event| event.seq <= after);
-        newer
-            .map(|event| convert::event::to_wire(state, event))
-            .collect()
-    })
+fn since(state: &Cluster, after: u64) -> VecDeque<Event> {
+    let newer = state.events().iter().skip_while(|event| event.seq <= after);
+    newer
+        .map(|event| convert::event::to_wire(state, event))
+        .collect()
+}
+
+/// Refuses to go on after an event when some that followed it are forgotten.
+fn whole(state: &Cluster, after: u64) -> Result<(), Refusal> {
+    match state.events().front() {
+        Some(first) if first.seq > after + 1 => Err(Refusal::new(
+            StatusCode::GONE,
+            "events_expired",
+            "Events are forgotten",
+            format!(
+                "events {} to {} are not remembered any more",
+                after + 1,
+                first.seq - 1
+            ),
+            "go on with after=0, which begins with the oldest that is remembered; each node's log has the writes it was asked for",
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 struct Follower {
+    _place: Place,
     daemon: Daemon,
-    applied: watch::Receiver<u64>,
+    applied: Receiver<u64>,
     after: u64,
     ready: VecDeque<Event>,
+    over: bool,
 }
 
-/// Nothing is queued for a slow reader but what it has asked for: it reads the cluster's own memory at its pace.
-fn follow(daemon: Daemon, after: u64) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+/// Nothing is queued for a slow reader but what it has asked for: it reads the cluster's own memory at its pace. One for whom
+/// that is too short is told so, and the stream ends.
+fn follow(
+    daemon: Daemon,
+    after: u64,
+    place: Place,
+) -> impl Stream<Item = Result<sse::Event, Infallible>> {
     let applied = daemon.applied();
     let follower = Follower {
+        _place: place,
         daemon,
         applied,
         after,
         ready: VecDeque::new(),
+        over: false,
     };
     stream::unfold(follower, async |mut follower| {
         loop {
@@ -81,8 +120,28 @@ fn follow(daemon: Daemon, after: u64) -> impl Stream<Item = Result<sse::Event, I
                 let message = message.json_data(&event).unwrap_or_default();
                 return Some((Ok(message), follower));
             }
+            if follower.over {
+                return None;
+            }
             follower.applied.mark_unchanged();
-            follower.ready = since(&follower.daemon, follower.after);
+            let after = follower.after;
+            let read = follower.daemon.read(|state| {
+                let gap = if after > 0 {
+                    whole(state, after)
+                } else {
+                    Ok(())
+                };
+                gap.map(|()| since(state, after))
+            });
+            match read {
+                Ok(ready) => follower.ready = ready,
+                Err(gap) => {
+                    follower.over = true;
+                    let message = sse::Event::default().event("error");
+                    let message = message.json_data(&*gap.0).unwrap_or_default();
+                    return Some((Ok(message), follower));
+                }
+            }
             if follower.ready.is_empty() && follower.applied.changed().await.is_err() {
                 return None; // the node is gone
             }

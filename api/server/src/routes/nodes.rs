@@ -144,6 +144,12 @@ impl Kind for Node {
     const WORD: &'static str = "node";
     const SCHEMA: &'static str = "Node";
     const TOPIC: Topic = Topic::Node;
+    const UNTOLD: &'static [&'static str] = &[
+        "status.leader",
+        "status.last_seen_ms",
+        "status.lease.expires_in_ms",
+        "status.conditions",
+    ];
 
     fn names<'a>(
         state: &'a Cluster,

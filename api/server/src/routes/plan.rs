@@ -12,6 +12,7 @@ use vipd_core::node::{Lease, Node};
 use vipd_core::state::State as Cluster;
 use vipd_core::time::Span;
 
+use crate::audit;
 use crate::clock;
 use crate::convert::known_name;
 use crate::erased::Daemon;
@@ -62,6 +63,8 @@ pub(super) async fn plan(
     reads.ready(&daemon).await?;
     let local = daemon.local();
     let known = known_name("node", &name)?;
+    let _place = daemon.room.answer(&audit::asker()?)?;
+    let _turn = daemon.room.make().await?;
     let before = daemon.read(Cluster::clone);
     let node = before.node_named(&known);
     let node = node.ok_or_else(|| Refusal::not_found("node", &name))?;
@@ -99,6 +102,8 @@ pub(super) async fn rebalance(
     Params(params): Params<WriteParams>,
 ) -> Result<Json<Rebalance>, Refusal> {
     daemon.linearize().await?;
+    let _place = daemon.room.answer(&audit::asker()?)?;
+    let _turn = daemon.room.make().await?;
     let before = daemon.read(Cluster::clone);
     let after = if params.dry_run {
         applied(&before, Command::Rebalance)?

@@ -103,6 +103,7 @@ impl Kind for Policy {
     const WORD: &'static str = "policy";
     const SCHEMA: &'static str = "Policy";
     const TOPIC: Topic = Topic::Policy;
+    const UNTOLD: &'static [&'static str] = &["status"];
 
     fn names<'a>(
         state: &'a Cluster,

@@ -119,6 +119,7 @@ impl Kind for Pool {
     const WORD: &'static str = "pool";
     const SCHEMA: &'static str = "Pool";
     const TOPIC: Topic = Topic::Pool;
+    const UNTOLD: &'static [&'static str] = &[];
 
     fn names<'a>(
         state: &'a Cluster,

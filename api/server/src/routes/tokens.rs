@@ -63,7 +63,10 @@ pub(super) async fn create(
     };
     if params.dry_run {
         return write::write(&daemon, command, params, |seen, _| {
-            seen.read(|state| state.api_tokens().get(&hash).map(convert::token::to_wire))
+            seen.read(|state| {
+                let token = state.api_tokens().get(&hash)?;
+                Some((convert::token::to_wire(token), token.made.0))
+            })
         })
         .await;
     }
@@ -89,5 +92,5 @@ pub(super) async fn delete(
 ) -> Result<Response, Refusal> {
     let name = known_name("token", &name)?;
     let command = Command::DeleteApiToken { name };
-    write::write(&daemon, command, params, |_, _| None::<ApiToken>).await
+    write::write(&daemon, command, params, |_, _| None::<(ApiToken, u64)>).await
 }

@@ -125,6 +125,12 @@ impl Kind for Vip {
     const WORD: &'static str = "VIP";
     const SCHEMA: &'static str = "Vip";
     const TOPIC: Topic = Topic::Vip;
+    const UNTOLD: &'static [&'static str] = &[
+        "status.addresses.runner_up",
+        "status.addresses.answering",
+        "status.addresses.announced",
+        "status.addresses.conditions",
+    ];
 
     fn names<'a>(
         state: &'a Cluster,

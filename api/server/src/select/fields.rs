@@ -30,6 +30,16 @@ impl Fields {
         self.0.is_empty()
     }
 
+    /// A path that is one of these, or below one.
+    pub(super) fn untold(&self, of: &[&str]) -> Option<String> {
+        let mut paths = self.0.iter().map(|condition| condition.path.join("."));
+        let below = |path: &str, of: &str| {
+            let rest = path.strip_prefix(of);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        paths.find(|path| of.iter().any(|of| below(path, of)))
+    }
+
     /// Whether an object meets all of them. In lists any item may; a field that is not there is as an empty one.
     pub(super) fn met(&self, object: &Value) -> bool {
         let mut conditions = self.0.iter();

@@ -51,6 +51,11 @@ impl Filter {
         self.labels == Selector::default() && self.fields.is_empty()
     }
 
+    /// A field among the conditions that can change without a watch being told.
+    pub(crate) fn untold<K: Kind>(&self) -> Option<String> {
+        self.fields.untold(K::UNTOLD)
+    }
+
     /// The object, if there is one and it meets the conditions.
     pub(crate) fn show<K: Kind>(&self, look: &Look<'_>, name: &Name) -> Option<K> {
         if !self.labels_met::<K>(look.state, name) {

@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Origin;
+use crate::room::Places;
 use crate::routes::Api;
 use patience::Patient;
 
@@ -84,6 +85,9 @@ trait Listener: Send + Sync {
 
     /// Who is at its other end.
     fn origin(stream: &Self::Stream) -> io::Result<Origin>;
+
+    /// By what connections of the same client are known.
+    fn client(stream: &Self::Stream) -> io::Result<String>;
 }
 
 impl Listener for UnixListener {
@@ -96,6 +100,11 @@ impl Listener for UnixListener {
     fn origin(stream: &UnixStream) -> io::Result<Origin> {
         let uid = stream.peer_cred()?.uid();
         Ok(Origin::Unix { uid })
+    }
+
+    fn client(stream: &UnixStream) -> io::Result<String> {
+        let uid = stream.peer_cred()?.uid();
+        Ok(format!("uid/{uid}"))
     }
 }
 
@@ -111,6 +120,10 @@ impl Listener for TcpListener {
     fn origin(_: &TcpStream) -> io::Result<Origin> {
         Ok(Origin::Network)
     }
+
+    fn client(stream: &TcpStream) -> io::Result<String> {
+        Ok(stream.peer_addr()?.ip().to_string())
+    }
 }
 
 /// Accepts until `stop`, then lets requests in flight end.
@@ -124,6 +137,8 @@ async fn serve<L: Listener, T, O>(
     O: Future<Output = io::Result<T>> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    // One client has half of them at most; what it opens beyond that is closed at once.
+    let shares = Places::new("connections open", CONNECTIONS);
     let graceful = GracefulShutdown::new();
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -135,18 +150,26 @@ async fn serve<L: Listener, T, O>(
             () = stop.cancelled() => break,
             accepted = Listener::accept(&listener) => accepted,
         };
-        let accepted = accepted.and_then(|stream| Ok((L::origin(&stream)?, stream)));
-        let (origin, stream) = match accepted {
-            Ok((origin, stream)) => (origin, open(stream)),
+        let accepted =
+            accepted.and_then(|stream| Ok((L::origin(&stream)?, L::client(&stream)?, stream)));
+        let (origin, client, stream) = match accepted {
+            Ok((origin, client, stream)) => (origin, client, open(stream)),
             Err(error) => {
                 tracing::warn!(%error, "API: cannot accept a connection; raise LimitNOFILE if descriptors ran out");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        let share = match shares.take(&client) {
+            Ok(share) => share,
+            Err(why) => {
+                tracing::debug!(%why, "API: a connection is closed");
+                continue;
+            }
+        };
         let (router, watcher) = (router.clone(), graceful.watcher());
         connections.spawn(async move {
-            let _permit = permit;
+            let _held = (permit, share);
             match stream.await {
                 Ok(stream) => connection(stream, origin, router, watcher).await,
                 Err(error) => tracing::debug!(%error, "API: handshake failed"),
