@@ -274,6 +274,7 @@ fn of_addresses(registry: &mut Registry, addresses: Vec<Held>, local: &LocalStat
 fn of_pools(registry: &mut Registry, state: &State) {
     let total: Family<Labels, Real> = Family::default();
     let used: Family<Labels, Real> = Family::default();
+    let available: Family<Labels, Real> = Family::default();
     for pool in state.pools().values() {
         for family in AddressFamily::ALL {
             let usage = state.usage(pool, family);
@@ -288,6 +289,9 @@ fn of_pools(registry: &mut Registry, state: &State) {
                 .get_or_create(&labels)
                 .set(usage.total.unwrap_or(u128::MAX) as f64);
             used.get_or_create(&labels).set(usage.used as f64);
+            available
+                .get_or_create(&labels)
+                .set(usage.available.unwrap_or(u128::MAX) as f64);
         }
     }
     registry.register(
@@ -296,6 +300,29 @@ fn of_pools(registry: &mut Registry, state: &State) {
         total,
     );
     registry.register("pool_addresses_used", "Addresses that are handed out", used);
+    registry.register(
+        "pool_addresses_available",
+        "Addresses that are free now; a pool that is disabled or conflicting hands out none of them",
+        available,
+    );
+    one(
+        registry,
+        "vips_unsatisfied",
+        "VIPs that wait for an address that they need",
+        state.waiting() as u64,
+    );
+    one(
+        registry,
+        "state_bytes",
+        "What pools, VIPs, policies and their addresses may come to take of the state",
+        state.size(),
+    );
+    one(
+        registry,
+        "state_bytes_limit",
+        "The most of it: what would pass that is refused (state_full)",
+        vipd_core::state::MOST,
+    );
 }
 
 fn address_labels(vip: String, address: IpAddr) -> Labels {

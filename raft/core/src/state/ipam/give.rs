@@ -68,6 +68,14 @@ impl State {
         }
     }
 
+    /// How many VIPs wait for an address that they need.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let queue = self.index.stock.waiting.iter();
+        let vips = queue.filter_map(|(_, name)| self.vips.get(name));
+        vips.filter(|vip| !vip.satisfied()).count()
+    }
+
     /// Gives those who wait what has become free, the oldest first.
     pub(in crate::state) fn satisfy_waiting(&mut self, entry: Entry) {
         // Once more when somebody who waited gave something back for what he got.
