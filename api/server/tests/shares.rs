@@ -68,6 +68,8 @@ async fn watches_of_events_are_counted_among_the_watches() {
 #[tokio::test]
 async fn an_idempotency_key_is_the_users_own() {
     let node = Node::start().await;
+    // Whoever was first has installed the same.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder()
         .add_root_certificate(reqwest::Certificate::from_pem(node.ca_pem.as_bytes()).unwrap())
         .build()
