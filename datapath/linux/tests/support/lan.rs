@@ -35,9 +35,9 @@ impl Lan {
         let switch = lan.switch();
         run(
             "ip",
-            &["-n", &switch, "link", "add", "br", "type", "bridge"],
+            &["-n", &switch, "link", "add", "switch", "type", "bridge"],
         );
-        run("ip", &["-n", &switch, "link", "set", "br", "up"]);
+        run("ip", &["-n", &switch, "link", "set", "switch", "up"]);
         lan.plug(&net.host(), 1);
         lan.plug(&net.client(), 2);
         for number in 1..=backends {
@@ -69,7 +69,9 @@ impl Lan {
         run("ip", &pair);
         run(
             "ip",
-            &["-n", &switch, "link", "set", &port, "master", "br", "up"],
+            &[
+                "-n", &switch, "link", "set", &port, "master", "switch", "up",
+            ],
         );
         run("ip", &["-n", namespace, "link", "set", "lan", "up"]);
         let (v4, v6) = (format!("10.9.0.{last}/24"), format!("fd09::{last}/64"));
@@ -97,10 +99,23 @@ impl Lan {
         );
     }
 
-    /// Runs a server at a backend; `None` is the host.
-    pub fn serve(&self, number: Option<u8>, port: u16) -> Server {
-        let namespace = number.map_or_else(|| self.net.host(), |number| self.backend(number));
-        Server::start(namespace, number.unwrap_or(0), port)
+    /// Runs a server at a backend, for all its addresses.
+    pub fn serve(&self, number: u8, port: u16) -> Server {
+        let all = SocketAddr::new("::".parse().unwrap(), port);
+        Server::start(self.backend(number), number, all)
+    }
+
+    /// Runs a server at a backend, or the host (0), for one address: by UDP it answers from that.
+    pub fn serve_at(&self, number: u8, at: &str, port: u16) -> Server {
+        let namespace = match number {
+            0 => self.net.host(),
+            _ => self.backend(number),
+        };
+        Server::start(
+            namespace,
+            number,
+            SocketAddr::new(at.parse().unwrap(), port),
+        )
     }
 }
 
@@ -120,15 +135,11 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(namespace: String, number: u8, port: u16) -> Self {
+    fn start(namespace: String, number: u8, at: SocketAddr) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
-        let any = SocketAddr::new("::".parse().unwrap(), port);
         let (tcp, udp) = thread::spawn(move || {
             enter(&namespace);
-            (
-                TcpListener::bind(any).unwrap(),
-                UdpSocket::bind(any).unwrap(),
-            )
+            (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap())
         })
         .join()
         .unwrap();
