@@ -72,7 +72,8 @@ pub unsafe trait Header {}
 // SAFETY: integers without padding, in both.
 unsafe impl<const N: usize> Header for [u8; N] {}
 unsafe impl<const N: usize> Header for [u16; N] {}
-// SAFETY: byte arrays.
+// SAFETY: byte arrays, in both.
+unsafe impl Header for AddressKey {}
 unsafe impl<const N: usize> Header for [AddressKey; N] {}
 
 /// Reads a `T` at `offset` of the frame, linear or not, into `buffer`; `None` if the frame is
@@ -94,6 +95,15 @@ pub fn read<'a, T: Header>(
         );
         (result == 0).then(|| buffer.assume_init_ref())
     }
+}
+
+/// Reads a `T` over another one; false if the frame is shorter.
+#[inline(always)]
+pub fn read_into<T: Header>(ctx: &TcContext, offset: usize, into: &mut T) -> bool {
+    let length = size_of::<T>() as u32;
+    let into = core::ptr::from_mut(into).cast();
+    // SAFETY: the helper writes that many bytes or fails, and any bytes are a T.
+    unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), offset as u32, into, length) == 0 }
 }
 
 /// A `T` at the even `offset` of the frame, where it lies; `None` if the frame is shorter, or is not in

@@ -214,8 +214,11 @@ fn a_shut_address_balances_nothing() {
 }
 
 #[test]
-fn a_port_without_a_service_is_for_the_programs_of_this_host() {
+fn who_asks_for_a_connection_to_a_port_without_a_service_is_answered_by_this_host() {
     each(|case| {
+        if !case.is_tcp() {
+            return; // `frames_balance_odd` has what becomes of UDP.
+        }
         let balanced = case.bench();
         let mut packet = case.asks(SYN);
         packet.destination.set_port(22);

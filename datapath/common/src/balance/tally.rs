@@ -49,7 +49,8 @@ pub enum Reason {
     TableFull = 2,
     /// nat: more new flows than this node records in a second.
     Flood = 3,
-    /// A piece of a packet whose first piece has not been seen.
+    /// A piece of a packet whose first piece has not come by. It goes up the host's own stack, for
+    /// which it may be.
     Fragment = 4,
     /// No hop is left.
     Hops = 5,

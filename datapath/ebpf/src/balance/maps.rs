@@ -138,6 +138,18 @@ pub fn remove_flow(key: &FlowKey) {
     let _ = FLOWS.remove(key);
 }
 
+/// The ports of a packet whose first piece has come by.
+#[inline(always)]
+pub fn ports(key: &FragmentKey) -> Option<Ports> {
+    // SAFETY: as above.
+    unsafe { FRAGMENTS.get(key) }.copied()
+}
+
+#[inline(always)]
+pub fn set_ports(key: &FragmentKey, ports: &Ports) {
+    let _ = FRAGMENTS.insert(key, ports, 0);
+}
+
 /// This CPU's counters; `None` until the daemon has made them.
 #[inline(always)]
 pub fn tally(key: &TallyKey) -> Option<&'static mut Tally> {

@@ -3,24 +3,28 @@
 //! ```text
 //!   packet ── known flow? ──yes──▶ forward: translate, count, send on
 //!                 └─no── service? ──yes──▶ open: choose a backend, record both halves, and forward
-//!                            └─no──▶ the host's own stack
+//!                            └─no──▶ the host's own stack, but see `stray`
 //! ```
 //!
 //! One file a subject: [`packet`] what is read of one, [`open`]
 //! new flows, [`choose`] their backend, [`record`] how they are remembered, [`forward`] packets of
 //! known ones, [`guard`] the bound on new ones, [`state`] what TCP tells of them, [`translate`] the rewriting, [`out`] where it
-//! goes, [`count`] the counters.
+//! goes, [`icmp`] errors about flows, [`pieces`] fragments, [`stray`] answers that nobody here knows
+//! of, [`count`] the counters.
 
 mod choose;
 mod count;
 mod forward;
 mod guard;
+mod icmp;
 mod maps;
 mod open;
 mod out;
 mod packet;
+mod pieces;
 mod record;
 mod state;
+mod stray;
 mod translate;
 
 use aya_ebpf::programs::TcContext;
@@ -37,6 +41,11 @@ pub fn ingress(ctx: &TcContext) -> Verdict {
     let mut packet = Packet::EMPTY;
     match packet::read(ctx, &mut packet) {
         Content::Flow => {}
+        Content::Error => return icmp::ingress(ctx, &packet),
+        Content::Orphan => {
+            count::dropped(0, 0, Reason::Fragment);
+            return Verdict::Pass;
+        }
         Content::Other => return Verdict::Pass,
         Content::Malformed => {
             count::dropped(0, 0, Reason::Malformed);

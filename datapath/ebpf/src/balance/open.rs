@@ -5,7 +5,7 @@ use aya_ebpf::programs::TcContext;
 use vipd_datapath_common::balance::{Backend, Direction, Flow, Reason, flow_flags, service_flags};
 
 use super::record::{self, Beginning};
-use super::{choose, count, guard, maps, out, packet::Packet};
+use super::{choose, count, guard, maps, out, packet::Packet, stray};
 use crate::verdict::{self, Verdict};
 
 /// Records the flow that a packet begins. `Some`: what becomes of a packet that begins none; else it
@@ -13,7 +13,7 @@ use crate::verdict::{self, Verdict};
 #[inline(never)]
 pub fn new(ctx: &TcContext, packet: &Packet, now: u64) -> Option<Verdict> {
     let Some(service) = choose::service(&packet.key) else {
-        return Some(Verdict::Pass);
+        return Some(stray::verdict(ctx, packet));
     };
     let Some(backend) = choose::backend(service, &packet.key) else {
         count::dropped(service.id, 0, Reason::NoBackend);

@@ -15,23 +15,26 @@ use crate::parse;
 /// Offsets in the headers.
 const TTL_V4: usize = ETHERNET + 8;
 const HOPS_V6: usize = ETHERNET + 7;
-const TCP_CHECKSUM: usize = 16;
-const UDP_CHECKSUM: usize = 6;
+pub const TCP_CHECKSUM: usize = 16;
+pub const UDP_CHECKSUM: usize = 6;
 
 /// Rewrites a packet as its flow says; false: the kernel has no memory to do it in, and the packet
 /// is spoilt.
 #[inline(always)]
 pub fn packet(ctx: &TcContext, packet: &Packet, flow: &Flow, hops: u8) -> bool {
-    let (old, new) = (old_words(&packet.key), new_words(flow));
-    let ports = (
-        word(packet.key.source_port, packet.key.destination_port),
-        word(flow.source_port, flow.destination_port),
-    );
+    let (old, new) = (words(&packet.key), flow_words(flow));
     let network = if packet.v4 {
         network_v4(ctx, hops, old, new)
     } else {
         network_v6(ctx, hops, new)
     };
+    if packet.later {
+        return network;
+    }
+    let ports = (
+        ports(&packet.key),
+        word(flow.source_port, flow.destination_port),
+    );
     let (checksum, zero) = if packet.key.protocol == protocol::TCP {
         (packet.transport + TCP_CHECKSUM, 0)
     } else {
@@ -46,11 +49,17 @@ pub fn packet(ctx: &TcContext, packet: &Packet, flow: &Flow, hops: u8) -> bool {
         && ctx
             .l4_csum_replace(checksum, 0, changed.into(), pseudo)
             .is_ok()
-        && (ports.0 == ports.1 || self::ports(ctx, packet.transport, ports, checksum, zero))
+        && (ports.0 == ports.1 || rewrite_ports(ctx, packet.transport, ports, checksum, zero))
 }
 
 #[inline(always)]
-fn ports(ctx: &TcContext, at: usize, (old, new): (u32, u32), checksum: usize, zero: u64) -> bool {
+fn rewrite_ports(
+    ctx: &TcContext,
+    at: usize,
+    (old, new): (u32, u32),
+    checksum: usize,
+    zero: u64,
+) -> bool {
     let changed = Sum::default().less(&[old]).plus(&[new]).fold32();
     ctx.l4_csum_replace(checksum, 0, changed.into(), zero)
         .is_ok()
@@ -59,7 +68,7 @@ fn ports(ctx: &TcContext, at: usize, (old, new): (u32, u32), checksum: usize, ze
 
 /// From the TTL to the end of the fixed header: TTL, protocol, checksum, addresses.
 #[inline(always)]
-fn network_v4(ctx: &TcContext, hops: u8, old: &[u32; 8], new: &[u32; 8]) -> bool {
+pub fn network_v4(ctx: &TcContext, hops: u8, old: &[u32; 8], new: &[u32; 8]) -> bool {
     let Some(header) = parse::view::<[u16; 2]>(ctx, TTL_V4) else {
         return false;
     };
@@ -82,29 +91,35 @@ fn network_v4(ctx: &TcContext, hops: u8, old: &[u32; 8], new: &[u32; 8]) -> bool
 /// From the hop limit to the end of the header. No checksum of IPv6 makes up for what changes
 /// here, so the kernel's own sum over the packet has to follow.
 #[inline(always)]
-fn network_v6(ctx: &TcContext, hops: u8, new: &[u32; 8]) -> bool {
+pub fn network_v6(ctx: &TcContext, hops: u8, new: &[u32; 8]) -> bool {
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
     ctx.store(HOPS_V6, &hops, flags).is_ok() && ctx.store(HOPS_V6 + 1, new, flags).is_ok()
+}
+
+/// Both ports of a key in a word.
+#[inline(always)]
+pub const fn ports(key: &FlowKey) -> u32 {
+    word(key.source_port, key.destination_port)
 }
 
 const fn join([a, b]: [u8; 2], [c, d]: [u8; 2]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-const fn word(a: [u8; 2], b: [u8; 2]) -> u32 {
+pub const fn word(a: [u8; 2], b: [u8; 2]) -> u32 {
     u32::from_ne_bytes(join(a, b))
 }
 
 /// Both addresses in words, as they lie in memory. The prefix of a mapped IPv4 address is in the old
 /// ones and in the new ones, and cancels out of differences.
 #[inline(always)]
-fn old_words(key: &FlowKey) -> &[u32; 8] {
+pub fn words(key: &FlowKey) -> &[u32; 8] {
     // SAFETY: it begins with two addresses of 16 bytes each, and is aligned to 8.
     unsafe { &*core::ptr::from_ref(key).cast() }
 }
 
 #[inline(always)]
-fn new_words(flow: &Flow) -> &[u32; 8] {
+pub fn flow_words(flow: &Flow) -> &[u32; 8] {
     const _: () = assert!(core::mem::offset_of!(Flow, destination) == 16);
     // SAFETY: as above.
     unsafe { &*core::ptr::from_ref(flow).cast() }
@@ -112,7 +127,7 @@ fn new_words(flow: &Flow) -> &[u32; 8] {
 
 /// A sum in ones' complement, whose carries are still to be added. Words may be in any byte order,
 /// as long as all are in the same.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Sum(u64);
 
 impl Sum {

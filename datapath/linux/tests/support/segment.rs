@@ -180,6 +180,49 @@ impl Segment {
     }
 }
 
+/// A frame with the ICMP error "too big" about a packet, of which it quotes `length` bytes.
+pub fn too_big(from: IpAddr, to: IpAddr, hops: u8, quoted: &Segment, length: usize) -> Vec<u8> {
+    let packet = quoted.packet();
+    let quotation = &packet[..length.min(packet.len())];
+    let v4 = from.is_ipv4();
+    let head: [u8; 8] = if v4 {
+        [3, 4, 0, 0, 0, 0, 5, 120]
+    } else {
+        [2, 0, 0, 0, 0, 0, 5, 120]
+    };
+    let mut message = [&head[..], quotation].concat();
+    let sum = if v4 {
+        !sum(&message)
+    } else {
+        !pseudo_sum(from, to, 58, &message)
+    };
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut head = vec![0x45, 0];
+            head.extend((20 + message.len() as u16).to_be_bytes());
+            head.extend([0, 0, 0, 0, hops, 1, 0, 0]);
+            head.extend(from.octets());
+            head.extend(to.octets());
+            let sum = !self::sum(&head);
+            head[10..12].copy_from_slice(&sum.to_be_bytes());
+            head
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let mut head = vec![0x60, 0, 0, 0];
+            head.extend((message.len() as u16).to_be_bytes());
+            head.extend([58, hops]);
+            head.extend(from.octets());
+            head.extend(to.octets());
+            head
+        }
+        mixed => panic!("of two families: {mixed:?}"),
+    };
+    packet.extend(message);
+    let kind = if v4 { 0x0800 } else { 0x86dd };
+    ethernet(MAC_HOST, MAC_CLIENT, kind, &packet)
+}
+
 /// The sum over a message and its pseudo-header.
 pub fn pseudo_sum(from: IpAddr, to: IpAddr, next: u8, message: &[u8]) -> u16 {
     let octets = |address| match address {
