@@ -50,7 +50,8 @@ pub use model::{
 };
 pub use twin::{Twin, TwinHandle};
 pub use vipd_datapath_common::{
-    balance::{Flow, FlowKey, FlowRecord},
+    AddressKey,
+    balance::{Flow, FlowKey, FlowRecord, Progress},
     handing,
 };
 pub use watch::watch_interfaces;

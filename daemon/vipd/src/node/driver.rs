@@ -24,7 +24,7 @@ use vipd_core::rejection::Rejection;
 use vipd_core::state::State;
 use vipd_core::steward::{About, Came, Facts, Purpose, Steward};
 use vipd_core::time::Instant;
-use vipd_datapath::{Datapath, Wanted};
+use vipd_datapath::{Datapath, Services, Wanted};
 use vipd_raft::beat::{Beats, Event, View, now};
 use vipd_raft::{ProposeError, RaftNode, wall_clock};
 
@@ -65,6 +65,8 @@ pub(super) struct Driver<D> {
     view: View,
     /// What it shall balance.
     balanced: Balanced,
+    /// The services that the datapath was last told.
+    balances: watch::Sender<Arc<Services>>,
     /// What the datapath last was told, once it was told anything.
     wanted: Option<Wanted>,
     finished: (
@@ -81,6 +83,7 @@ impl<D: Datapath> Driver<D> {
         datapath: D,
         shared: Arc<Shared>,
         inherited: Instant,
+        balances: watch::Sender<Arc<Services>>,
     ) -> Self {
         let about = About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -88,6 +91,7 @@ impl<D: Datapath> Driver<D> {
         };
         Self {
             steward: Steward::new(raft.id(), config.timing, about, now(), inherited),
+            balances,
             config,
             raft,
             beats,
@@ -344,6 +348,11 @@ impl<D: Datapath> Driver<D> {
                 self.shared.set_fault(Some(error.to_string()));
             }
         }
+        self.balances.send_if_modified(|known| {
+            let news = !Arc::ptr_eq(known, &wanted.services);
+            known.clone_from(&wanted.services);
+            news
+        });
         // Kept even so, for the timer to try again; an address that failed is shut in the kernel.
         self.wanted = Some(wanted);
     }

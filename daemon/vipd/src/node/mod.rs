@@ -11,6 +11,7 @@ mod driver;
 mod gate;
 mod lateness;
 mod notices;
+mod records;
 mod services;
 mod serving;
 mod shared;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use vipd_api::Api;
 use vipd_core::node::Role;
@@ -47,6 +49,8 @@ pub struct Node<D> {
     api: Api,
     listeners: Listeners,
     stop: watch::Sender<Ask>,
+    /// Tells other nodes of flows; ends with the node.
+    _teller: AbortOnDropHandle<()>,
 }
 
 /// What a running node is asked.
@@ -110,6 +114,7 @@ impl<D: Datapath + 'static> Node<D> {
     ) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(&config).await?;
         let meter = datapath.meter().context("the counters in the kernel")?;
+        let records = datapath.records().context("the flows in the kernel")?;
         let gate = datapath.node_gate().context("the gate in the kernel")?;
         // Before beats write one: what an earlier life of this node may still answer by.
         let inherited = Instant(gate.deadline());
@@ -134,7 +139,17 @@ impl<D: Datapath + 'static> Node<D> {
         let shared = Arc::new(Shared::default());
         let (node, stats, timing) = (raft.clone(), beats.stats(), config.timing);
         let control = NodeControl::new(node, shared.clone(), stats, timing, meter);
-        let driver = Driver::new(config, raft.clone(), beats, datapath, shared, inherited);
+        let (balanced, services) = watch::channel(Arc::default());
+        let driver = Driver::new(
+            config,
+            raft.clone(),
+            beats,
+            datapath,
+            shared,
+            inherited,
+            balanced,
+        );
+        let teller = records::keep(raft.clone(), records.into(), services);
         let api = Api::new(Arc::new(control));
         let (stop, _) = watch::channel(Ask::Nothing);
         Ok(Self {
@@ -145,6 +160,7 @@ impl<D: Datapath + 'static> Node<D> {
             api,
             listeners,
             stop,
+            _teller: AbortOnDropHandle::new(tokio::spawn(teller)),
         })
     }
 
