@@ -14,10 +14,10 @@ use std::{
 use support::{
     Net, SECOND, VIP4, VIP6,
     lan::{Answer, Connection, Lan, ask_udp, balanced, frontend, service, services},
-    with_net,
+    run, wanted, with_net,
 };
 use vipd_datapath::{
-    Datapath, FlowFilter, Forward, Kernel, NodeGate, Protocol, Services, Wanted, boottime_ns,
+    Datapath, FlowFilter, Forward, Gate, Kernel, NodeGate, Protocol, Services, Wanted, boottime_ns,
 };
 
 const VIPS: [&str; 2] = [VIP4, VIP6];
@@ -152,6 +152,56 @@ fn dsr_leaves_packets_as_they_are_and_backends_answer_the_client_themselves() {
             seen.iter().all(|service| service.traffic.packets_out == 0),
             "{seen:?}"
         );
+        kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn a_standby_that_is_a_dsr_backend_serves_what_the_holder_sends_and_answers_no_arp() {
+    with_net(|net| async move {
+        let lan = Lan::new(net, 0);
+        for setting in ["arp_ignore=1", "arp_announce=2"] {
+            run("sysctl", &["-qw", &format!("net.ipv4.conf.all.{setting}")]);
+        }
+        run("ip", &["addr", "add", VIP4, "dev", "lo"]);
+        run("ip", &["addr", "add", VIP6, "dev", "lo", "nodad"]);
+        let _servers = VIPS.map(|vip| lan.serve_at(0, vip, 80));
+        let standby = |mode| Wanted {
+            services: std::sync::Arc::new(services(mode, &[(1, 1)])),
+            ..wanted(Gate::Shut, 1)
+        };
+        let (mut kernel, _node) = hold(net, &standby(Forward::Dsr)).await;
+        assert!(
+            VIPS.into_iter().all(|vip| net.silent(vip)),
+            "it is no holder"
+        );
+        // As the holder does it: to this host's MAC.
+        for vip in VIPS {
+            let entry = [
+                "lladdr",
+                "02:00:00:00:00:01",
+                "dev",
+                "lan",
+                "nud",
+                "permanent",
+            ];
+            assert!(net.client_does(&[&["ip", "neigh", "replace", vip][..], &entry].concat()));
+            for answers in ask_all(net, vip, 80, 3) {
+                assert!(
+                    answers
+                        .iter()
+                        .all(|answer| answer.asker.ip() == client_address(vip))
+                );
+            }
+        }
+        kernel.apply(&standby(Forward::Nat)).await.unwrap();
+        for vip in VIPS {
+            let silent = net.at_client(move || {
+                std::net::TcpStream::connect_timeout(&at(vip, 80), Duration::from_millis(300))
+                    .is_err()
+            });
+            assert!(silent, "{vip}: who is no dsr backend is fenced");
+        }
         kernel.remove().await.unwrap();
     });
 }

@@ -62,6 +62,8 @@ pub enum Why {
     Unreachable,
     /// dsr needs it on a link of this host, and a router is in between.
     BehindRouter,
+    /// It is reached through an interface without vipd's programs, which would not see its answers.
+    NoPrograms,
     /// Its address is of the other family than that of the service.
     OtherFamily,
 }
@@ -72,6 +74,9 @@ impl fmt::Display for Why {
             Self::Unreachable => "no route of this host leads to it: see `ip route get`",
             Self::BehindRouter => {
                 "a router is between it and this host, and dsr needs it on a link of this host: use mode nat"
+            }
+            Self::NoPrograms => {
+                "it is reached through an interface that vipd has no programs on (only Ethernet gets them, and no port of a bridge or bond)"
             }
             Self::OtherFamily => "its address is not of the service's family",
         })
@@ -102,8 +107,9 @@ pub(crate) struct Goal {
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// What shall be. A backend whose reach is not known counts as out of reach.
-pub(crate) fn goal(services: &Services, reaches: &Reaches) -> Goal {
+/// What shall be. A backend whose reach is not known counts as out of reach; `covered` are the interfaces that have the
+/// programs.
+pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u32>) -> Goal {
     let mut goal = Goal::default();
     // Most services of an installation have the same few backends.
     let mut recipes = BTreeSet::new();
@@ -114,7 +120,7 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches) -> Goal {
         let mut spots = BTreeSet::new();
         for backend in &service.backends {
             let reach = reaches.get(&backend.address).copied().flatten();
-            let found = place(frontend, service.mode, backend, reach);
+            let found = place(frontend, service.mode, backend, reach, covered);
             if found != Err(Why::OtherFamily) {
                 goal.spots.insert(backend.spot(), reach);
                 spots.insert(backend.spot());
@@ -169,13 +175,20 @@ fn place(
     mode: Forward,
     backend: &WantedBackend,
     reach: Option<Reach>,
+    covered: &BTreeSet<u32>,
 ) -> Result<(), Why> {
     if backend.address.is_ipv4() != frontend.address.is_ipv4() {
         return Err(Why::OtherFamily);
     }
     let reach = reach.ok_or(Why::Unreachable)?;
+    if reach.local {
+        return Ok(());
+    }
+    if !covered.contains(&reach.ifindex) {
+        return Err(Why::NoPrograms);
+    }
     match mode {
-        Forward::Dsr if !reach.on_link && !reach.local => Err(Why::BehindRouter),
+        Forward::Dsr if !reach.on_link => Err(Why::BehindRouter),
         Forward::Dsr | Forward::Nat => Ok(()),
     }
 }

@@ -42,6 +42,7 @@ fn of(mode: Forward, backends: &[WantedBackend], reaches: &[(&str, Option<Reach>
     goal(
         &[(frontend(), Arc::new(service))].into(),
         &reaches.collect(),
+        &[2].into(),
     )
 }
 
@@ -102,6 +103,20 @@ fn what_each_mode_makes_of_a_place() {
 }
 
 #[test]
+fn a_backend_behind_an_interface_without_programs_is_left_out() {
+    for mode in [Forward::Nat, Forward::Dsr] {
+        let tunnel = Reach { ifindex: 7, ..LINK };
+        let goal = of(
+            mode,
+            &[backend("10.0.0.1", 1)],
+            &[("10.0.0.1", Some(tunnel))],
+        );
+        assert!(in_table(&goal).is_empty());
+        assert_eq!(goal.left_out[0].why, Why::NoPrograms);
+    }
+}
+
+#[test]
 fn a_draining_backend_is_in_no_table_and_nothing_is_said_of_it() {
     let draining = WantedBackend {
         draining: true,
@@ -129,7 +144,10 @@ fn a_backend_of_the_other_family_gets_no_number() {
 
 #[test]
 fn an_address_without_services_has_no_mark() {
-    assert_eq!(goal(&Services::new(), &Reaches::new()), Goal::default());
+    assert_eq!(
+        goal(&Services::new(), &Reaches::new(), &[2].into()),
+        Goal::default()
+    );
 }
 
 #[test]
@@ -150,7 +168,7 @@ fn services_of_the_same_backends_share_a_recipe_in_whatever_order_they_name_them
         (other, service([two, one])),
     ];
     let reaches = [one.address, two.address].map(|address| (address, Some(LINK)));
-    let goal = goal(&services.into(), &reaches.into());
+    let goal = goal(&services.into(), &reaches.into(), &[2].into());
     let (a, b) = (
         &goal.services[&frontend()].recipe,
         &goal.services[&other].recipe,

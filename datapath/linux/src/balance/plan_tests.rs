@@ -5,7 +5,7 @@ use vipd_datapath_common::balance::{SLOTS, backend_flags, service_flags};
 use super::*;
 use crate::balance::{
     Forward, Protocol, Services, WantedBackend, WantedService,
-    goal::{Reach, Reaches, goal},
+    goal::{self, Reach, Reaches},
 };
 
 fn frontend(port: u16) -> Frontend {
@@ -41,6 +41,10 @@ fn reaches() -> Reaches {
         on_link: true,
     };
     (0..=255).map(|last| (address(last), Some(reach))).collect()
+}
+
+fn goal(services: &Services, reaches: &Reaches) -> Goal {
+    goal::goal(services, reaches, &[2].into())
 }
 
 /// Does a plan on a model of the maps, and checks after each step that whatever is named is there.

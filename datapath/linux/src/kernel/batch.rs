@@ -1,7 +1,8 @@
 //! Reads a hash map with few system calls: BPF_MAP_LOOKUP_BATCH (since Linux 5.6), which aya has no name for.
 
 use std::{
-    io,
+    collections::BTreeMap,
+    io, mem,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -38,8 +39,10 @@ pub(super) struct Reading<K, V> {
 }
 
 impl<K: Pod, V: Pod> Reading<K, V> {
-    /// From the beginning; the arguments are any key and value, to have room for more.
-    pub(super) fn new(key: K, value: V) -> Self {
+    /// From the beginning.
+    pub(super) fn new() -> Self {
+        // SAFETY: a `Pod` is plain data, of which any bytes are a value.
+        let (key, value) = unsafe { (mem::zeroed(), mem::zeroed()) };
         Self {
             keys: vec![key; AT_ONCE],
             values: vec![value; AT_ONCE],
@@ -77,4 +80,14 @@ impl<K: Pod, V: Pod> Reading<K, V> {
         let count = (attr.count as usize).min(AT_ONCE);
         Ok(Some(self.keys.iter().zip(&self.values).take(count)))
     }
+}
+
+/// A map as a whole.
+pub(super) fn read<K: Pod + Ord, V: Pod>(map: BorrowedFd<'_>) -> io::Result<BTreeMap<K, V>> {
+    let mut all = BTreeMap::new();
+    let mut reading = Reading::new();
+    while let Some(part) = reading.next(map)? {
+        all.extend(part.map(|(key, value): (&K, &V)| (*key, *value)));
+    }
+    Ok(all)
 }

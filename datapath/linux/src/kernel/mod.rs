@@ -169,6 +169,7 @@ impl Kernel {
         if news.all {
             // Nobody else writes it: the folder is locked. Read for the sake of a mistake of ours.
             self.actual.entries = self.maps.addresses()?;
+            self.balancer.audit()?;
         }
         if news.any() {
             self.settled = None;

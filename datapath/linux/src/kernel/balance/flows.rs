@@ -5,7 +5,7 @@ use std::{os::fd::AsFd, sync::Arc};
 use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError};
 use vipd_datapath_common::{
     Address, AddressKey,
-    balance::{Flow, FlowKey, Progress, flow_flags},
+    balance::{Flow, FlowKey, flow_flags},
     flags, name,
 };
 
@@ -68,7 +68,7 @@ impl FlowTable {
         &self,
         mut each: impl FnMut(&FlowKey, &Flow) -> bool,
     ) -> Result<(), DatapathError> {
-        let mut reading = Reading::new(NO_KEY, NO_FLOW);
+        let mut reading = Reading::new();
         while let Some(part) = reading
             .next(self.flows.map().fd().as_fd())
             .map_err(|error| DatapathError::system("read the map FLOWS", error))?
@@ -131,34 +131,3 @@ impl FlowTable {
         Ok(entry.is_some_and(|entry| entry.has(flags::OPEN) || entry.has(flags::TAKE)))
     }
 }
-
-const NO_ADDRESS: AddressKey = AddressKey::v6([0; 16]);
-
-const NO_KEY: FlowKey = FlowKey {
-    source: NO_ADDRESS,
-    destination: NO_ADDRESS,
-    source_port: [0; 2],
-    destination_port: [0; 2],
-    protocol: 0,
-    reserved: [0; 3],
-};
-
-const NO_FLOW: Flow = Flow {
-    source: NO_ADDRESS,
-    destination: NO_ADDRESS,
-    source_port: [0; 2],
-    destination_port: [0; 2],
-    flags: 0,
-    ifindex: 0,
-    progress: Progress {
-        established: 0,
-        fin: 0,
-        peer_fin: 0,
-        reset: 0,
-    },
-    backend: 0,
-    service: 0,
-    seen: 0,
-    packets: 0,
-    bytes: 0,
-};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::fd::AsFd,
     sync::{Arc, Mutex},
 };
 
@@ -22,7 +23,10 @@ use super::{
 use crate::{
     DatapathError, Frontend, LeftOut,
     balance::{self, Actual, Spot, Step},
-    kernel::maps::{missing_is_fine, take, with_patience},
+    kernel::{
+        batch::read,
+        maps::{missing_is_fine, take, with_patience},
+    },
 };
 
 pub(super) struct Maps {
@@ -106,20 +110,15 @@ impl Maps {
     }
 
     pub(super) fn services(&self) -> Result<BTreeMap<Frontend, Service>, DatapathError> {
-        let items = self.services.iter().filter_map(|item| {
-            item.map(|(key, service)| Some((Frontend::of(&key)?, service)))
-                .transpose()
-        });
-        items
-            .collect::<Result<_, _>>()
-            .map_err(failed(name::SERVICES, "list the services"))
+        let all = read::<ServiceKey, Service>(self.services.map().fd().as_fd())
+            .map_err(|error| DatapathError::system("read the map SERVICES", error))?;
+        let known = |(key, service)| Some((Frontend::of(&key)?, service));
+        Ok(all.into_iter().filter_map(known).collect())
     }
 
     pub(super) fn backends(&self) -> Result<BTreeMap<u32, Backend>, DatapathError> {
-        self.backends
-            .iter()
-            .collect::<Result<_, _>>()
-            .map_err(failed(name::BACKENDS, "list the backends"))
+        read(self.backends.map().fd().as_fd())
+            .map_err(|error| DatapathError::system("read the map BACKENDS", error))
     }
 
     /// Does one step.

@@ -30,7 +30,7 @@ use self::{
     news::{News, Reporter},
     records::{Installer, KernelRecords, Numbers},
 };
-use super::{Kernel, steps::Later};
+use super::{Kernel, interfaces_of, steps::Later};
 use crate::{
     DatapathError, LeftOut, Lens, Records, Services, Wanted,
     balance::{Actual, Goal, Reaches, Spot, goal, plan},
@@ -52,6 +52,8 @@ pub(super) struct Balancer {
     routes: Routes,
     wanted: Arc<Services>,
     reaches: Reaches,
+    /// Interfaces that have the programs.
+    covered: BTreeSet<u32>,
     /// Backends to look for again, and when all of them were begun with.
     stale: VecDeque<IpAddr>,
     looked: Option<Instant>,
@@ -86,6 +88,7 @@ impl Balancer {
             routes: Routes::open()?,
             wanted: Arc::default(),
             reaches: Reaches::new(),
+            covered: BTreeSet::new(),
             stale: VecDeque::new(),
             looked: None,
             goal: Goal::default(),
@@ -134,10 +137,16 @@ impl Balancer {
         self.wanted != *services
     }
 
-    /// Makes the maps so. What fails is tried again at the next call.
-    pub(super) async fn follow(&mut self, services: &Arc<Services>) -> Vec<DatapathError> {
+    /// Makes the maps so, `covered` being the interfaces that have the programs or are about to. What fails is tried
+    /// again at the next call.
+    pub(super) async fn follow(
+        &mut self,
+        services: &Arc<Services>,
+        covered: BTreeSet<u32>,
+    ) -> Vec<DatapathError> {
         let mut errors = Vec::new();
-        let mut aim = false;
+        let mut aim = self.covered != covered;
+        self.covered = covered;
         if self.is_news(services) {
             self.wanted = Arc::clone(services);
             errors.extend(self.look_for_new_ones());
@@ -156,12 +165,28 @@ impl Balancer {
         errors
     }
 
+    /// Compares what was written with what the maps hold: nobody else writes them, so this is for the sake of a mistake of
+    /// ours.
+    pub(super) fn audit(&mut self) -> Result<(), DatapathError> {
+        let (services, backends) = (self.maps.services()?, self.maps.backends()?);
+        if services != self.actual.services || backends != self.actual.backends {
+            tracing::warn!(
+                "services or backends in the kernel are not as they were written: they are written anew"
+            );
+            self.actual.services = services;
+            self.actual.backends = backends;
+            self.unsettled = true;
+        }
+        Ok(())
+    }
+
     /// Looks for backends that it has not looked for yet, and forgets those that nobody names.
     fn look_for_new_ones(&mut self) -> Vec<DatapathError> {
         let services = self.wanted.values();
         let backends = services.flat_map(|service| &service.backends);
         let named: BTreeSet<IpAddr> = backends.map(|backend| backend.address).collect();
         self.reaches.retain(|address, _| named.contains(address));
+        self.stale.retain(|address| named.contains(address));
         let mut errors = Vec::new();
         for address in named {
             if self.reaches.contains_key(&address) {
@@ -204,7 +229,7 @@ impl Balancer {
     }
 
     fn aim(&mut self) {
-        self.goal = goal(&self.wanted, &self.reaches);
+        self.goal = goal(&self.wanted, &self.reaches, &self.covered);
         if *self.marks != self.goal.marks {
             self.marks = Arc::new(self.goal.marks.clone());
         }
@@ -300,7 +325,12 @@ impl Kernel {
             let shut = plan::plan(wanted, &self.actual).shut;
             errors.extend(self.run(shut, Later::Nothing).await);
         }
-        errors.extend(self.balancer.follow(&wanted.services).await);
+        let mut covered = BTreeSet::new();
+        if !wanted.services.is_empty() {
+            let links = interfaces_of(wanted).filter_map(|name| self.actual.links.get(name));
+            covered.extend(links.map(|link| link.index));
+        }
+        errors.extend(self.balancer.follow(&wanted.services, covered).await);
         if !Arc::ptr_eq(&self.actual.marks, self.balancer.marks()) {
             self.actual.marks = Arc::clone(self.balancer.marks());
             self.settled = None;
