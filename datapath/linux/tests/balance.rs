@@ -49,8 +49,9 @@ fn ask_all(net: &Net, vip: &'static str, port: u16, count: usize) -> [Vec<Answer
             answer
         });
         let tcp = tcp.collect();
-        let udp = (0..count).map(|n| ask_udp(at(vip, port), &format!("udp {n}")).unwrap());
-        [tcp, udp.collect()]
+        let ask = |n| ask_udp(at(vip, port), &format!("udp {n}")).unwrap();
+        let (udp, _sockets): (Vec<_>, Vec<_>) = (0..count).map(ask).unzip();
+        [tcp, udp]
     })
 }
 

@@ -267,8 +267,9 @@ impl Connection {
     }
 }
 
-/// Asks by UDP from a socket that accepts answers of the asked address only.
-pub fn ask_udp(to: SocketAddr, text: &str) -> std::io::Result<Answer> {
+/// Asks by UDP from a socket of its own, which accepts answers of the asked address only. As long as that is kept, no
+/// other one gets its port.
+pub fn ask_udp(to: SocketAddr, text: &str) -> std::io::Result<(Answer, UdpSocket)> {
     let any: IpAddr = if to.is_ipv4() { "0.0.0.0" } else { "::" }.parse().unwrap();
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -276,7 +277,8 @@ pub fn ask_udp(to: SocketAddr, text: &str) -> std::io::Result<Answer> {
     socket.send(text.as_bytes())?;
     let mut buffer = [0; 2048];
     let length = socket.recv(&mut buffer)?;
-    Ok(Answer::read(&String::from_utf8_lossy(&buffer[..length])))
+    let answer = Answer::read(&String::from_utf8_lossy(&buffer[..length]));
+    Ok((answer, socket))
 }
 
 pub fn frontend(address: &str, port: u16, protocol: Protocol) -> Frontend {
