@@ -54,6 +54,7 @@ async fn ports_and_backends_are_read_back_as_they_were_written() {
     let site = site().await;
     let spec = json!({
         "mode": "nat",
+        "traffic_policy": "local",
         "ports": [
             { "name": "web", "port": 80, "protocol": "tcp", "target_port": 8080 },
             { "port": 53, "protocol": "udp" },
@@ -70,6 +71,7 @@ async fn ports_and_backends_are_read_back_as_they_were_written() {
     let read = serde_json::to_value(&vip.spec).unwrap();
     assert_eq!(read["ports"], spec["ports"]);
     assert_eq!(read["backends"], spec["backends"]);
+    assert_eq!(read["traffic_policy"], "local");
     // Written back as it was read it is no change.
     let again = site.vip("www", read).await;
     assert_eq!(

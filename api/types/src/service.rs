@@ -31,6 +31,27 @@ impl fmt::Display for Mode {
     }
 }
 
+/// Which nodes a VIP may be on, and which backends its holder uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrafficPolicy {
+    /// Any node; all backends.
+    #[default]
+    Cluster,
+    /// Nodes that have a backend of their own (by its `node`, or by its address); that one alone, which sees the clients'
+    /// addresses.
+    Local,
+}
+
+impl fmt::Display for TrafficPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "cluster",
+            Self::Local => "local",
+        })
+    }
+}
+
 /// A port that a VIP claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Port {

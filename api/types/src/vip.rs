@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Backend, Condition, Failback, Labels, Mode, Port};
+use crate::{Backend, Condition, Failback, Labels, Mode, Port, TrafficPolicy};
 
 /// A VIP: one or more addresses that one node at a time answers for, each on its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -75,6 +75,9 @@ pub struct VipSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 256)]
     pub backends: Vec<Backend>,
+    /// Which nodes it may be on, and which backends its holder uses, in modes `nat` and `dsr`.
+    #[serde(default)]
+    pub traffic_policy: TrafficPolicy,
 }
 
 /// Which address families a VIP is given, where it names no address.

@@ -1,7 +1,7 @@
 //! How a VIP is served, in words: mode, ports and backends.
 
 use clap::ValueEnum;
-use vipd_api_types::{Mode, VipSpec};
+use vipd_api_types::{Mode, TrafficPolicy, VipSpec};
 
 /// `--mode`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -21,6 +21,25 @@ impl From<ModeArg> for Mode {
             ModeArg::Local => Self::Local,
             ModeArg::Nat => Self::Nat,
             ModeArg::Dsr => Self::Dsr,
+        }
+    }
+}
+
+/// `--traffic-policy`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum TrafficArg {
+    /// Any node; all backends
+    Cluster,
+    /// Nodes that have a backend of their own; that one alone, which sees the clients' addresses
+    Local,
+}
+
+impl From<TrafficArg> for TrafficPolicy {
+    fn from(arg: TrafficArg) -> Self {
+        match arg {
+            TrafficArg::Cluster => Self::Cluster,
+            TrafficArg::Local => Self::Local,
         }
     }
 }
@@ -46,6 +65,9 @@ pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
     words.push(format!("ports {}", or_dash(ports(spec))));
     if spec.mode != Mode::Local {
         words.push(format!("backends {}", or_dash(backends(spec))));
+    }
+    if spec.traffic_policy == TrafficPolicy::Local {
+        words.push("each on its own node".to_owned());
     }
     Some(words.join(", "))
 }

@@ -13,7 +13,7 @@ use crate::edit::{self, EditArgs};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood, or_dash};
-use crate::service::{self, ModeArg};
+use crate::service::{self, ModeArg, TrafficArg};
 use crate::wait::WaitArgs;
 use crate::{connect, render};
 
@@ -99,6 +99,9 @@ pub(crate) struct CreateArgs {
     /// A backend, 10.0.0.5 or 10.0.0.5:8080, and behind it ,weight=2 (0: drain) and ,node=n1; repeat for more
     #[arg(long = "backend", value_name = "BACKEND")]
     backends: Vec<Backend>,
+    /// Which nodes it may be on, and which backends its holder uses
+    #[arg(long, value_enum, default_value = "cluster")]
+    traffic_policy: TrafficArg,
     /// A label, key=value; repeat for more
     #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
@@ -185,6 +188,7 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             sharing_namespaces: args.sharing_namespaces.into_iter().collect(),
             ports: args.ports,
             backends: args.backends,
+            traffic_policy: args.traffic_policy.into(),
         },
     };
     match client.create::<Vip>(&body, args.write.into()).await? {

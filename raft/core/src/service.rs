@@ -7,6 +7,7 @@ use core::net::IpAddr;
 use crate::block::Family;
 use crate::codec::{wire_enum, wire_struct};
 use crate::name::Name;
+use crate::node::Node;
 
 /// How the holder serves a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,18 @@ impl fmt::Display for Mode {
         })
     }
 }
+
+/// Which nodes a VIP may be on, and which backends its holder uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Any node; all backends.
+    #[default]
+    Cluster,
+    /// Nodes that have a backend of their own; that one alone, which sees the clients' addresses.
+    Local,
+}
+
+wire_enum!(TrafficPolicy { 0 => Cluster, 1 => Local });
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +149,14 @@ impl Default for Backend {
             weight: 1,
             node: None,
         }
+    }
+}
+
+impl Backend {
+    /// Whether it runs on this node: it says so, or it is where the node is.
+    #[must_use]
+    pub fn is_on(&self, at: &Endpoint, node: &Node) -> bool {
+        self.node.as_ref() == Some(&node.name) || node.owns(at.address)
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Incompatible {
     Group,
     /// They ask to be announced on different interfaces.
     Interface,
+    /// They differ in which nodes they may be on.
+    TrafficPolicy,
 }
 
 wire_enum!(Incompatible {
@@ -36,6 +38,7 @@ wire_enum!(Incompatible {
     3 => AllPorts,
     4 => Group,
     5 => Interface,
+    6 => TrafficPolicy,
 });
 
 impl fmt::Display for Incompatible {
@@ -49,6 +52,7 @@ impl fmt::Display for Incompatible {
             }
             Self::Group => f.write_str("different group"),
             Self::Interface => f.write_str("different interface"),
+            Self::TrafficPolicy => f.write_str("different traffic policy"),
         }
     }
 }
@@ -80,6 +84,9 @@ pub fn compatible(a: &VipSpec, b: &VipSpec) -> Result<(), Incompatible> {
     if a.interface != b.interface {
         return Err(Incompatible::Interface);
     }
+    if a.traffic != b.traffic {
+        return Err(Incompatible::TrafficPolicy);
+    }
     Ok(())
 }
 
@@ -87,7 +94,7 @@ pub fn compatible(a: &VipSpec, b: &VipSpec) -> Result<(), Incompatible> {
 mod tests {
     use super::*;
     use crate::name::Name;
-    use crate::service::{PortSpec, Protocol};
+    use crate::service::{PortSpec, Protocol, TrafficPolicy};
     use alloc::string::ToString;
 
     fn spec(key: &str, namespace: &str, allows: &[&str], ports: &[(Protocol, u16)]) -> VipSpec {
@@ -107,7 +114,7 @@ mod tests {
     fn the_first_rule_that_fails_is_told() {
         use Protocol::{Tcp, Udp};
         let web = spec("k", "default", &[], &[(Tcp, 80)]);
-        let table: [(VipSpec, Result<(), &str>); 13] = [
+        let table: [(VipSpec, Result<(), &str>); 14] = [
             (spec("k", "default", &[], &[(Tcp, 443)]), Ok(())),
             (spec("k", "default", &[], &[(Udp, 80)]), Ok(())),
             (
@@ -155,6 +162,13 @@ mod tests {
                     ..spec("k", "default", &[], &[(Tcp, 443)])
                 },
                 Err("different interface"),
+            ),
+            (
+                VipSpec {
+                    traffic: TrafficPolicy::Local,
+                    ..spec("k", "default", &[], &[(Tcp, 443)])
+                },
+                Err("different traffic policy"),
             ),
             (
                 VipSpec {

@@ -10,9 +10,10 @@ use crate::codec::{wire_enum, wire_struct};
 use crate::event::Cause;
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
+use crate::node::Node;
 use crate::rejection::Rejection;
 use crate::selector::{NAMESPACE_LABEL, Selector};
-use crate::service::{Backends, Mode, Ports};
+use crate::service::{Backends, Mode, Ports, TrafficPolicy};
 use crate::time::Millis;
 
 /// Which families a VIP wants.
@@ -90,6 +91,8 @@ pub struct VipSpec {
     pub ports: Ports,
     /// Who serves what comes to these ports, unless the holder itself does ([`Mode::Local`]).
     pub backends: Backends,
+    /// Which nodes it may be on, and which backends its holder uses.
+    pub traffic: TrafficPolicy,
 }
 
 wire_struct!(VipSpec {
@@ -98,7 +101,7 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends });
+} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic });
 
 impl VipSpec {
     /// The namespace of a VIP that names none.
@@ -110,6 +113,19 @@ impl VipSpec {
         self.namespace
             .as_ref()
             .map_or(Self::NAMESPACE, Name::as_str)
+    }
+
+    /// Whether its holder could be this node, as far as its backends have a say: where only a node's own may be used, the
+    /// node has one that takes connections.
+    #[must_use]
+    pub fn has_backend_for(&self, node: &Node) -> bool {
+        let mut backends = self.backends.iter();
+        match self.traffic {
+            TrafficPolicy::Cluster => true,
+            TrafficPolicy::Local => {
+                backends.any(|(at, backend)| backend.weight > 0 && backend.is_on(at, node))
+            }
+        }
     }
 
     /// Whether a selector is about the VIP with this spec. Its namespace is a label that it cannot set itself.

@@ -2,7 +2,9 @@
 
 use vipd_api_types as wire;
 use vipd_core::name::Name;
-use vipd_core::service::{Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol};
+use vipd_core::service::{
+    Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, TrafficPolicy,
+};
 
 use super::new_name;
 use super::vip::address;
@@ -21,6 +23,20 @@ pub(super) fn mode_to_wire(mode: Mode) -> wire::Mode {
         Mode::Local => wire::Mode::Local,
         Mode::Nat => wire::Mode::Nat,
         Mode::Dsr => wire::Mode::Dsr,
+    }
+}
+
+pub(super) fn traffic_from_wire(policy: wire::TrafficPolicy) -> TrafficPolicy {
+    match policy {
+        wire::TrafficPolicy::Cluster => TrafficPolicy::Cluster,
+        wire::TrafficPolicy::Local => TrafficPolicy::Local,
+    }
+}
+
+pub(super) fn traffic_to_wire(policy: TrafficPolicy) -> wire::TrafficPolicy {
+    match policy {
+        TrafficPolicy::Cluster => wire::TrafficPolicy::Cluster,
+        TrafficPolicy::Local => wire::TrafficPolicy::Local,
     }
 }
 

@@ -15,7 +15,7 @@ use vipd_core::vip::{Allocation, Failback, Families, Vip, VipSpec};
 
 use super::service::{
     backends_from_wire, backends_to_wire, mode_from_wire, mode_to_wire, ports_from_wire,
-    ports_to_wire,
+    ports_to_wire, traffic_from_wire, traffic_to_wire,
 };
 use super::{known_name, new_name, node_name};
 use crate::clock::rfc3339;
@@ -57,6 +57,7 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
         sharing_namespaces: spec.sharing_namespaces.clone(),
         ports: ports_from_wire(&spec.ports)?,
         backends: backends_from_wire(&spec.backends)?,
+        traffic: traffic_from_wire(spec.traffic_policy),
     })
 }
 
@@ -99,6 +100,7 @@ pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
         sharing_namespaces: spec.sharing_namespaces.clone(),
         ports: ports_to_wire(&spec.ports),
         backends: backends_to_wire(&spec.backends),
+        traffic_policy: traffic_to_wire(spec.traffic),
     }
 }
 
@@ -264,7 +266,7 @@ fn conditions(state: &State, address: IpAddr, of: &Allocation) -> Vec<wire::Cond
         vec![complaint("settled", "no_other_node", message)]
     } else if holder.is_some_and(|node| state.interface_for(node, address).is_none()) {
         let message = format!(
-            "{} has no interface to announce it on, or no policy lets it, and no other node can take it",
+            "{} has no interface to announce it on, no policy lets it, or it has no backend there, and no other node can take it",
             node_name(state, id)
         );
         vec![complaint("held", "ineligible", message)]
@@ -302,6 +304,10 @@ fn nobody(state: &State, address: IpAddr, of: &Allocation) -> String {
         node.interface_for(address, of.interface.as_deref())
             .is_some()
     });
+    if could.clone().next().is_some() && !could.clone().any(|node| state.has_backends(node, of)) {
+        return "its traffic policy is local, and no node that is up and can announce it has one of its backends"
+            .to_owned();
+    }
     if let Some(group) = group.filter(|_| {
         could
             .clone()

@@ -304,7 +304,9 @@ impl<D: Datapath> Driver<D> {
     async fn look(&mut self) {
         let decision = self.with_facts(|steward, facts, state| steward.look(facts, state));
         let told = decision.gates.is_some();
-        let services = self.balanced.follow(&self.raft.state().read());
+        let services = self
+            .balanced
+            .follow(&self.raft.state().read(), self.raft.id());
         if let Some(gates) = decision.gates {
             let wanted = wanted::wanted(gates, &self.names, services);
             self.tell_datapath(wanted).await;

@@ -7,8 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use vipd_core::block::Family;
+use vipd_core::id::{NodeId, Revision};
 use vipd_core::name::Name;
-use vipd_core::service::{Backend, Endpoint, Mode, Port, PortSpec, Protocol};
+use vipd_core::node::Node;
+use vipd_core::service::{Backend, Endpoint, Mode, Port, PortSpec, Protocol, TrafficPolicy};
 use vipd_core::state::State;
 use vipd_core::vip::{Vip, VipSpec};
 use vipd_datapath::{Forward, Frontend, Services, WantedBackend, WantedService};
@@ -19,42 +21,39 @@ pub(super) struct Balanced {
     services: Arc<Services>,
     /// The frontends that are in there for each VIP.
     of: BTreeMap<Name, Vec<Frontend>>,
-    /// The entry that was looked at last; none yet.
-    seen: Option<u64>,
+    /// The entry that was looked at last, and the last one that changed this node; none yet.
+    seen: Option<(u64, Option<Revision>)>,
 }
 
 impl Balanced {
     /// What the datapath shall balance by this state. The same `Arc` as before when nothing has changed; what became of
     /// holders changes nothing, so a failover costs nothing here.
-    pub(super) fn follow(&mut self, state: &State) -> Arc<Services> {
-        let seen = self.seen.replace(state.applied());
-        if seen != Some(state.applied()) {
-            let changed = seen.and_then(|seen| state.journal().served_since(seen));
-            match changed {
-                Some(names) => {
-                    let names: BTreeSet<&Name> = names.collect();
-                    self.put(state, names.into_iter().cloned().collect());
-                }
-                None => self.put_all(state),
-            }
+    pub(super) fn follow(&mut self, state: &State, me: NodeId) -> Arc<Services> {
+        let me = state.node(me);
+        let now = (state.applied(), me.map(|me| me.revision));
+        let seen = self.seen.replace(now);
+        if seen == Some(now) {
+            return self.services.clone();
         }
+        // Which backends are this node's own is told by their node's name, and by where the node is.
+        let same_node = seen.filter(|(_, node)| *node == now.1);
+        let changed = same_node.and_then(|(entry, _)| state.journal().served_since(entry));
+        let names: BTreeSet<Name> = match changed {
+            Some(names) => names.cloned().collect(),
+            None => self.of.keys().chain(state.vips().keys()).cloned().collect(),
+        };
+        self.put(state, me, names);
         self.services.clone()
     }
 
-    fn put_all(&mut self, state: &State) {
-        let known = self.of.keys();
-        let names: BTreeSet<Name> = known.chain(state.vips().keys()).cloned().collect();
-        self.put(state, names.into_iter().collect());
-    }
-
-    fn put(&mut self, state: &State, names: Vec<Name>) {
+    fn put(&mut self, state: &State, me: Option<&Node>, names: BTreeSet<Name>) {
         // What is taken away first, since another VIP may have it by now.
         let mut gone: BTreeSet<Frontend> = BTreeSet::new();
         let mut come: BTreeMap<Frontend, WantedService> = BTreeMap::new();
         for name in names {
             gone.extend(self.of.remove(&name).into_iter().flatten());
             let vip = state.vips().get(&name);
-            let services: Vec<_> = vip.into_iter().flat_map(|vip| of_vip(vip)).collect();
+            let services: Vec<_> = vip.into_iter().flat_map(|vip| of_vip(vip, me)).collect();
             if !services.is_empty() {
                 let frontends = services.iter().map(|(frontend, _)| *frontend);
                 self.of.insert(name, frontends.collect());
@@ -79,8 +78,8 @@ impl Balanced {
     }
 }
 
-/// The services of a VIP: each port of each of its addresses.
-fn of_vip(vip: &Vip) -> impl Iterator<Item = (Frontend, WantedService)> {
+/// The services of a VIP on this node: each port of each of its addresses.
+fn of_vip(vip: &Vip, me: Option<&Node>) -> impl Iterator<Item = (Frontend, WantedService)> {
     let mode = match vip.spec.mode {
         Mode::Local => None,
         Mode::Nat => Some(Forward::Nat),
@@ -90,7 +89,7 @@ fn of_vip(vip: &Vip) -> impl Iterator<Item = (Frontend, WantedService)> {
     by_mode.flat_map(move |mode| {
         vip.addresses.iter().flat_map(move |address| {
             vip.spec.ports.iter().map(move |(port, of_port)| {
-                let backends = backends(&vip.spec, *address, *port, of_port).collect();
+                let backends = backends(&vip.spec, me, *address, *port, of_port).collect();
                 (frontend(*address, *port), WantedService { mode, backends })
             })
         })
@@ -108,9 +107,10 @@ fn frontend(address: IpAddr, Port { protocol, port }: Port) -> Frontend {
     }
 }
 
-/// Those of the address's family, each with the port that packets for `port` are sent to there.
+/// Those of the address's family, and by its traffic policy, each with the port that packets for `port` are sent to there.
 fn backends<'a>(
     spec: &'a VipSpec,
+    me: Option<&'a Node>,
     address: IpAddr,
     port: Port,
     of_port: &'a PortSpec,
@@ -118,6 +118,10 @@ fn backends<'a>(
     let family = Family::of(address);
     let fit = spec.backends.iter();
     let fit = fit.filter(move |(at, _)| Family::of(at.address) == family);
+    let fit = fit.filter(move |(at, backend)| match spec.traffic {
+        TrafficPolicy::Cluster => true,
+        TrafficPolicy::Local => me.is_some_and(|me| backend.is_on(at, me)),
+    });
     fit.map(move |(at, backend)| {
         let Endpoint { address, port: own } = *at;
         let Backend { weight, node: _ } = backend;

@@ -10,6 +10,7 @@ use super::size;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
+use crate::service::TrafficPolicy;
 use crate::vip::{Allocation, Vip};
 
 /// Where an address is, and where it will be.
@@ -40,6 +41,8 @@ pub(super) struct Index {
     pub(super) groups: BTreeMap<Name, BTreeSet<Name>>,
     /// The VIPs with each key that keeps them apart.
     pub(super) apart: BTreeMap<Name, BTreeSet<Name>>,
+    /// The VIPs that may be on nodes with a backend of their own only.
+    pub(super) local: BTreeSet<Name>,
     /// Addresses that shall return to a home, by home.
     pub(super) away: BTreeMap<NodeId, BTreeSet<IpAddr>>,
     /// Addresses that are the nodes' own.
@@ -120,6 +123,11 @@ impl Index {
             file(&mut self.groups, name.clone(), from, to);
             let (from, to) = (old.and_then(apart), new.and_then(apart));
             file(&mut self.apart, name.clone(), from, to);
+            if new.is_some_and(|vip| vip.spec.traffic == TrafficPolicy::Local) {
+                self.local.insert(name.clone());
+            } else {
+                self.local.remove(name);
+            }
         }
     }
 }

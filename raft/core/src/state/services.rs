@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use super::State;
 use crate::name::Name;
 use crate::rejection::Rejection;
-use crate::service::{Backend, Endpoint, Mode, Port, PortSpec};
+use crate::service::{Backend, Endpoint, Mode, Port, PortSpec, TrafficPolicy};
 use crate::vip::VipSpec;
 
 /// The most ports of one VIP.
@@ -47,6 +47,10 @@ fn mode(spec: &VipSpec) -> Result<(), String> {
         ),
         Mode::Local if moved.is_some() => Err(
             "has a target_port, but its mode is local: nothing is rewritten. Choose mode nat"
+                .into(),
+        ),
+        Mode::Local if spec.traffic == TrafficPolicy::Local => Err(
+            "has traffic policy local, but its mode is local: it has no backends to be near to"
                 .into(),
         ),
         Mode::Nat | Mode::Dsr if spec.ports.is_empty() => Err(format!(

@@ -94,7 +94,8 @@ impl State {
         }
     }
 
-    /// The interface on which `node` would announce `address`: one that can, and that policies allow. `None` for an
+    /// The interface on which `node` would announce `address`: one that can, and that policies (those of the VIP's traffic,
+    /// too) allow. `None` for an
     /// address that is not allocated.
     #[must_use]
     pub fn interface_for<'a>(&self, node: &'a Node, address: IpAddr) -> Option<&'a str> {
@@ -109,6 +110,9 @@ impl State {
         allocation: &Allocation,
     ) -> Option<&'a str> {
         let named = allocation.interface.as_deref();
+        if !self.has_backends(node, allocation) {
+            return None;
+        }
         if self.policies.is_empty() {
             return node.interface_for(address, named);
         }
@@ -123,6 +127,20 @@ impl State {
             let allows =
                 |policies: &Vec<&Policy>| policies.iter().any(|p| p.allows(node, interface));
             about.iter().all(allows)
+        })
+    }
+
+    /// Whether no VIP that has the allocation lacks a backend on this node that it needs there.
+    #[must_use]
+    pub fn has_backends(&self, node: &Node, allocation: &Allocation) -> bool {
+        // Looked at for thousands of addresses at a time, and seldom used.
+        let mut local = allocation.vips().filter(|vip| {
+            let local = &self.index.local;
+            !local.is_empty() && local.contains(*vip)
+        });
+        local.all(|vip| {
+            let vip = self.vips.get(vip);
+            vip.is_none_or(|vip| vip.spec.has_backend_for(node))
         })
     }
 

@@ -167,7 +167,12 @@ impl State {
             .allocations
             .get(&address)
             .and_then(|allocation| allocation.interface.as_deref());
+        let allocation = self.allocations.get(&address);
+        let served = allocation.is_none_or(|of| self.has_backends(node, of));
         Err(match (node.interface_for(address, named), named) {
+            (Some(_), _) if !served => {
+                "its traffic policy is local, and none of its backends is there".into()
+            }
             (Some(_), _) => format!("no policy that selects its VIP lets it announce {address}"),
             (None, Some(interface)) => format!("it has no interface {interface} that is up"),
             (None, None) => {

@@ -4,10 +4,13 @@ use proptest::prelude::*;
 use vipd_core::block::Block;
 use vipd_core::command::{Command, Expect, Proposal};
 use vipd_core::name::Labels;
+use vipd_core::node::{Interface, Prefix};
 use vipd_core::pool::{Care, PoolSpec};
 use vipd_core::service::{Backends, Ports};
 use vipd_core::time::Millis;
 use vipd_core::vip::Families;
+
+const ME: NodeId = NodeId(1);
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -111,7 +114,7 @@ fn each_port_of_each_address_is_a_service_of_the_backends_of_its_family() {
     ];
     put(&mut state, "www", nat(&[(80, 8080), (443, 0)], &backends));
     put(&mut state, "local", VipSpec::default());
-    let services = Balanced::default().follow(&state);
+    let services = Balanced::default().follow(&state, ME);
     assert_eq!(
         shown(&services),
         [
@@ -128,7 +131,7 @@ fn what_does_not_concern_backends_changes_nothing_and_what_does_only_its_own() {
     let (mut state, mut balanced) = (state(), Balanced::default());
     put(&mut state, "a", nat(&[(80, 0)], &[("10.9.0.1", 0, 1)]));
     put(&mut state, "b", nat(&[(80, 0)], &[("10.9.0.1", 0, 1)]));
-    let first = balanced.follow(&state);
+    let first = balanced.follow(&state, ME);
     apply(&mut state, Command::Ripen);
     put(&mut state, "plain", VipSpec::default());
     let labelled = Command::PutVip {
@@ -138,9 +141,9 @@ fn what_does_not_concern_backends_changes_nothing_and_what_does_only_its_own() {
         expect: Expect::Any,
     };
     apply(&mut state, labelled);
-    assert!(Arc::ptr_eq(&first, &balanced.follow(&state)));
+    assert!(Arc::ptr_eq(&first, &balanced.follow(&state, ME)));
     put(&mut state, "b", nat(&[(80, 0)], &[("10.9.0.2", 0, 1)]));
-    let second = balanced.follow(&state);
+    let second = balanced.follow(&state, ME);
     assert!(!Arc::ptr_eq(&first, &second));
     let same = |frontend: &&Frontend| Arc::ptr_eq(&first[*frontend], &second[*frontend]);
     let kept: Vec<_> = second
@@ -164,17 +167,64 @@ fn an_address_that_another_vip_has_now_is_served_by_that_one() {
     };
     put(&mut state, "z", only("10.9.0.1"));
     assert_eq!(
-        shown(&balanced.follow(&state)),
+        shown(&balanced.follow(&state, ME)),
         ["10.0.0.3:80/tcp Nat: 10.9.0.1 0 x1"]
     );
     put(&mut state, "a", only("10.9.0.2"));
     delete(&mut state, "z");
     assert_eq!(
-        shown(&balanced.follow(&state)),
+        shown(&balanced.follow(&state, ME)),
         ["10.0.0.3:80/tcp Nat: 10.9.0.2 0 x1"]
     );
     delete(&mut state, "a");
-    assert!(balanced.follow(&state).is_empty());
+    assert!(balanced.follow(&state, ME).is_empty());
+}
+
+#[test]
+fn by_traffic_policy_local_only_the_nodes_own_backends_are_used_wherever_they_are_by_now() {
+    let (mut state, mut balanced) = (state(), Balanced::default());
+    let peer = "10.0.255.1:7400".parse().unwrap();
+    let (cluster, beat_key) = ([7; 16], [1; 32]);
+    let bootstrap = Command::Bootstrap {
+        cluster,
+        name: name("n1"),
+        peer,
+        beat_key,
+    };
+    apply(&mut state, bootstrap);
+    let backends = [
+        ("10.0.255.1", 81, 1),
+        ("10.9.0.2", 0, 1),
+        ("10.9.0.3", 0, 1),
+    ];
+    let mut spec = VipSpec {
+        families: Families::Ipv4,
+        traffic: TrafficPolicy::Local,
+        ..nat(&[(80, 0)], &backends)
+    };
+    let mut named = spec.backends.values_mut();
+    named.nth(1).unwrap().node = Some(name("n1"));
+    named.next().unwrap().node = Some(name("n2"));
+    put(&mut state, "www", spec);
+    let own = ["10.0.0.0:80/tcp Nat: 10.0.255.1 81 x1, 10.9.0.2 0 x1"];
+    assert_eq!(shown(&balanced.follow(&state, ME)), own);
+    let interface = Interface {
+        name: "eth0".into(),
+        up: true,
+        prefixes: vec![Prefix {
+            address: "10.9.0.3".parse().unwrap(),
+            len: 24,
+        }],
+        mac: Default::default(),
+    };
+    let report = Command::NodeReport {
+        node: ME,
+        interfaces: vec![interface],
+        membership: 0,
+    };
+    apply(&mut state, report);
+    let own = ["10.0.0.0:80/tcp Nat: 10.0.255.1 81 x1, 10.9.0.2 0 x1, 10.9.0.3 0 x1"];
+    assert_eq!(shown(&balanced.follow(&state, ME)), own);
 }
 
 #[derive(Clone, Debug)]
@@ -230,8 +280,8 @@ proptest! {
                 Step::Delete(_) => {}
                 Step::Forget => state = state.clone(),
                 Step::Follow => {
-                    let followed = balanced.follow(&state);
-                    prop_assert_eq!(followed, Balanced::default().follow(&state));
+                    let followed = balanced.follow(&state, ME);
+                    prop_assert_eq!(followed, Balanced::default().follow(&state, ME));
                 }
             }
         }

@@ -18,6 +18,7 @@ mod size;
 mod speed;
 mod stories;
 mod tokens;
+mod traffic;
 mod weights;
 
 use alloc::string::{String, ToString};

@@ -7,10 +7,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::rejection::Rejection;
-use crate::service::{Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, serves};
+use crate::service::{
+    Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, TrafficPolicy, serves,
+};
 
 /// How a VIP is served, as [`asked`] puts it into a spec.
-pub(super) type Serving = (Mode, Ports, Backends);
+pub(super) type Serving = (Mode, Ports, Backends, TrafficPolicy);
 
 /// Few ports and few backends, so that they meet; seldom what is refused.
 pub(super) fn serving(
@@ -26,12 +28,13 @@ pub(super) fn serving(
     let backends = prop::collection::btree_map(
         (backend, prop_oneof![5 => Just(0), 1 => Just(80u16)])
             .prop_map(|(address, port)| Endpoint { address, port }),
-        0u16..3,
+        (0u16..3, prop::option::of(1u8..4)),
         0..3,
     );
     let modes = prop_oneof![4 => Just(Mode::Local), 2 => Just(Mode::Nat), 1 => Just(Mode::Dsr)];
-    let bold = prop::bool::weighted(0.1);
-    (modes, ports, backends, bold).prop_map(|(mode, mut ports, mut backends, bold)| {
+    let (bold, local) = (prop::bool::weighted(0.1), prop::bool::weighted(0.3));
+    let more = (bold, local);
+    (modes, ports, backends, more).prop_map(|(mode, mut ports, mut backends, (bold, local))| {
         if mode != Mode::Nat && !bold {
             ports.values_mut().for_each(|target| *target = 0);
             backends = backends
@@ -43,7 +46,15 @@ pub(super) fn serving(
             backends.clear();
         }
         let spec = |target| PortSpec { name: None, target };
-        let backend = |weight| Backend { weight, node: None };
+        let backend = |(weight, node): (u16, Option<u8>)| Backend {
+            weight,
+            node: node.map(|i| name(&format!("n{i}"))),
+        };
+        let traffic = if local && (mode != Mode::Local || bold) {
+            TrafficPolicy::Local
+        } else {
+            TrafficPolicy::Cluster
+        };
         (
             mode,
             ports.into_iter().map(|(p, to)| (p, spec(to))).collect(),
@@ -51,16 +62,18 @@ pub(super) fn serving(
                 .into_iter()
                 .map(|(at, w)| (at, backend(w)))
                 .collect(),
+            traffic,
         )
     })
 }
 
 /// A spec that is to be served like this.
-pub(super) fn asked(spec: VipSpec, (mode, ports, backends): Serving) -> VipSpec {
+pub(super) fn asked(spec: VipSpec, (mode, ports, backends, traffic): Serving) -> VipSpec {
     VipSpec {
         mode,
         ports,
         backends,
+        traffic,
         ..spec
     }
 }
@@ -72,7 +85,7 @@ pub(super) fn servable(spec: &VipSpec) -> bool {
     let own = |endpoint: &Endpoint| spec.addresses.contains(&endpoint.address);
     let all = spec.ports.iter().find(|(port, _)| port.port == 0);
     let by_mode = match spec.mode {
-        Mode::Local => !moved && spec.backends.is_empty(),
+        Mode::Local => !moved && spec.backends.is_empty() && spec.traffic == TrafficPolicy::Cluster,
         Mode::Nat => !spec.ports.is_empty(),
         Mode::Dsr => !spec.ports.is_empty() && !moved && !named,
     };
@@ -155,7 +168,14 @@ fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
             )
         })
         .collect();
-    let table: [(VipSpec, &str); 21] = [
+    let table: [(VipSpec, &str); 22] = [
+        (
+            VipSpec {
+                traffic: TrafficPolicy::Local,
+                ..spec(Local, [], [])
+            },
+            "has traffic policy local, but its mode is local",
+        ),
         (
             spec(Local, [(80, to(0))], ["10.9.0.1"]),
             "its mode is local: its holder serves it",
