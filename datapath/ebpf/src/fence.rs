@@ -14,7 +14,17 @@ use crate::{hand, maps, parse, verdict::Verdict};
 /// of the address afterwards; a wrong "shut" is but a lost frame.
 #[inline(always)]
 pub fn is_open(key: &AddressKey, address: &Address) -> bool {
-    address.has(flags::OPEN) && now() < maps::deadline() && still(key, address)
+    open_at(key, address).is_some()
+}
+
+/// The same, and which instant that is.
+#[inline(always)]
+fn open_at(key: &AddressKey, address: &Address) -> Option<u64> {
+    if !address.has(flags::OPEN) {
+        return None;
+    }
+    let now = now();
+    (now < maps::deadline() && still(key, address)).then_some(now)
 }
 
 /// Whether the element is still that of the address.
@@ -35,9 +45,9 @@ const SOURCE: usize = 12;
 const DESTINATION: usize = 16;
 
 #[inline(always)]
-pub fn ingress_v4(ctx: &TcContext) -> Verdict {
+pub fn ingress_v4(ctx: &TcContext, at: &mut u64) -> Verdict {
     match key_v4(ctx, DESTINATION) {
-        Some(key) => ingress(ctx, &key),
+        Some(key) => ingress(ctx, &key, at),
         None => Verdict::Pass,
     }
 }
@@ -58,8 +68,9 @@ fn key_v4(ctx: &TcContext, offset: usize) -> Option<AddressKey> {
 
 /// A packet to `destination`: while that is shut, and not handed to this node, it must not reach the programs of this host.
 /// What is sent to the MAC of another host does not, and may be for a guest behind a bridge.
+/// Whoever looks at the clock for it leaves in `at` what that said (CLOCK_BOOTTIME ns).
 #[inline(always)]
-pub fn ingress(ctx: &TcContext, destination: &AddressKey) -> Verdict {
+pub fn ingress(ctx: &TcContext, destination: &AddressKey, at: &mut u64) -> Verdict {
     let Some(address) = maps::address(destination) else {
         return Verdict::Pass;
     };
@@ -74,7 +85,14 @@ pub fn ingress(ctx: &TcContext, destination: &AddressKey) -> Verdict {
     if !address.has(flags::LOCAL) {
         return Verdict::Pass;
     }
-    if is_open(destination, address) || hand::takes(ctx, destination, address) {
+    let served = match open_at(destination, address) {
+        Some(instant) => {
+            *at = instant;
+            true
+        }
+        None => hand::takes(ctx, destination, address),
+    };
+    if served {
         return if address.has(flags::BALANCED) {
             Verdict::Balance
         } else {

@@ -40,15 +40,16 @@ use verdict::Verdict;
 /// Frames that enter.
 #[classifier]
 pub fn vipd_ingress(ctx: TcContext) -> i32 {
+    let mut at = 0;
     let verdict = match parse::network(&ctx) {
         Network::Arp => arp::ingress(&ctx),
-        Network::Ipv4 => fence::ingress_v4(&ctx),
-        Network::Ipv6 => ndp::ingress(&ctx),
+        Network::Ipv4 => fence::ingress_v4(&ctx, &mut at),
+        Network::Ipv6 => ndp::ingress(&ctx, &mut at),
         Network::Other => Verdict::Pass,
     };
     // From here, not from where it is found out: what the way there has on the stack is free again.
     if matches!(verdict, Verdict::Balance) {
-        return balance::ingress(&ctx).code(&ctx);
+        return balance::ingress(&ctx, at).code(&ctx);
     }
     verdict.code(&ctx)
 }

@@ -86,7 +86,7 @@ fn behind_extensions(ctx: &TcContext, mut next: u8) -> usize {
 }
 
 #[inline(never)]
-pub fn ingress(ctx: &TcContext) -> Verdict {
+pub fn ingress(ctx: &TcContext, at: &mut u64) -> Verdict {
     let (mut ipv6, mut message) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let Some(ipv6) = parse::read::<Ipv6>(ctx, ETHERNET, &mut ipv6) else {
         return Verdict::Pass;
@@ -103,7 +103,7 @@ pub fn ingress(ctx: &TcContext) -> Verdict {
             conflict::check(&message.target, mac, ifindex(ctx));
         }
     }
-    fence::ingress(ctx, &ipv6.destination)
+    fence::ingress(ctx, &ipv6.destination, at)
 }
 
 /// Answers a solicitation for a managed address, or swallows it, so that the kernel never answers.

@@ -10,7 +10,8 @@ pub enum Verdict {
     Drop,
     /// It was rewritten into an answer: out of the interface that it came in on.
     Answer,
-    /// It is for a service of a managed address: what becomes of it, `balance` says.
+    /// It is for an address with services, which this node serves: what becomes of it, `balance`
+    /// says.
     Balance,
     /// It goes where a helper was just told.
     Redirect,

@@ -35,9 +35,11 @@ use crate::{fence, verdict::Verdict};
 use packet::{Content, Packet};
 
 /// A packet to an address that has services and is open here. In the frame of the program itself, since
-/// the way to record a flow needs most of the 512 bytes of stack.
+/// the way to record a flow needs most of the 512 bytes of stack. `at`: what the clock has just said,
+/// 0 if nobody asked it.
 #[inline(always)]
-pub fn ingress(ctx: &TcContext) -> Verdict {
+pub fn ingress(ctx: &TcContext, at: u64) -> Verdict {
+    let now = if at == 0 { fence::now() } else { at };
     let mut packet = Packet::EMPTY;
     match packet::read(ctx, &mut packet) {
         Content::Flow => {}
@@ -52,7 +54,6 @@ pub fn ingress(ctx: &TcContext) -> Verdict {
             return Verdict::Drop;
         }
     }
-    let now = fence::now();
     let mut flow = maps::flow(&packet.key);
     if flow.is_none_or(|flow| state::begins_anew(&packet, flow)) {
         if let Some(verdict) = open::new(ctx, &packet, now) {

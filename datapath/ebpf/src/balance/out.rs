@@ -19,7 +19,7 @@ pub fn by_route(ifindex: u32) -> Verdict {
 }
 
 /// To the MAC of a neighbour, whatever its destination.
-#[inline(always)]
+#[inline(never)]
 pub fn to_neighbour(ifindex: u32, neighbour: &AddressKey, v4: bool) -> Verdict {
     let [a, b, c, d] = words(neighbour);
     // SAFETY: plain integers, for which zeros are a value.

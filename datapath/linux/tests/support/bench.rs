@@ -1,6 +1,9 @@
 //! One frame in, verdict, bytes and map changes out: the programs under BPF_PROG_TEST_RUN.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use aya::{
     Ebpf,
@@ -64,6 +67,12 @@ impl Bench {
         };
         bench.deadline(boottime_ns() + 600 * SECOND);
         bench
+    }
+
+    /// The program of a direction, to be run by other means.
+    pub fn program(&self, name: &str) -> BorrowedFd<'_> {
+        let program: &SchedClassifier = self.ebpf.program(name).unwrap().try_into().unwrap();
+        program.fd().unwrap().as_fd()
     }
 
     /// A map of the programs that this bench does not use itself.

@@ -9,6 +9,7 @@ pub mod balance;
 pub mod bench;
 pub mod lan;
 pub mod packet;
+pub mod raw;
 pub mod segment;
 pub mod wire;
 
