@@ -11,10 +11,12 @@ fn found(mutant: Mutant, word: &str, plans: impl Iterator<Item = Plan>) {
         tried += 1;
         let seed = plan.seed;
         let report = run(plan, mutant, false);
-        if let Some(violation) = report.violations.first() {
+        // A second holder may first be seen by its token, which is older than that of the other.
+        let mut violations = report.violations.iter();
+        if let Some(first) = report.violations.first() {
             assert!(
-                violation.contains(word),
-                "seed {seed}: something else was found: {violation}"
+                violations.any(|violation| violation.contains(word)),
+                "seed {seed}: something else was found: {first}"
             );
             return;
         }
