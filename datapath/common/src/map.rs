@@ -2,8 +2,8 @@
 //! loader checks pinned maps against them, a test checks the object against them.
 
 use crate::balance::{
-    Backend, Balance, Flow, FlowKey, FragmentKey, Guard, Ports, Service, ServiceKey, Table, Tally,
-    TallyKey,
+    Backend, Balance, Flow, FlowKey, FragmentKey, Guard, Ports, Range, Service, ServiceKey, Table,
+    Tally, TallyKey,
 };
 use crate::{Address, AddressKey, Counters, Deadline};
 
@@ -30,6 +30,8 @@ pub mod name {
     pub const BACKENDS: &str = "BACKENDS";
     /// The flows that are known.
     pub const FLOWS: &str = "FLOWS";
+    /// Which clients a service is for.
+    pub const RANGES: &str = "RANGES";
     /// Ports of packets that come in pieces.
     pub const FRAGMENTS: &str = "FRAGMENTS";
     /// Counters of the services and backends.
@@ -56,6 +58,8 @@ pub mod max_entries {
     pub const TABLES: usize = 16_384;
     /// Backends of one node.
     pub const BACKENDS: usize = 65_536;
+    /// Ranges of all services.
+    pub const RANGES: usize = 65_536;
     /// Halves of flows, about 170 bytes each. Memory is taken for those there are.
     pub const FLOWS: usize = 1_048_576;
     /// Packets in pieces that are on their way at a time; older ones are forgotten. About 1 MiB.
@@ -91,6 +95,8 @@ pub enum MapKind {
     PerCpuArray = 6,
     /// BPF_MAP_TYPE_LRU_HASH
     LruHash = 9,
+    /// BPF_MAP_TYPE_LPM_TRIE
+    LpmTrie = 11,
     /// BPF_MAP_TYPE_RINGBUF
     RingBuf = 27,
 }
@@ -143,7 +149,7 @@ impl MapSpec {
 }
 
 /// All maps.
-pub const MAPS: [MapSpec; 14] = [
+pub const MAPS: [MapSpec; 15] = [
     MapSpec::new::<u32, Deadline>(
         (name::GATE, "gate"),
         MapKind::Array,
@@ -169,6 +175,12 @@ pub const MAPS: [MapSpec; 14] = [
     MapSpec::hash::<u32, Table>((name::TABLES, "tables"), max_entries::TABLES),
     MapSpec::hash::<u32, Backend>((name::BACKENDS, "backends"), max_entries::BACKENDS),
     MapSpec::hash::<FlowKey, Flow>((name::FLOWS, "flows"), max_entries::FLOWS),
+    MapSpec::new::<[u32; 1 + size_of::<Range>() / 4], u32>(
+        (name::RANGES, "ranges"),
+        MapKind::LpmTrie,
+        max_entries::RANGES,
+        map_flags::NO_PREALLOC,
+    ),
     MapSpec::new::<FragmentKey, Ports>(
         (name::FRAGMENTS, "fragments"),
         MapKind::LruHash,

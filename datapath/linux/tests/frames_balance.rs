@@ -9,7 +9,7 @@ use support::balance::{BACKEND, Case, Forward, SERVICE, TO_BACKENDS, key, target
 use support::bench::Verdict;
 use support::segment::{ACK, FIN, RST, SYN};
 use support::with_net;
-use vipd_datapath_common::balance::{Direction, flow_flags};
+use vipd_datapath_common::balance::{Direction, Reason, flow_flags};
 
 /// Runs a check of each mode, protocol and family, on a bench of its own.
 fn each(check: impl Fn(&Case) + Send + 'static) {
@@ -133,7 +133,7 @@ fn packets_bytes_and_flows_are_counted_by_service_and_backend() {
         let length = asks.frame().len() as u64;
         assert_eq!(tally.bytes[Direction::Forward as usize], 3 * length);
         assert_eq!(tally.bytes[Direction::Reverse as usize], back * length);
-        assert_eq!(tally.drops, [0; 8], "{case:?}");
+        assert_eq!(tally.drops, [0; Reason::COUNT], "{case:?}");
     });
 }
 

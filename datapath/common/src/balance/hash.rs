@@ -30,6 +30,16 @@ pub fn slot(client: &FlowKey) -> u32 {
     (((hash >> 32) * SLOTS as u64) >> 32) as u32
 }
 
+/// The slot of all flows of a client to one port of a service: [`super::service_flags::BY_CLIENT`].
+#[inline(always)]
+#[must_use]
+pub fn slot_of_client(client: &FlowKey) -> u32 {
+    slot(&FlowKey {
+        source_port: [0; 2],
+        ..*client
+    })
+}
+
 /// One round of SplitMix64's finalizer.
 #[inline(always)]
 const fn mix(mut hash: u64) -> u64 {
@@ -83,6 +93,14 @@ mod tests {
         // 64 each on average; a fair throw of 8,171 dice strays no further than 6 deviations.
         let (least, most) = (counts.iter().min(), counts.iter().max());
         assert!(least > Some(&16) && most < Some(&112), "{least:?} {most:?}");
+    }
+
+    #[test]
+    fn the_slot_of_a_client_is_the_same_for_all_its_ports() {
+        let slots = |last| (0..100).map(move |port| slot_of_client(&key([192, 0, 2, last], port)));
+        let first = slot_of_client(&key([192, 0, 2, 1], 0));
+        assert!(slots(1).all(|slot| slot == first));
+        assert!(slots(2).all(|slot| slot != first));
     }
 
     #[test]

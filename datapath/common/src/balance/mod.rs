@@ -17,8 +17,8 @@ mod tally;
 
 pub use backend::{Backend, backend_flags};
 pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Ports, Progress, flow_flags};
-pub use hash::slot;
-pub use service::{SLOTS, Service, ServiceKey, Table, service_flags};
+pub use hash::{slot, slot_of_client};
+pub use service::{Range, SLOTS, Service, ServiceKey, Table, service_flags};
 pub use tally::{Direction, Reason, Tally, TallyKey};
 
 /// Protocol numbers that are balanced.

@@ -30,12 +30,37 @@ pub struct Service {
     pub reserved: u32,
 }
 
-/// Bits of [`Service::flags`]; exactly one of them is set.
+/// Bits of [`Service::flags`]; exactly one of the first two is set.
 pub mod service_flags {
     /// Destination and source are rewritten; answers come back through the holder.
     pub const NAT: u32 = 1;
     /// Packets go to the MAC of a backend that has the address itself and answers clients directly.
     pub const DSR: u32 = 1 << 1;
+    /// All flows of a client's address go to one backend, for as long as the backends are the same:
+    /// its address alone chooses the slot. Nothing is recorded for it, so it holds on every node.
+    pub const BY_CLIENT: u32 = 1 << 2;
+    /// Only clients in one of its ranges in `RANGES` may begin a flow.
+    pub const RANGES: u32 = 1 << 3;
+}
+
+/// A range of clients of a service. The key of `RANGES` is the number of its bits that count (32 for
+/// the service, plus the length of the prefix; IPv4 as `::ffff:0:0/96`, so plus 96), then this.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// [`Service::id`].
+    pub service: u32,
+    /// The first address of the range.
+    pub address: AddressKey,
+}
+
+impl Range {
+    /// Bits of a key that is one client.
+    pub const BITS: u32 = 32 + 128;
+    /// Bits in front of an IPv4 prefix.
+    pub const IN_FRONT_OF_V4: u32 = 32 + 96;
+    /// Bits in front of an IPv6 prefix.
+    pub const IN_FRONT_OF_V6: u32 = 32;
 }
 
 /// Slots of a table: a prime, as Maglev's permutations need it, and as many as fit into the 32 KiB
@@ -53,13 +78,16 @@ pub struct Table {
 
 const _: () = assert!(size_of::<ServiceKey>() == 16 + 2 + 1 + 1);
 const _: () = assert!(size_of::<Service>() == 16 && align_of::<Service>() == 4);
+const _: () = assert!(size_of::<Range>() == 4 + 16);
 const _: () = assert!(size_of::<Table>() == SLOTS * 4);
 
 // SAFETY: `repr(C)`, integers and byte arrays only, and the sizes asserted above leave no padding;
-// in all three.
+// in all four.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for ServiceKey {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Service {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Table {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Range {}

@@ -59,11 +59,13 @@ pub enum Reason {
     /// An answer of a connection that this node does not know, perhaps yet: the host's own stack
     /// would break it off.
     Stray = 7,
+    /// The client is in none of the ranges of the service.
+    Forbidden = 8,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// All of them, in order of their index.
     pub const ALL: [Self; Self::COUNT] = [
@@ -75,6 +77,7 @@ impl Reason {
         Self::Hops,
         Self::Malformed,
         Self::Stray,
+        Self::Forbidden,
     ];
 
     /// A stable name, as metrics use it.
@@ -89,6 +92,7 @@ impl Reason {
             Self::Hops => "hops",
             Self::Malformed => "malformed",
             Self::Stray => "stray",
+            Self::Forbidden => "forbidden",
         }
     }
 }

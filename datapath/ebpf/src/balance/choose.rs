@@ -3,7 +3,9 @@
 
 use core::hint::black_box;
 
-use vipd_datapath_common::balance::{Backend, FlowKey, Service, ServiceKey, slot};
+use vipd_datapath_common::balance::{
+    Backend, FlowKey, Service, ServiceKey, service_flags, slot, slot_of_client,
+};
 
 use super::maps;
 
@@ -28,7 +30,18 @@ pub fn backend(service: &Service, key: &FlowKey) -> Option<&'static Backend> {
     let table = maps::table(service.table)?;
     // The compiler knows that a slot is in the table and would leave the test out; the verifier
     // does not.
-    let slot = black_box(slot(key) as usize);
+    let slot = if service.flags & service_flags::BY_CLIENT != 0 {
+        slot_of_client(key)
+    } else {
+        slot(key)
+    };
+    let slot = black_box(slot as usize);
     let number = table.slots.get(slot)?;
     maps::backend(*number)
+}
+
+/// Whether a client may begin flows to a service.
+#[inline(never)]
+pub fn may_use(service: &Service, key: &FlowKey) -> bool {
+    service.flags & service_flags::RANGES == 0 || maps::in_range(service.id, key.source)
 }

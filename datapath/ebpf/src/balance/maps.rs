@@ -1,14 +1,16 @@
 //! The maps of balancing, in the shapes of `vipd-datapath-common`.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    btf_maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key,
+    },
     macros::btf_map,
 };
 use vipd_datapath_common::balance::{
-    Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard, Ports, Service, ServiceKey,
-    Table, Tally, TallyKey,
+    Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard, Ports, Range, Service,
+    ServiceKey, Table, Tally, TallyKey,
 };
-use vipd_datapath_common::{map_flags, max_entries};
+use vipd_datapath_common::{AddressKey, map_flags, max_entries};
 
 #[btf_map]
 static BALANCE: Array<Balance, { max_entries::BALANCE }> = Array::new();
@@ -32,6 +34,10 @@ static BACKENDS: HashMap<u32, Backend, { max_entries::BACKENDS }, { map_flags::N
 #[btf_map]
 static FLOWS: HashMap<FlowKey, Flow, { max_entries::FLOWS }, { map_flags::NO_PREALLOC }> =
     HashMap::new();
+
+#[btf_map]
+static RANGES: LpmTrie<Range, u32, { max_entries::RANGES }, { map_flags::NO_PREALLOC }> =
+    LpmTrie::new();
 
 #[btf_map]
 static FRAGMENTS: LruHashMap<FragmentKey, Ports, { max_entries::FRAGMENTS }> = LruHashMap::new();
@@ -61,6 +67,13 @@ pub fn balance() -> Option<Balance> {
 pub fn service(key: &ServiceKey) -> Option<&'static Service> {
     // SAFETY: as above.
     unsafe { SERVICES.get(key) }
+}
+
+/// Whether the client is in one of the service's ranges.
+#[inline(always)]
+pub fn in_range(service: u32, address: AddressKey) -> bool {
+    let client = Range { service, address };
+    RANGES.get(&Key::new(Range::BITS, client)).is_some()
 }
 
 #[inline(always)]

@@ -15,6 +15,10 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64) -> Option<Verdict> {
     let Some(service) = choose::service(&packet.key) else {
         return Some(stray::verdict(ctx, packet));
     };
+    if !choose::may_use(service, &packet.key) {
+        count::dropped(service.id, 0, Reason::Forbidden);
+        return Some(Verdict::Drop);
+    }
     let Some(backend) = choose::backend(service, &packet.key) else {
         count::dropped(service.id, 0, Reason::NoBackend);
         return Some(Verdict::Drop);

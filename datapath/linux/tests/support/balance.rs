@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuHashMap, PerCpuValues, RingBuf};
 use vipd_datapath_common::balance::{
-    Backend, Balance, Flow, FlowKey, FlowRecord, Reason, SLOTS, Service, ServiceKey, Table, Tally,
-    TallyKey, backend_flags, balance_flags, service_flags,
+    Backend, Balance, Flow, FlowKey, FlowRecord, Range, Reason, SLOTS, Service, ServiceKey, Table,
+    Tally, TallyKey, backend_flags, balance_flags, service_flags,
 };
 use vipd_datapath_common::{AddressKey, flags, name};
 
@@ -34,6 +35,7 @@ pub struct Balanced {
     pub services: HashMap<MapData, ServiceKey, Service>,
     pub tables: HashMap<MapData, u32, Table>,
     pub backends: HashMap<MapData, u32, Backend>,
+    pub ranges: LpmTrie<MapData, Range, u32>,
     pub flows: HashMap<MapData, FlowKey, Flow>,
     pub balance: Array<MapData, Balance>,
     tally: PerCpuHashMap<MapData, TallyKey, Tally>,
@@ -47,6 +49,7 @@ impl Balanced {
             services: bench.take(name::SERVICES),
             tables: bench.take(name::TABLES),
             backends: bench.take(name::BACKENDS),
+            ranges: bench.take(name::RANGES),
             flows: bench.take(name::FLOWS),
             balance: bench.take(name::BALANCE),
             tally: bench.take(name::TALLY),
@@ -85,6 +88,26 @@ impl Balanced {
         };
         self.services.insert(key, service, 0).unwrap();
         self.tally_for(SERVICE, 0);
+    }
+
+    /// Sets these bits, too, for the only service.
+    pub fn flag(&mut self, bits: u32) {
+        let key = self.services.keys().next().unwrap().unwrap();
+        let mut service = self.services.get(&key, 0).unwrap();
+        service.flags |= bits;
+        self.services.insert(key, service, 0).unwrap();
+    }
+
+    /// Lets clients of a range use the service.
+    pub fn allow(&mut self, service: u32, address: &str, length: u32) {
+        let address = ip(address);
+        let front = match address {
+            IpAddr::V4(_) => Range::IN_FRONT_OF_V4,
+            IpAddr::V6(_) => Range::IN_FRONT_OF_V6,
+        };
+        let address = address.into();
+        let key = Key::new(front + length, Range { service, address });
+        self.ranges.insert(&key, 1, 0).unwrap();
     }
 
     pub fn add_backend(&mut self, number: u32, at: SocketAddr, local: bool) {
