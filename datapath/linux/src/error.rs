@@ -119,6 +119,14 @@ pub enum DatapathError {
         /// What is the matter, as the rest of the sentence.
         reason: &'static str,
     },
+    /// No packet has addresses of two families.
+    #[error("a packet from {client} cannot be to {vip}: the families differ")]
+    Families {
+        /// The client.
+        client: IpAddr,
+        /// The virtual IP.
+        vip: IpAddr,
+    },
     /// An address cannot be served.
     #[error("{address}: {source}")]
     Address {

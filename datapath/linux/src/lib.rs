@@ -39,8 +39,9 @@ mod twin;
 mod watch;
 
 pub use balance::{
-    BackendSeen, FlowFilter, FlowNews, FlowSeen, Flows, Forward, Frontend, LeftOut, Lens, Protocol,
-    Records, ServiceSeen, Services, TableSeen, Traffic, WantedBackend, WantedService, Why,
+    BackendSeen, FlowFilter, FlowNews, FlowSeen, Flows, Forward, Frontend, LeftOut, Lens, Packet,
+    Protocol, Records, ServiceSeen, Services, TableSeen, Trace, Traffic, Verdict, WantedBackend,
+    WantedService, Why,
 };
 pub use error::DatapathError;
 pub use kernel::{Attach, Kernel, Options, boottime_ns};

@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +17,8 @@ use support::{
     run, wanted, with_net,
 };
 use vipd_datapath::{
-    Datapath, FlowFilter, Forward, Gate, Kernel, NodeGate, Protocol, Services, Wanted, boottime_ns,
+    Datapath, FlowFilter, Forward, Gate, Kernel, NodeGate, Packet, Protocol, Services, Verdict,
+    Wanted, boottime_ns,
 };
 
 const VIPS: [&str; 2] = [VIP4, VIP6];
@@ -26,9 +27,15 @@ fn at(vip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(vip.parse().unwrap(), port)
 }
 
-fn client_address(vip: &str) -> std::net::IpAddr {
+fn client_address(vip: &str) -> IpAddr {
     let client = if vip == VIP4 { "10.9.0.2" } else { "fd09::2" };
     client.parse().unwrap()
+}
+
+/// That of the first backend.
+fn backend_address(vip: &str) -> IpAddr {
+    let backend = if vip == VIP4 { "10.9.0.11" } else { "fd09::11" };
+    backend.parse().unwrap()
 }
 
 async fn hold(net: &Net, wanted: &Wanted) -> (Kernel, Box<dyn NodeGate>) {
@@ -420,6 +427,88 @@ fn flows_that_are_over_are_forgotten_and_others_are_not() {
             }
         }
         assert_eq!((made, gone), (21, 20));
+        kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn a_trace_tells_the_way_of_a_packet_and_leaves_no_flow() {
+    with_net(|net| async move {
+        let lan = Lan::new(net, 1);
+        let _server = lan.serve(1, 8080);
+        let wanted = balanced(services(Forward::Nat, &[(11, 1)]));
+        let (mut kernel, mut node) = hold(net, &wanted).await;
+        let lens = kernel.lens().unwrap();
+        let known = || lens.flows(&FlowFilter::default(), 10).unwrap().known;
+        for vip in VIPS {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let packet = |client: (IpAddr, u16), port, opens| Packet {
+                    client,
+                    vip: (vip.parse().unwrap(), port),
+                    protocol,
+                    opens,
+                };
+                let stranger = (client_address(vip), 40_000);
+                let backend = backend_address(vip);
+                for opens in [true, false] {
+                    let trace = lens.trace(&packet(stranger, 80, opens)).unwrap();
+                    assert_eq!(trace.verdict, Verdict::Sent, "{trace:?}");
+                    assert_eq!(trace.service, Some(frontend(vip, 80, protocol)));
+                    assert_eq!(trace.backend, Some((backend, 8080)));
+                    assert_eq!(trace.source, (vip.parse().unwrap(), 40_000));
+                    assert_eq!(trace.destination, (backend, 8080));
+                    assert!(!trace.known && trace.reason.is_none());
+                    assert_eq!(known(), 0, "it is forgotten again");
+                }
+                let own = lens.trace(&packet(stranger, 22, true)).unwrap();
+                // A datagram that no socket waits for may be an answer of a connection that is not known yet.
+                let expected = match protocol {
+                    Protocol::Tcp => (Verdict::Passed, None),
+                    Protocol::Udp => (Verdict::Dropped, Some("stray")),
+                };
+                assert_eq!((own.verdict, own.reason), expected, "{protocol}");
+                assert!(own.service.is_none() && own.backend.is_none());
+            }
+        }
+        let mut connection = opened(net, VIP4, 1).remove(0).1;
+        let of = Packet {
+            client: (client_address(VIP4), connection.port()),
+            vip: (VIP4.parse().unwrap(), 80),
+            protocol: Protocol::Tcp,
+            opens: true,
+        };
+        let trace = lens.trace(&of).unwrap();
+        assert!(trace.known && trace.verdict == Verdict::Sent);
+        assert_eq!(connection.ask("unharmed?").unwrap().backend, 1);
+        kernel
+            .apply(&balanced(services(Forward::Nat, &[])))
+            .await
+            .unwrap();
+        let strange = Packet {
+            client: (client_address(VIP4), 1),
+            ..of
+        };
+        let trace = lens.trace(&strange).unwrap();
+        assert_eq!(
+            (trace.verdict, trace.reason),
+            (Verdict::Dropped, Some("no_backend"))
+        );
+        node.set_deadline(0);
+        let trace = lens.trace(&strange).unwrap();
+        assert_eq!(
+            (trace.verdict, trace.reason),
+            (Verdict::Dropped, Some("shut"))
+        );
+        let mixed = Packet {
+            client: (client_address(VIP6), 1),
+            ..of
+        };
+        assert!(
+            lens.trace(&mixed)
+                .unwrap_err()
+                .to_string()
+                .contains("families differ")
+        );
         kernel.remove().await.unwrap();
     });
 }

@@ -317,3 +317,67 @@ fn ten_thousand_services_of_many_backends_are_applied_and_audited() {
         kernel.remove().await.unwrap();
     });
 }
+
+/// How often the threads of balancing have gone to sleep, by name.
+fn sleeps() -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        // One of another test may end meanwhile.
+        let Ok(status) = std::fs::read_to_string(task.unwrap().path().join("status")) else {
+            continue;
+        };
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim_start_matches(':').trim().to_owned()
+        };
+        if ["vipd-flows", "vipd-news"].contains(&field("Name").as_str()) {
+            let id = format!("{} {}", field("Name"), field("Pid"));
+            found.push((id, field("voluntary_ctxt_switches").parse().unwrap()));
+        }
+    }
+    found
+}
+
+/// Not a test of its own: alone in a process, so that the threads are its own.
+#[test]
+#[ignore = "run by the test below in a process of its own"]
+fn helper_counts_what_wakes_up_without_services() {
+    with_net(|net| async {
+        let mut kernel = Kernel::open(&net.pins).await.unwrap();
+        let _news = kernel.records().unwrap().news();
+        kernel
+            .apply(&balanced(services(Forward::Nat, &[(11, 1)])))
+            .await
+            .unwrap();
+        kernel.apply(&balanced(Services::new())).await.unwrap();
+        // Until the look that the services had asked for is over.
+        let start = Instant::now();
+        let mut before = sleeps();
+        loop {
+            std::thread::sleep(std::time::Duration::from_secs(6));
+            let after = sleeps();
+            if after == before {
+                break;
+            }
+            before = after;
+            assert!(start.elapsed().as_secs() < 40, "{before:?} go on waking up");
+        }
+        println!("{} threads sleep", before.len());
+        kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn without_services_no_thread_of_balancing_wakes_up() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "helper_counts_what_wakes_up_without_services",
+            "--ignored",
+            "--nocapture",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("2 threads sleep"), "{text}");
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{Forward, Frontend, Protocol, Why};
+use super::{Forward, Frontend, Packet, Protocol, Trace, Why};
 use crate::DatapathError;
 
 /// What was counted. Packets that were merged count as one each time the programs saw one.
@@ -140,4 +140,11 @@ pub trait Lens: Send + Sync {
     /// # Errors
     /// If the kernel does not let a map be read.
     fn flows(&self, filter: &FlowFilter, at_most: usize) -> Result<Flows, DatapathError>;
+
+    /// Where a packet would go: the loaded program runs on it, on the interface of its virtual IP. A flow that it begins
+    /// is forgotten again (the runner-up may hear of it for a moment); the counters count the packet.
+    ///
+    /// # Errors
+    /// If its addresses are of different families, or the kernel does not run the program.
+    fn trace(&self, packet: &Packet) -> Result<Trace, DatapathError>;
 }

@@ -15,6 +15,7 @@ mod maglev;
 mod model;
 mod plan;
 mod records;
+mod trace;
 
 pub(crate) use goal::{Goal, Reach, Reaches, Recipe, Spot, goal};
 pub use goal::{LeftOut, Why};
@@ -22,3 +23,5 @@ pub use lens::{BackendSeen, FlowFilter, FlowSeen, Flows, Lens, ServiceSeen, Tabl
 pub use model::{Forward, Frontend, Protocol, Services, WantedBackend, WantedService};
 pub(crate) use plan::{Actual, Step, Table, plan, slots};
 pub use records::{FlowNews, Records};
+pub(crate) use trace::ends;
+pub use trace::{Packet, Trace, Verdict};

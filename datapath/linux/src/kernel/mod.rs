@@ -10,6 +10,7 @@ mod meter;
 mod object;
 mod observe;
 mod pins;
+mod run;
 mod settle;
 mod steps;
 mod sys;

@@ -11,8 +11,8 @@ use vipd_datapath_common::balance::{Flow, FlowKey, FlowRecord};
 
 use super::TwinHandle;
 use crate::{
-    BackendSeen, DatapathError, FlowFilter, FlowNews, Flows, Frontend, Gate, Lens, Records,
-    ServiceSeen, TableSeen, Traffic, Wanted, WantedService,
+    BackendSeen, DatapathError, FlowFilter, FlowNews, Flows, Frontend, Gate, Lens, Packet, Records,
+    ServiceSeen, TableSeen, Trace, Traffic, Verdict, Wanted, WantedService,
     balance::{Recipe, slots},
 };
 
@@ -167,5 +167,22 @@ impl Lens for TwinHandle {
 
     fn flows(&self, _filter: &FlowFilter, _at_most: usize) -> Result<Flows, DatapathError> {
         Ok(Flows::default())
+    }
+
+    fn trace(&self, packet: &Packet) -> Result<Trace, DatapathError> {
+        let answers = self.answers(packet.vip.0);
+        Ok(Trace {
+            verdict: if answers {
+                Verdict::Passed
+            } else {
+                Verdict::Dropped
+            },
+            known: false,
+            service: None,
+            backend: None,
+            source: packet.client,
+            destination: packet.vip,
+            reason: (!answers).then_some("shut"),
+        })
     }
 }

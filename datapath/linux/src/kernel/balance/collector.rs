@@ -1,12 +1,13 @@
 //! Forgets flows that are over, on a thread of its own.
 //!
-//! It reads the whole table every few seconds (0.2 µs a half), and looks closer only at those that seem to be over.
+//! It reads the whole table every few seconds (0.3 µs a half; one by one it would be 1.3 µs), and looks closer only at
+//! those that seem to be over.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use vipd_datapath_common::{
@@ -26,6 +27,8 @@ use crate::{
 
 /// From one look at all flows to the next.
 const EVERY: Duration = Duration::from_secs(5);
+/// And so many times as long as the look has taken: a full table takes no more than a twentieth of a CPU.
+const WORTH: u32 = 20;
 /// Flows forgotten between two short pauses: the table is for the programs first.
 const AT_ONCE: usize = 1_024;
 const BREATH: Duration = Duration::from_millis(1);
@@ -119,7 +122,9 @@ impl Drop for Collector {
 
 fn run(shared: &Shared, looker: &mut Looker) {
     loop {
+        let start = Instant::now();
         let found = looker.look(&|| shared.state().stopped);
+        let pause = EVERY.max(start.elapsed() * WORTH);
         let mut state = shared.state();
         match found {
             Ok(found) => {
@@ -135,7 +140,7 @@ fn run(shared: &Shared, looker: &mut Looker) {
             .unwrap_or_else(PoisonError::into_inner);
         let (state, _) = shared
             .changed
-            .wait_timeout_while(state, EVERY, |state| !state.stopped)
+            .wait_timeout_while(state, pause, |state| !state.stopped)
             .unwrap_or_else(PoisonError::into_inner);
         if state.stopped {
             return;

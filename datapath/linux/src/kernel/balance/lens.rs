@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::IpAddr,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,10 +20,11 @@ use vipd_datapath_common::{
 use super::{
     flows::{Door, FlowTable},
     maps::failed,
+    news::News,
 };
 use crate::{
     BackendSeen, DatapathError, FlowFilter, FlowSeen, Flows, Forward, Frontend, LeftOut, Lens,
-    Protocol, ServiceSeen, TableSeen, Traffic,
+    Packet, Protocol, ServiceSeen, TableSeen, Trace, Traffic,
     balance::{
         Spot,
         collect::{STANDBY, State},
@@ -37,6 +39,8 @@ pub(super) struct KernelLens {
     pub(super) backends: HashMap<MapData, u32, Backend>,
     pub(super) tally: PerCpuHashMap<MapData, TallyKey, Tally>,
     pub(super) left_out: Arc<Mutex<Arc<[LeftOut]>>>,
+    pub(super) program: Arc<OwnedFd>,
+    pub(super) news: News,
 }
 
 impl Lens for KernelLens {
@@ -127,6 +131,10 @@ impl Lens for KernelLens {
         }
         Ok(found)
     }
+
+    fn trace(&self, packet: &Packet) -> Result<Trace, DatapathError> {
+        self.follow(&self.program, packet)
+    }
 }
 
 impl KernelLens {
@@ -140,7 +148,7 @@ impl KernelLens {
             .map_err(failed(name::SERVICES, "list the services"))
     }
 
-    fn service(&self, frontend: Frontend) -> Result<Option<Service>, DatapathError> {
+    pub(super) fn service(&self, frontend: Frontend) -> Result<Option<Service>, DatapathError> {
         optional(self.services.get(&ServiceKey::from(frontend), 0))
             .map_err(failed(name::SERVICES, format!("read {frontend}")))
     }
@@ -210,7 +218,7 @@ impl KernelLens {
         })
     }
 
-    fn tally(&self, service: u32, backend: u32) -> Result<Tally, DatapathError> {
+    pub(super) fn tally(&self, service: u32, backend: u32) -> Result<Tally, DatapathError> {
         let key = TallyKey { service, backend };
         let mut sum = Tally::default();
         let cpus =

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
 };
 
@@ -19,6 +19,7 @@ use vipd_datapath_common::{
 use super::{
     flows::{Door, again},
     lens::KernelLens,
+    news::News,
 };
 use crate::{
     DatapathError, Frontend, LeftOut,
@@ -168,6 +169,8 @@ impl Maps {
         &self,
         door: Door,
         left_out: Arc<Mutex<Arc<[LeftOut]>>>,
+        program: Arc<OwnedFd>,
+        news: News,
     ) -> Result<KernelLens, DatapathError> {
         let hash = |map: &MapData| again(map).map(Map::HashMap);
         let open = || {
@@ -178,6 +181,8 @@ impl Maps {
                 backends: hash(self.backends.map())?.try_into()?,
                 tally: Map::PerCpuHashMap(again(self.tally.map())?).try_into()?,
                 left_out,
+                program,
+                news,
             })
         };
         open().map_err(failed(name::SERVICES, "open it and its like again"))

@@ -9,10 +9,12 @@ mod lens;
 mod maps;
 mod news;
 mod records;
+mod trace;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -21,6 +23,7 @@ use aya::{Ebpf, maps::MapData};
 use vipd_datapath_common::{
     balance::{Balance, balance_flags},
     max_entries, name,
+    program::INGRESS,
 };
 
 use self::{
@@ -65,6 +68,9 @@ pub(super) struct Balancer {
     door: Door,
     collector: Collector,
     reporter: Arc<Reporter>,
+    news: News,
+    /// That of frames that enter.
+    program: Arc<OwnedFd>,
     actual: Actual,
     balance: Balance,
     /// Looks of the collector when a backend of this host was last wanted.
@@ -78,6 +84,13 @@ impl Balancer {
     pub(super) fn open(ebpf: &mut Ebpf, addresses: &MapData) -> Result<Self, DatapathError> {
         let maps = Maps::take(ebpf)?;
         let door = Door::new(typed(ebpf, name::FLOWS)?, addresses)?;
+        let program = ebpf.program(INGRESS).and_then(|program| program.fd().ok());
+        let program = program
+            .ok_or(DatapathError::Incomplete { what: INGRESS })?
+            .as_fd();
+        let program = program
+            .try_clone_to_owned()
+            .map_err(|error| DatapathError::system("open the program again", error))?;
         let news = News::default();
         let reporter = Arc::new(Reporter::new(typed(ebpf, name::NEW_FLOWS)?, news.clone()));
         let actual = maps.read_back()?;
@@ -95,9 +108,11 @@ impl Balancer {
             marks: Arc::default(),
             left_out: Arc::default(),
             numbers: Arc::default(),
-            collector: Collector::spawn(&door, news)?,
+            collector: Collector::spawn(&door, news.clone())?,
             door,
             reporter,
+            news,
+            program: Arc::new(program),
             actual,
             balance,
             local: 0,
@@ -126,9 +141,9 @@ impl Balancer {
 
     /// For whoever shows what is balanced.
     pub(super) fn lens(&self) -> Result<Box<dyn Lens>, DatapathError> {
-        let lens = self
-            .maps
-            .lens(self.door.clone(), Arc::clone(&self.left_out))?;
+        let (door, left_out) = (self.door.clone(), Arc::clone(&self.left_out));
+        let (program, news) = (Arc::clone(&self.program), self.news.clone());
+        let lens = self.maps.lens(door, left_out, program, news)?;
         Ok(Box::new(lens))
     }
 

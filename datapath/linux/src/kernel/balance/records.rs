@@ -109,7 +109,7 @@ impl Records for KernelRecords {
 }
 
 /// Flows that other nodes cannot work out by themselves: client's halves whose source is rewritten.
-fn is_told(flow: &Flow) -> bool {
+pub(super) fn is_told(flow: &Flow) -> bool {
     use flow_flags::{DSR, LOCAL, REVERSE};
     flow.flags & (REVERSE | DSR | LOCAL) == 0
 }

@@ -1,0 +1,140 @@
+//! The real program on a packet that nobody sent.
+
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use vipd_datapath_common::balance::{Flow, Reason, Tally};
+
+use super::{lens::KernelLens, records::is_told};
+use crate::{
+    DatapathError, FlowNews, Frontend, Packet, Trace, Verdict, balance::ends, kernel::run,
+};
+
+/// TCX_NEXT, TCX_DROP and TCX_REDIRECT of linux/bpf.h.
+const NEXT: i32 = -1;
+const DROP: i32 = 2;
+const REDIRECT: i32 = 7;
+
+impl KernelLens {
+    pub(super) fn follow(
+        &self,
+        program: &OwnedFd,
+        packet: &Packet,
+    ) -> Result<Trace, DatapathError> {
+        let mut table = self.door.open()?;
+        let key = packet.key();
+        let Some(entry) = table.address(&key.destination)? else {
+            // None of the programs' business.
+            return Ok(trace(packet, Verdict::Passed));
+        };
+        let before = table.get(&key)?;
+        let packet = Packet {
+            // One that begins anew would end the flow that there is.
+            opens: packet.opens && before.is_none(),
+            ..*packet
+        };
+        let service = self.service_of(&packet)?;
+        let drops = self.drops(service)?;
+        let frame = packet.frame(entry.mac).ok_or(DatapathError::Families {
+            client: packet.client.0,
+            vip: packet.vip.0,
+        })?;
+        let ran = run::ingress(program.as_fd(), entry.ifindex, &frame);
+        let (code, frame) =
+            ran.map_err(|error| DatapathError::system("run the program on a frame", error))?;
+        let after = table.get(&key)?;
+        if let (None, Some(flow)) = (before, after) {
+            table.forget(&key, &flow)?;
+            if is_told(&flow) {
+                self.news.tell(vec![FlowNews::Gone(key)]);
+            }
+        }
+        let flow = before.or(after);
+        let verdict = match code {
+            REDIRECT if flow.is_some() || service.is_some() => Verdict::Sent,
+            REDIRECT => Verdict::HandedOn,
+            DROP => Verdict::Dropped,
+            NEXT => Verdict::Passed,
+            code => {
+                let unknown = std::io::Error::other(format!("it returned {code}"));
+                return Err(DatapathError::system("run the program on a frame", unknown));
+            }
+        };
+        let [source, destination] = ends(&frame).unwrap_or([packet.client, packet.vip]);
+        let reason = if verdict == Verdict::Dropped {
+            Some(reason(&drops, &self.drops(service)?))
+        } else {
+            None
+        };
+        Ok(Trace {
+            known: before.is_some(),
+            service: service.map(|(frontend, _)| frontend),
+            backend: flow.as_ref().map(backend),
+            source,
+            destination,
+            reason,
+            ..trace(&packet, verdict)
+        })
+    }
+
+    /// The service that a packet belongs to, and its number.
+    fn service_of(&self, packet: &Packet) -> Result<Option<(Frontend, u32)>, DatapathError> {
+        for port in [packet.vip.1, 0] {
+            let frontend = Frontend {
+                address: packet.vip.0,
+                port,
+                protocol: packet.protocol,
+            };
+            if let Some(service) = self.service(frontend)? {
+                return Ok(Some((frontend, service.id)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was dropped for a service, and for none.
+    fn drops(&self, service: Option<(Frontend, u32)>) -> Result<Tally, DatapathError> {
+        let mut sum = self.tally(0, 0)?;
+        let id = service.map(|(_, id)| id);
+        for key in self
+            .tally
+            .keys()
+            .flatten()
+            .filter(|key| Some(key.service) == id)
+        {
+            sum.add(&self.tally(key.service, key.backend)?);
+        }
+        Ok(sum)
+    }
+}
+
+/// As the packet came.
+fn trace(packet: &Packet, verdict: Verdict) -> Trace {
+    Trace {
+        verdict,
+        known: false,
+        service: None,
+        backend: None,
+        source: packet.client,
+        destination: packet.vip,
+        reason: None,
+    }
+}
+
+fn backend(flow: &Flow) -> (IpAddr, u16) {
+    (
+        flow.destination.into(),
+        u16::from_be_bytes(flow.destination_port),
+    )
+}
+
+/// What was counted meanwhile.
+fn reason(before: &Tally, after: &Tally) -> &'static str {
+    let grew = |reason: &Reason| after.dropped(*reason) > before.dropped(*reason);
+    Reason::ALL
+        .into_iter()
+        .find(grew)
+        .map_or("shut", Reason::name)
+}
