@@ -99,6 +99,16 @@ impl Lan {
         );
     }
 
+    /// A socket at a backend, for all its addresses.
+    pub fn socket(&self, number: u8, port: u16) -> UdpSocket {
+        let namespace = self.backend(number);
+        let bind = move || {
+            enter(&namespace);
+            UdpSocket::bind(("::", port)).unwrap()
+        };
+        thread::spawn(bind).join().unwrap()
+    }
+
     /// Runs a server at a backend, for all its addresses.
     pub fn serve(&self, number: u8, port: u16) -> Server {
         let all = SocketAddr::new("::".parse().unwrap(), port);

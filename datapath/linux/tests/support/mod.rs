@@ -164,7 +164,7 @@ impl Drop for Net {
     }
 }
 
-fn enter(namespace: &str) {
+pub fn enter(namespace: &str) {
     let file = File::open(format!("/run/netns/{namespace}")).unwrap();
     setns(file, CloneFlags::CLONE_NEWNET).unwrap();
 }
