@@ -18,14 +18,9 @@ pub fn slot(client: &FlowKey) -> u32 {
     let [s0, s1] = client.source_port;
     let [d0, d1] = client.destination_port;
     let ports = u64::from_be_bytes([0, 0, 0, client.protocol, s0, s1, d0, d1]);
-    let mut hash = SEED;
-    for word in words(&client.source)
-        .into_iter()
-        .chain(words(&client.destination))
-    {
-        hash = mix(hash ^ word);
-    }
-    hash = mix(hash ^ ports);
+    // Written out: as a loop it would be one of a shape that older kernels (6.1) refuse.
+    let ([a, b], [c, d]) = (words(&client.source), words(&client.destination));
+    let hash = mix(mix(mix(mix(mix(SEED ^ a) ^ b) ^ c) ^ d) ^ ports);
     // A share of the slots instead of a remainder: faster.
     (((hash >> 32) * SLOTS as u64) >> 32) as u32
 }

@@ -125,9 +125,8 @@ fn backends_half(
             }
             answers.destination_port = another_port(key, attempt);
         }
-        match maps::add_flow(&answers, flow) {
+        match claim(&answers, flow) {
             Stored::Yes => return Ok(answers.destination_port),
-            Stored::Taken if ours(&answers, flow) => return Ok(answers.destination_port),
             Stored::Taken => {}
             Stored::No => return Err(Reason::TableFull),
         }
@@ -135,17 +134,32 @@ fn backends_half(
     Err(Reason::NoPort)
 }
 
-/// Whether the half that is there belongs to the same client: another CPU was quicker, or the
-/// client's half was collected and this one was not. It goes on under this flow.
-#[inline(always)]
-fn ours(key: &FlowKey, reverse: &Flow) -> bool {
+/// Adds the backend's half, unless another client has its key. One that belongs to the same client
+/// goes on under this flow: another CPU was quicker, or the client's half was collected and this one
+/// was not.
+///
+/// Never inlined, so that the loop around it is short enough to be unrolled: older kernels (6.1)
+/// refuse loops of some shapes.
+#[inline(never)]
+fn claim(key: &FlowKey, reverse: &Flow) -> Stored {
+    match maps::add_flow(key, reverse) {
+        Stored::Taken => {}
+        other => return other,
+    }
     let same = maps::flow(key).is_some_and(|found| {
         found.destination == reverse.destination
             && found.destination_port == reverse.destination_port
             && found.source == reverse.source
             && found.source_port == reverse.source_port
     });
-    same && maps::set_flow(key, reverse)
+    if !same {
+        return Stored::Taken;
+    }
+    if maps::set_flow(key, reverse) {
+        Stored::Yes
+    } else {
+        Stored::No
+    }
 }
 
 #[inline(always)]

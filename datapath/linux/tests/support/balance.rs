@@ -62,15 +62,30 @@ impl Balanced {
 
     /// One service at `vip`, open here, with one backend. A port of 0 means all, or the client's.
     pub fn serve(&mut self, vip: SocketAddr, protocol: u8, how: Forward, backend: SocketAddr) {
+        self.serve_also(vip, protocol, how, backend, 0);
+    }
+
+    /// Another one, whose table and backend have numbers that are `more`.
+    pub fn serve_also(
+        &mut self,
+        vip: SocketAddr,
+        protocol: u8,
+        how: Forward,
+        backend: SocketAddr,
+        more: u32,
+    ) {
         let address = vip.ip().to_string();
         self.bench
             .manage(&address, flags::OPEN | flags::LOCAL | flags::BALANCED);
-        self.tables.insert(TABLE, table(|_| BACKEND), 0).unwrap();
-        self.add_backend(BACKEND, backend, how == Forward::Local);
-        self.add_service(vip, protocol, how);
+        let number = BACKEND + more;
+        self.tables
+            .insert(TABLE + more, table(|_| number), 0)
+            .unwrap();
+        self.add_backend(number, backend, how == Forward::Local);
+        self.add_service(vip, protocol, how, TABLE + more);
     }
 
-    pub fn add_service(&mut self, vip: SocketAddr, protocol: u8, how: Forward) {
+    fn add_service(&mut self, vip: SocketAddr, protocol: u8, how: Forward, table: u32) {
         let key = ServiceKey {
             address: vip.ip().into(),
             port: vip.port().to_be_bytes(),
@@ -78,7 +93,7 @@ impl Balanced {
             reserved: 0,
         };
         let service = Service {
-            table: TABLE,
+            table,
             flags: match how {
                 Forward::Nat | Forward::Local => service_flags::NAT,
                 Forward::Dsr => service_flags::DSR,

@@ -8,7 +8,7 @@ use std::{
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
-    programs::{SchedClassifier, TestRun, TestRunOptions},
+    programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions},
 };
 use vipd_datapath_common::{Address, AddressKey, Conflict, Counter, Counters, name, program};
 
@@ -117,6 +117,15 @@ impl Bench {
 
     /// Runs a frame through the program of a direction.
     pub fn run(&self, direction: Direction, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.attempt(direction, frame).unwrap()
+    }
+
+    /// The same; an error for a frame that the kernel's harness refuses, as no card would deliver it.
+    pub fn attempt(
+        &self,
+        direction: Direction,
+        frame: &[u8],
+    ) -> Result<(Verdict, Vec<u8>), ProgramError> {
         let (name, from) = match direction {
             Direction::Ingress => (program::INGRESS, self.ifindex),
             Direction::Egress => (program::EGRESS, 0),
@@ -128,21 +137,19 @@ impl Bench {
         context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
         let mut out = [0xaa; 512];
         let program: &SchedClassifier = self.ebpf.program(name).unwrap().try_into().unwrap();
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context),
-                ..TestRunOptions::default()
-            })
-            .unwrap();
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        })?;
         let verdict = match result.return_value as i32 {
             -1 => Verdict::Pass,
             2 => Verdict::Drop,
             7 => Verdict::Answer,
             other => panic!("return code {other}"),
         };
-        (verdict, out[..result.data_size_out as usize].to_vec())
+        Ok((verdict, out[..result.data_size_out as usize].to_vec()))
     }
 
     pub fn ingress(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {

@@ -1,0 +1,223 @@
+//! Frames that nobody would send on purpose: random, and good ones with bytes changed, cut off, spliced.
+//! `VIPD_FUZZ_FRAMES=1000000 cargo test -p vipd-datapath --release --test frames_fuzz` for a long run,
+//! `VIPD_FUZZ_SEED=` for one that was seen.
+
+#![allow(clippy::unwrap_used, unsafe_code, unreachable_pub)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use support::balance::{Balanced, Case, Forward, ip};
+use support::bench::{Direction, Verdict};
+use support::packet::{SLLAO, arp, ipv6, solicitation};
+use support::segment::{ACK, FIN, Piece, SYN, Segment, sum, too_big};
+use support::{MAC_CLIENT, MAC_HOST, VIP4, VIP6, with_net};
+use vipd_datapath_common::flags;
+
+/// The longest frame: the bench returns no more than 512 bytes.
+const LONGEST: usize = 400;
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    let set = std::env::var(variable).ok();
+    set.map_or(default, |text| text.parse().expect(variable))
+}
+
+/// Good frames of all kinds.
+fn seeds() -> Vec<Vec<u8>> {
+    let mut frames = vec![
+        arp(1, [0xff; 6], MAC_CLIENT, "10.9.0.2", VIP4),
+        arp(2, MAC_HOST, MAC_CLIENT, VIP4, VIP4),
+        ipv6("fd09::2", VIP6, 58, 255, &solicitation(VIP6, &SLLAO)),
+    ];
+    for case in Case::all() {
+        let (asks, answers) = (case.asks(SYN), case.answers(ACK));
+        let first = Piece {
+            id: 7,
+            offset: 0,
+            more: true,
+        };
+        let later = Piece {
+            id: 7,
+            offset: 10,
+            more: false,
+        };
+        let router = ip(if case.vip.is_ipv4() {
+            "198.51.100.1"
+        } else {
+            "2001:db8:1::1"
+        });
+        frames.push(too_big(
+            router,
+            case.vip.ip(),
+            50,
+            &case.answered(&answers),
+            300,
+        ));
+        for segment in [
+            Segment {
+                piece: Some(first),
+                ..asks.clone()
+            },
+            Segment {
+                piece: Some(later),
+                ..asks.clone()
+            },
+            Segment {
+                options: vec![1; 8],
+                ..asks.clone()
+            },
+            case.asks(FIN | ACK),
+            asks,
+            answers,
+        ] {
+            frames.push(segment.frame());
+        }
+    }
+    frames
+}
+
+/// A frame out of good ones.
+fn frame(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut frame = seeds[dice.below(seeds.len())].clone();
+    match dice.below(8) {
+        0 => return frame,
+        1 => frame.truncate(14 + dice.below(frame.len() - 13)),
+        2 => {
+            let other = &seeds[dice.below(seeds.len())];
+            frame.truncate(14 + dice.below(frame.len() - 13));
+            frame.extend(&other[dice.below(other.len())..]);
+        }
+        3 => frame
+            .iter_mut()
+            .skip(14)
+            .for_each(|byte| *byte = dice.next() as u8),
+        _ => {}
+    }
+    for _ in 0..dice.below(6) {
+        // Mostly in the headers.
+        let most = if dice.below(4) == 0 {
+            frame.len()
+        } else {
+            frame.len().min(74)
+        };
+        let at = dice.below(most);
+        frame[at] = dice.next() as u8;
+    }
+    frame.truncate(LONGEST);
+    frame
+}
+
+/// Runs frames through both programs, and hands what became of them to a check.
+fn throw(
+    bench: &Balanced,
+    salt: u64,
+    check: impl Fn(Direction, &[u8], Verdict, &[u8]),
+) -> BTreeMap<&'static str, u64> {
+    let seed = number("VIPD_FUZZ_SEED", 1) ^ salt;
+    println!("VIPD_FUZZ_SEED={}", seed ^ salt);
+    let (mut dice, seeds) = (Dice(seed), seeds());
+    let mut seen = BTreeMap::new();
+    for _ in 0..number("VIPD_FUZZ_FRAMES", 20_000) {
+        let frame = frame(&mut dice, &seeds);
+        let direction = [Direction::Ingress, Direction::Ingress, Direction::Egress][dice.below(3)];
+        let what = match bench.bench.attempt(direction, &frame) {
+            Ok((verdict, out)) => {
+                check(direction, &frame, verdict, &out);
+                match verdict {
+                    Verdict::Pass => "passed",
+                    Verdict::Drop => "dropped",
+                    Verdict::Answer => "sent",
+                }
+            }
+            Err(_) => "refused by the kernel's harness",
+        };
+        *seen.entry(what).or_insert(0) += 1;
+    }
+    println!("{seen:?}");
+    seen
+}
+
+/// All cases on one bench, and both addresses with these flags.
+fn bench(flags: u32) -> Balanced {
+    let mut bench = Balanced::new();
+    for case in Case::all() {
+        if case.how == Forward::Nat {
+            let (protocol, more) = (case.transport.number(), u32::from(case.vip.is_ipv6()));
+            bench.serve_also(case.vip, protocol, case.how, case.backend, more);
+        }
+    }
+    for vip in [VIP4, VIP6] {
+        bench.bench.manage(vip, flags);
+    }
+    bench
+}
+
+/// Whether the checksum of an IPv4 header holds; whatever is no whole one does not.
+fn header_holds(frame: &[u8]) -> bool {
+    let length = frame
+        .get(14)
+        .map_or(0, |first| usize::from(first & 0x0f) * 4);
+    frame.len() >= 34
+        && frame[12..14] == [8, 0]
+        && length >= 20
+        && frame.len() >= 14 + length
+        && sum(&frame[14..14 + length]) == 0xffff
+}
+
+#[test]
+fn no_frame_is_answered_sent_on_or_changed_for_addresses_that_are_not_held() {
+    with_net(|_| async {
+        for flags in [flags::LOCAL | flags::BALANCED, flags::BALANCED] {
+            let bench = bench(flags);
+            let seen = throw(
+                &bench,
+                u64::from(flags),
+                |direction, frame, verdict, out| {
+                    assert_ne!(verdict, Verdict::Answer, "{direction:?} {frame:x?}");
+                    assert_eq!(out, frame, "{direction:?} {verdict:?}");
+                },
+            );
+            assert!(seen["passed"] > 100 && seen["dropped"] > 100, "{seen:?}");
+            assert_eq!(bench.count_flows(), 0);
+        }
+    });
+}
+
+#[test]
+fn what_is_sent_on_has_its_length_and_a_header_checksum_as_good_as_it_came() {
+    with_net(|_| async {
+        let bench = bench(flags::OPEN | flags::LOCAL | flags::BALANCED);
+        let seen = throw(&bench, 7, |direction, frame, verdict, out| match verdict {
+            Verdict::Pass => assert_eq!(out, frame, "{direction:?}"),
+            Verdict::Drop => assert_eq!(out.len(), frame.len(), "{direction:?}"),
+            Verdict::Answer if frame[12..14] == [8, 0] => {
+                assert_eq!(out.len(), frame.len(), "{frame:x?}");
+                assert_eq!(
+                    header_holds(out),
+                    header_holds(frame),
+                    "{frame:x?} {out:x?}"
+                );
+            }
+            Verdict::Answer => {}
+        });
+        assert!(seen["sent"] > 1_000 && seen["dropped"] > 100, "{seen:?}");
+    });
+}
