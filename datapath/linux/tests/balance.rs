@@ -512,3 +512,68 @@ fn a_trace_tells_the_way_of_a_packet_and_leaves_no_flow() {
         kernel.remove().await.unwrap();
     });
 }
+
+#[test]
+fn a_client_stays_with_its_backend_by_affinity_and_is_refused_outside_the_ranges() {
+    with_net(|net| async move {
+        let lan = Lan::new(net, 3);
+        let _servers: Vec<_> = (1..=3).map(|n| lan.serve(n, 8080)).collect();
+        let with = |affinity: bool, ranges: &[(&str, u8)]| {
+            let mut all = services(Forward::Nat, &[(11, 1), (12, 1), (13, 1)]);
+            for service in all.values_mut() {
+                let service = std::sync::Arc::make_mut(service);
+                service.affinity = affinity;
+                let ranges = ranges.iter();
+                service.ranges = ranges
+                    .map(|(address, length)| (address.parse().unwrap(), *length))
+                    .collect();
+            }
+            balanced(all)
+        };
+        let (mut kernel, _node) = hold(net, &with(true, &[])).await;
+        for vip in VIPS {
+            let [tcp, _] = ask_all(net, vip, 80, 20);
+            assert_eq!(by_backend(&tcp).len(), 1, "one client: one backend");
+        }
+        let refused = |vip: &'static str| {
+            net.at_client(move || {
+                let to = at(vip, 80);
+                std::net::TcpStream::connect_timeout(&to, Duration::from_millis(300)).is_err()
+            })
+        };
+        let both = [("10.9.0.0", 24), ("fd09::", 64)];
+        kernel.apply(&with(false, &both)).await.unwrap();
+        assert!(VIPS.into_iter().all(|vip| !refused(vip)));
+        assert!(
+            by_backend(&ask_all(net, VIP4, 80, 40)[0]).len() == 3,
+            "spread again"
+        );
+        let mut open = opened(net, VIP4, 1).remove(0).1;
+        kernel
+            .apply(&with(false, &[("10.9.0.3", 32), ("fd09::", 64)]))
+            .await
+            .unwrap();
+        assert!(refused(VIP4) && !refused(VIP6));
+        assert_eq!(open.ask("begun before").unwrap().text, "begun before");
+        let of = frontend(VIP4, 80, Protocol::Tcp);
+        let seen = kernel.lens().unwrap().services(Some(of)).unwrap().remove(0);
+        assert!(seen.traffic.drops["forbidden"] >= 1, "{seen:?}");
+
+        // The next daemon knows what is in the map, and takes it away when it is wanted no more.
+        drop(kernel);
+        let mut kernel = Kernel::open(&net.pins).await.unwrap();
+        kernel.apply(&with(false, &both)).await.unwrap();
+        assert!(VIPS.into_iter().all(|vip| !refused(vip)));
+        kernel
+            .apply(&with(false, &[("10.0.0.0", 8)]))
+            .await
+            .unwrap();
+        assert!(
+            !refused(VIP4) && refused(VIP6),
+            "no range of its family: nobody"
+        );
+        kernel.apply(&with(false, &[])).await.unwrap();
+        assert!(VIPS.into_iter().all(|vip| !refused(vip)));
+        kernel.remove().await.unwrap();
+    });
+}

@@ -90,7 +90,13 @@ fn of_vip(vip: &Vip, me: Option<&Node>) -> impl Iterator<Item = (Frontend, Wante
         vip.addresses.iter().flat_map(move |address| {
             vip.spec.ports.iter().map(move |(port, of_port)| {
                 let backends = backends(&vip.spec, me, *address, *port, of_port).collect();
-                (frontend(*address, *port), WantedService { mode, backends })
+                let service = WantedService {
+                    mode,
+                    backends,
+                    affinity: false,
+                    ranges: Vec::new(),
+                };
+                (frontend(*address, *port), service)
             })
         })
     })

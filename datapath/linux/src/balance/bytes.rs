@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use vipd_datapath_common::{
     AddressKey,
-    balance::{Backend, ServiceKey, backend_flags},
+    balance::{Backend, Range, ServiceKey, backend_flags},
 };
 
 use super::{
     Frontend, Protocol,
-    goal::{Reach, Spot},
+    goal::{Prefix, Reach, Spot},
 };
 
 impl From<Frontend> for ServiceKey {
@@ -54,5 +54,60 @@ impl Spot {
             id: number,
             reserved: 0,
         }
+    }
+}
+
+impl Prefix {
+    /// The key of a service's prefix: how many bits of it count, and the rest.
+    pub(crate) fn key(self, service: u32) -> (u32, Range) {
+        let front = match self.address {
+            IpAddr::V4(_) => Range::IN_FRONT_OF_V4,
+            IpAddr::V6(_) => Range::IN_FRONT_OF_V6,
+        };
+        let address = AddressKey::from(self.address);
+        (front + u32::from(self.length), Range { service, address })
+    }
+
+    /// The prefix of a key, and whose it is; `None` if there is no such prefix.
+    pub(crate) fn of(bits: u32, range: Range) -> Option<(u32, Self)> {
+        let address = IpAddr::from(range.address);
+        let front = match address {
+            IpAddr::V4(_) => Range::IN_FRONT_OF_V4,
+            IpAddr::V6(_) => Range::IN_FRONT_OF_V6,
+        };
+        let length = u8::try_from(bits.checked_sub(front)?).ok()?;
+        Some((range.service, Self { address, length }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_found_again_in_its_key() {
+        let prefixes = [
+            ("10.1.2.3", 8),
+            ("10.1.2.3", 32),
+            ("0.0.0.0", 0),
+            ("2001:db8::1", 32),
+            ("::", 0),
+            ("2001:db8::1", 128),
+        ];
+        for (address, length) in prefixes {
+            let prefix = Prefix::new(address.parse().unwrap(), length);
+            let (bits, range) = prefix.key(7);
+            assert!(bits <= Range::BITS);
+            assert_eq!(Prefix::of(bits, range), Some((7, prefix)));
+        }
+    }
+
+    #[test]
+    fn bits_behind_a_prefix_say_nothing() {
+        let prefix = |address: &str, length| Prefix::new(address.parse().unwrap(), length);
+        assert_eq!(prefix("10.1.2.3", 8), prefix("10.0.0.0", 8));
+        assert_eq!(prefix("10.1.2.3", 0), prefix("0.0.0.0", 0));
+        assert_eq!(prefix("2001:db8::1", 32), prefix("2001:db8::", 32));
+        assert_eq!(prefix("10.1.2.3", 99), prefix("10.1.2.3", 32));
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -45,12 +45,21 @@ impl fmt::Display for Spot {
 /// share a table.
 pub(crate) type Recipe = Arc<[(Spot, u32)]>;
 
+/// A prefix of clients' addresses, the bits behind it being 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Prefix {
+    pub(crate) address: IpAddr,
+    pub(crate) length: u8,
+}
+
 /// A service as it shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Want {
     /// Of [`service_flags`].
     pub(crate) flags: u32,
     pub(crate) recipe: Recipe,
+    /// Who may begin a connection, if [`service_flags::RANGES`] is set.
+    pub(crate) ranges: BTreeSet<Prefix>,
     /// All its backends, in the table or not: what goes on there is counted.
     pub(crate) spots: BTreeSet<Spot>,
 }
@@ -155,6 +164,7 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
         let want = Want {
             flags,
             recipe,
+            ranges: ranges(frontend, service),
             spots,
         };
         goal.services.insert(*frontend, want);
@@ -163,9 +173,40 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
 }
 
 fn flags_of(service: &WantedService) -> u32 {
-    match service.mode {
+    let mode = match service.mode {
         Forward::Nat => service_flags::NAT,
         Forward::Dsr => service_flags::DSR,
+    };
+    let set = |flag, yes| if yes { flag } else { 0 };
+    mode | set(service_flags::BY_CLIENT, service.affinity)
+        | set(service_flags::RANGES, !service.ranges.is_empty())
+}
+
+/// Those of the frontend's family: no other client can come.
+fn ranges(frontend: &Frontend, service: &WantedService) -> BTreeSet<Prefix> {
+    let ours = service.ranges.iter();
+    ours.filter(|(address, _)| address.is_ipv4() == frontend.address.is_ipv4())
+        .map(|(address, length)| Prefix::new(*address, *length))
+        .collect()
+}
+
+impl Prefix {
+    /// Without the bits behind `length`; all of them count at most.
+    pub(crate) fn new(address: IpAddr, length: u8) -> Self {
+        match address {
+            IpAddr::V4(v4) => {
+                let length = length.min(32);
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                let address = Ipv4Addr::from(u32::from(v4) & mask).into();
+                Self { address, length }
+            }
+            IpAddr::V6(v6) => {
+                let length = length.min(128);
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                let address = Ipv6Addr::from(u128::from(v6) & mask).into();
+                Self { address, length }
+            }
+        }
     }
 }
 

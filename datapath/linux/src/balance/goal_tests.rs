@@ -35,7 +35,12 @@ fn backend(address: &str, weight: u32) -> WantedBackend {
 
 fn of(mode: Forward, backends: &[WantedBackend], reaches: &[(&str, Option<Reach>)]) -> Goal {
     let backends = backends.to_vec();
-    let service = WantedService { mode, backends };
+    let service = WantedService {
+        mode,
+        backends,
+        affinity: false,
+        ranges: Vec::new(),
+    };
     let reaches = reaches
         .iter()
         .map(|(address, reach)| (address.parse().unwrap(), *reach));
@@ -157,6 +162,8 @@ fn services_of_the_same_backends_share_a_recipe_in_whatever_order_they_name_them
         Arc::new(WantedService {
             mode: Forward::Nat,
             backends: backends.into(),
+            affinity: false,
+            ranges: Vec::new(),
         })
     };
     let other = Frontend {

@@ -17,7 +17,7 @@ mod plan;
 mod records;
 mod trace;
 
-pub(crate) use goal::{Goal, Reach, Reaches, Recipe, Spot, goal};
+pub(crate) use goal::{Goal, Prefix, Reach, Reaches, Recipe, Spot, goal};
 pub use goal::{LeftOut, Why};
 pub use lens::{BackendSeen, FlowFilter, FlowSeen, Flows, Lens, ServiceSeen, TableSeen, Traffic};
 pub use model::{Forward, Frontend, Protocol, Services, WantedBackend, WantedService};

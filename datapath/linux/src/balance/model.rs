@@ -99,6 +99,11 @@ pub struct WantedService {
     /// The backends, in any order; each (address, port) once. Without any that can be used, packets
     /// are dropped.
     pub backends: Vec<WantedBackend>,
+    /// All connections of a client go to the same backend as long as the backends stay: its address alone chooses.
+    pub affinity: bool,
+    /// Only clients in one of these prefixes may begin a connection; empty: everybody may. One that names no prefix of
+    /// the frontend's family admits nobody.
+    pub ranges: Vec<(IpAddr, u8)>,
 }
 
 /// All services. Shared, so that a state that is wanted again and again is compared and kept for

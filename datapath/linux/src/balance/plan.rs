@@ -14,7 +14,7 @@ use vipd_datapath_common::balance::{Backend, Service, TallyKey};
 
 use super::{
     Frontend,
-    goal::{Goal, Recipe, Spot},
+    goal::{Goal, Prefix, Recipe, Spot},
     maglev::{self, Member},
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct Actual {
     pub(crate) tables: BTreeMap<u32, Table>,
     pub(crate) backends: BTreeMap<u32, Backend>,
     pub(crate) tallies: BTreeSet<TallyKey>,
+    /// Who may begin a connection, by the service's number.
+    pub(crate) ranges: BTreeSet<(u32, Prefix)>,
     /// The highest number that was given to anything.
     pub(crate) last: u32,
 }
@@ -66,6 +68,8 @@ pub(crate) enum Step {
     Adopt(u32, Recipe),
     /// Count for this service and backend.
     Tally(TallyKey),
+    /// Admit clients to a service.
+    Range(u32, Prefix),
     /// Write a service.
     Service(Frontend, Service),
     /// Forget a service.
@@ -76,6 +80,8 @@ pub(crate) enum Step {
     DropBackend(u32),
     /// Forget what was counted.
     DropTally(TallyKey),
+    /// Admit them no more.
+    DropRange(u32, Prefix),
 }
 
 /// The steps from `actual` to `goal`. Empty once all is as it shall be, and nothing is left over.
@@ -95,11 +101,15 @@ pub(crate) fn plan(goal: &Goal, actual: &Actual) -> Vec<Step> {
     if !goal.services.is_empty() {
         tallies.insert(TallyKey::default()); // packets that belong to no service
     }
-    let services = plan.services(goal, actual, &tables, &mut tallies);
+    let mut ranges = BTreeSet::new();
+    let services = plan.services(goal, actual, &tables, &mut tallies, &mut ranges);
     let new = tallies.difference(&actual.tallies);
     plan.steps.extend(new.copied().map(Step::Tally));
     plan.steps.extend(services);
     plan.leave(goal, actual, &tables, &tallies);
+    let gone = actual.ranges.difference(&ranges);
+    plan.steps
+        .extend(gone.map(|(service, prefix)| Step::DropRange(*service, *prefix)));
     plan.steps
 }
 
@@ -174,6 +184,7 @@ impl Planner {
         actual: &Actual,
         tables: &BTreeMap<Recipe, u32>,
         tallies: &mut BTreeSet<TallyKey>,
+        ranges: &mut BTreeSet<(u32, Prefix)>,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
         for (frontend, want) in &goal.services {
@@ -187,6 +198,13 @@ impl Planner {
                 id: before.map_or_else(|| self.number(), |service| service.id),
                 reserved: 0,
             };
+            for prefix in &want.ranges {
+                let range = (service.id, *prefix);
+                if !actual.ranges.contains(&range) {
+                    steps.push(Step::Range(service.id, *prefix));
+                }
+                ranges.insert(range);
+            }
             if before != Some(&service) {
                 steps.push(Step::Service(*frontend, service));
             }
@@ -276,6 +294,8 @@ impl Actual {
             Step::DropTable(number) => drop(self.tables.remove(number)),
             Step::DropBackend(number) => drop(self.backends.remove(number)),
             Step::DropTally(key) => drop(self.tallies.remove(key)),
+            Step::Range(service, prefix) => drop(self.ranges.insert((*service, *prefix))),
+            Step::DropRange(service, prefix) => drop(self.ranges.remove(&(*service, *prefix))),
         }
     }
 
@@ -292,7 +312,9 @@ impl Actual {
             | Step::DropService(_)
             | Step::DropTable(_)
             | Step::DropBackend(_)
-            | Step::DropTally(_) => true,
+            | Step::DropTally(_)
+            | Step::Range(..)
+            | Step::DropRange(..) => true,
         }
     }
 }

@@ -30,6 +30,8 @@ fn service(backends: &[(u8, u32)]) -> Arc<WantedService> {
     Arc::new(WantedService {
         mode: Forward::Nat,
         backends: backends.iter().map(backend).collect(),
+        affinity: false,
+        ranges: Vec::new(),
     })
 }
 
@@ -281,6 +283,53 @@ fn another_mode_is_one_write_of_the_service() {
         panic!("{steps:?}");
     };
     assert_eq!(service.flags, service_flags::DSR);
+}
+
+/// As `service`, for these clients only.
+fn admitting(prefixes: &[(&str, u8)]) -> Arc<WantedService> {
+    let ranges = prefixes.iter();
+    Arc::new(WantedService {
+        affinity: true,
+        ranges: ranges
+            .map(|(address, length)| (address.parse().unwrap(), *length))
+            .collect(),
+        ..(*service(&[(1, 1)])).clone()
+    })
+}
+
+#[test]
+fn clients_are_admitted_before_the_service_asks_for_it_and_dismissed_after() {
+    let mut actual = Actual::default();
+    let mut then = |service: Arc<WantedService>| {
+        let goal = goal(&[(frontend(80), service)].into(), &reaches());
+        let steps = run(&goal, &mut actual);
+        settle(&goal, &mut actual);
+        let kinds = steps.iter().filter_map(|step| match step {
+            Step::Range(_, prefix) => Some(format!("+{}/{}", prefix.address, prefix.length)),
+            Step::DropRange(_, prefix) => Some(format!("-{}/{}", prefix.address, prefix.length)),
+            Step::Service(_, service) => Some(format!("{:#x}", service.flags)),
+            _ => None,
+        });
+        kinds.collect::<Vec<_>>()
+    };
+    let asks = format!(
+        "{:#x}",
+        service_flags::NAT | service_flags::BY_CLIENT | service_flags::RANGES
+    );
+    let lan = ("10.1.2.3", 8);
+    assert_eq!(
+        then(admitting(&[lan, ("fd00::", 8)])),
+        ["+10.0.0.0/8", &asks]
+    );
+    assert_eq!(
+        then(admitting(&[("192.0.2.0", 24)])),
+        ["+192.0.2.0/24", "-10.0.0.0/8"]
+    );
+    // Of the other family only: nobody.
+    assert_eq!(then(admitting(&[("fd00::", 8)])), ["-192.0.2.0/24"]);
+    assert_eq!(then(admitting(&[lan])), ["+10.0.0.0/8"]);
+    assert_eq!(then(service(&[(1, 1)])), ["0x1", "-10.0.0.0/8"]);
+    assert!(actual.ranges.is_empty());
 }
 
 /// A generator for tests: the same numbers each time.

@@ -314,6 +314,8 @@ pub fn service(like: &str, mode: Forward, port: u16, backends: &[(u8, u32)]) -> 
     Arc::new(WantedService {
         mode,
         backends: backends.iter().map(backend).collect(),
+        affinity: false,
+        ranges: Vec::new(),
     })
 }
 

@@ -1,18 +1,21 @@
 //! The maps of balancing, typed, in the words of the daemon.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
 };
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
+    maps::{
+        Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuHashMap, PerCpuValues,
+        lpm_trie::{Key, LpmTrie},
+    },
     util::nr_cpus,
 };
 use vipd_datapath_common::{
-    balance::{Backend, Balance, SLOTS, Service, ServiceKey, Table, Tally, TallyKey},
+    balance::{Backend, Balance, Range, SLOTS, Service, ServiceKey, Table, Tally, TallyKey},
     name,
 };
 
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     DatapathError, Frontend, LeftOut,
-    balance::{self, Actual, Spot, Step},
+    balance::{self, Actual, Prefix, Spot, Step},
     kernel::{
         batch::read,
         maps::{missing_is_fine, take, with_patience},
@@ -36,6 +39,7 @@ pub(super) struct Maps {
     tables: HashMap<MapData, u32, Table>,
     backends: HashMap<MapData, u32, Backend>,
     tally: PerCpuHashMap<MapData, TallyKey, Tally>,
+    ranges: LpmTrie<MapData, Range, u32>,
     cpus: usize,
 }
 
@@ -63,6 +67,7 @@ impl Maps {
             tables: typed(ebpf, name::TABLES)?,
             backends: typed(ebpf, name::BACKENDS)?,
             tally: typed(ebpf, name::TALLY)?,
+            ranges: typed(ebpf, name::RANGES)?,
             cpus: nr_cpus()
                 .map_err(|(path, source)| DatapathError::system(format!("read {path}"), source))?,
         })
@@ -96,6 +101,7 @@ impl Maps {
                 .keys()
                 .collect::<Result<_, _>>()
                 .map_err(failed(name::TALLY, "list the counters"))?,
+            ranges: self.ranges()?,
             ..Actual::default()
         };
         for item in self.tables.iter() {
@@ -122,6 +128,14 @@ impl Maps {
             .map_err(|error| DatapathError::system("read the map BACKENDS", error))
     }
 
+    fn ranges(&self) -> Result<BTreeSet<(u32, Prefix)>, DatapathError> {
+        let known = |key: Key<Range>| Prefix::of(key.prefix_len(), key.data());
+        let keys = self.ranges.keys().map(|key| key.map(known));
+        let keys: Result<Vec<_>, _> = keys.collect();
+        let keys = keys.map_err(failed(name::RANGES, "list the ranges of clients"))?;
+        Ok(keys.into_iter().flatten().collect())
+    }
+
     /// Does one step.
     pub(super) fn carry_out(&mut self, step: &Step) -> Result<(), DatapathError> {
         match step {
@@ -146,6 +160,18 @@ impl Maps {
                 let key = ServiceKey::from(*frontend);
                 with_patience(|| self.services.insert(key, service, 0))
                     .map_err(failed(name::SERVICES, format!("write {frontend}")))
+            }
+            Step::Range(service, prefix) => {
+                let (bits, range) = prefix.key(*service);
+                let Prefix { address, length } = prefix;
+                with_patience(|| self.ranges.insert(&Key::new(bits, range), 1, 0))
+                    .map_err(failed(name::RANGES, format!("admit {address}/{length}")))
+            }
+            Step::DropRange(service, prefix) => {
+                let (bits, range) = prefix.key(*service);
+                let Prefix { address, length } = prefix;
+                missing_is_fine(self.ranges.remove(&Key::new(bits, range)))
+                    .map_err(failed(name::RANGES, format!("remove {address}/{length}")))
             }
             Step::DropService(frontend) => {
                 let key = ServiceKey::from(*frontend);
