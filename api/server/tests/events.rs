@@ -101,6 +101,9 @@ async fn a_watch_goes_on_after_the_last_event_or_says_that_some_are_forgotten() 
     let answer = goes_on_after(&node, last - 1).await;
     assert!(answer.contains(&format!("id: {last}\n")), "{answer}");
 
+    let beyond = goes_on_after(&node, last + 1).await;
+    assert!(beyond.starts_with("HTTP/1.1 400"), "{beyond}");
+
     // One that was there when they were forgotten is told so, and its stream ends.
     let mut slow = client.watch_events(last).await.unwrap();
     let rebalance = || {

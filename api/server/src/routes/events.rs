@@ -17,7 +17,7 @@ use vipd_core::state::State as Cluster;
 use crate::audit;
 use crate::convert;
 use crate::erased::Daemon;
-use crate::params::{EventParams, Params, ReadParams};
+use crate::params::{Consistency, EventParams, Params, ReadParams};
 use crate::problem::Refusal;
 use crate::room::Place;
 use crate::watch;
@@ -43,8 +43,15 @@ pub(super) async fn list(
     let last = watch::last_event_id(&headers)?;
     if params.watch {
         let place = daemon.room.watch(&audit::asker()?)?;
-        let newest = || daemon.read(|state| state.events().back().map_or(0, |event| event.seq));
-        let after = last.or(params.after).unwrap_or_else(newest);
+        let newest = daemon.read(|state| state.events().back().map_or(0, |event| event.seq));
+        let after = last.or(params.after).unwrap_or(newest);
+        if after > newest && params.consistency == Consistency::Linearizable {
+            return Err(Refusal::bad_request(
+                "bad_revision",
+                format!("event {after} is beyond {newest}, which is the newest there is"),
+                "go on after the last event that came",
+            ));
+        }
         // Whoever asks from the beginning wants what there is.
         if after > 0 {
             daemon.read(|state| whole(state, after))?;
