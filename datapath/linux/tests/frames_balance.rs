@@ -10,6 +10,7 @@ use support::bench::Verdict;
 use support::segment::{ACK, FIN, RST, SYN};
 use support::with_net;
 use vipd_datapath_common::balance::{Direction, Reason, flow_flags};
+use vipd_datapath_common::flags;
 
 /// Runs a check of each mode, protocol and family, on a bench of its own.
 fn each(check: impl Fn(&Case) + Send + 'static) {
@@ -198,9 +199,8 @@ fn a_shut_address_balances_nothing() {
             if past_the_deadline {
                 balanced.bench.deadline(vipd_datapath::boottime_ns());
             } else {
-                let flags =
-                    vipd_datapath_common::flags::LOCAL | vipd_datapath_common::flags::BALANCED;
-                balanced.bench.manage(&case.vip.ip().to_string(), flags);
+                let shut = flags::LOCAL | flags::BALANCED;
+                balanced.bench.manage(&case.vip.ip().to_string(), shut);
             }
             let packet = case.asks(ACK);
             let (verdict, out) = balanced.ingress(&packet);
@@ -225,5 +225,45 @@ fn who_asks_for_a_connection_to_a_port_without_a_service_is_answered_by_this_hos
         let (verdict, out) = balanced.ingress(&packet);
         assert_eq!((verdict, out), (Verdict::Pass, packet.frame()), "{case:?}");
         assert_eq!(balanced.count_flows(), 0);
+    });
+}
+
+#[test]
+fn the_next_holder_balances_what_is_handed_to_it_and_only_that() {
+    const PEER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+    each(|case| {
+        let mut balanced = case.bench();
+        let vip = case.vip.ip().to_string();
+        let taking = flags::TAKE | flags::LOCAL | flags::BALANCED;
+        balanced.bench.manage_with(&vip, taking, PEER, 0);
+        let packet = case.asks(ACK);
+        assert_eq!(
+            balanced.ingress(&packet),
+            (Verdict::Drop, packet.frame()),
+            "{case:?}"
+        );
+        let from = |frame: Vec<u8>| [&frame[..6], &PEER, &frame[12..]].concat();
+        let (handed, expected) = (from(packet.frame()), from(case.asked(&packet).frame()));
+        let (verdict, out) = balanced
+            .bench
+            .run(support::bench::Direction::Ingress, &handed);
+        assert_eq!((verdict, out), (case.goes(), expected), "{case:?}");
+    });
+}
+
+#[test]
+fn a_holder_that_leaves_hands_on_what_it_would_have_balanced() {
+    const PEER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+    each(|case| {
+        let mut balanced = case.bench();
+        balanced.ingress(&case.asks(SYN));
+        let vip = case.vip.ip().to_string();
+        let leaving = flags::HAND | flags::LOCAL | flags::BALANCED;
+        balanced.bench.manage_with(&vip, leaving, PEER, 0);
+        let packet = case.asks(ACK);
+        let (verdict, out) = balanced.ingress(&packet);
+        let frame = packet.became(packet.source, packet.destination, 1).frame();
+        let handed = [&PEER[..], &support::MAC_HOST, &frame[12..]].concat();
+        assert_eq!((verdict, out), (Verdict::Answer, handed), "{case:?}");
     });
 }
