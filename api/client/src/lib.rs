@@ -12,6 +12,7 @@
 //! # Ok(()) }
 //! ```
 
+mod balance;
 mod client;
 mod cluster;
 mod connect;
@@ -23,6 +24,7 @@ mod server;
 mod stream;
 mod watch;
 
+pub use balance::ConnectionFilter;
 pub use client::{Client, Settings};
 pub use cluster::RestoreOptions;
 pub use error::Error;

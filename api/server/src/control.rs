@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,6 +14,8 @@ use vipd_core::lease::Timing;
 use vipd_core::node::Role;
 use vipd_core::state::State;
 use vipd_core::time::Millis;
+
+use crate::balancing::Balancing;
 
 /// The node behind the API. One real implementation is the daemon's; the tests have one in memory.
 pub trait Control: Send + Sync + 'static {
@@ -36,6 +39,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// What only this node knows.
     fn local(&self) -> LocalStatus;
+
+    /// A look at what this node's kernel balances.
+    fn balancing(&self) -> Arc<dyn Balancing>;
 
     /// Gives a vote to a node that has joined without one.
     fn add_member(&self, node: NodeId) -> impl Future<Output = Result<(), ControlError>> + Send;

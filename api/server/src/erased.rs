@@ -12,6 +12,7 @@ use vipd_core::node::Role;
 use vipd_core::state::State;
 
 use crate::audit::{self, Refusals};
+use crate::balancing::Balancing;
 use crate::control::{Control, ControlError, JoinTicket, LocalStatus};
 use crate::metrics::Counters;
 use crate::outlook::Outlook;
@@ -25,6 +26,7 @@ trait Erased: Send + Sync {
     fn look(&self, look: &mut dyn FnMut(&State));
     fn applied(&self) -> watch::Receiver<u64>;
     fn local(&self) -> LocalStatus;
+    fn balancing(&self) -> Arc<dyn Balancing>;
     fn add_member(&self, node: NodeId) -> Answer<'_, ()>;
     fn remove_member(&self, who: Who, node: NodeId) -> Answer<'_, ()>;
     fn snapshot(&self) -> Answer<'_, u64>;
@@ -46,6 +48,9 @@ impl<C: Control> Erased for C {
     }
     fn local(&self) -> LocalStatus {
         Control::local(self)
+    }
+    fn balancing(&self) -> Arc<dyn Balancing> {
+        Control::balancing(self)
     }
     fn add_member(&self, node: NodeId) -> Answer<'_, ()> {
         Box::pin(Control::add_member(self, node))
@@ -104,6 +109,10 @@ impl Daemon {
 
     pub(crate) fn local(&self) -> LocalStatus {
         self.control.local()
+    }
+
+    pub(crate) fn balancing(&self) -> Arc<dyn Balancing> {
+        self.control.balancing()
     }
 
     pub(crate) async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {

@@ -13,6 +13,7 @@
 
 mod access;
 mod audit;
+mod balancing;
 mod clock;
 mod continued;
 mod control;
@@ -41,6 +42,7 @@ mod watch;
 mod write;
 
 pub use access::Origin;
+pub use balancing::{Balancing, ConnectionsOf, ServiceAt};
 pub use control::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
 pub use openapi::document as openapi_document;
 pub use routes::Api;

@@ -19,6 +19,7 @@ use vipd_core::node::{Interface, Lease, Prefix, Role};
 use vipd_core::state::State;
 use vipd_core::time::Millis;
 
+use crate::balancing::{Balancing, Canned};
 use crate::clock;
 use crate::control::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
 use crate::secret::new_token;
@@ -31,6 +32,8 @@ pub struct Memory {
     prompt: AtomicBool,
     /// Milliseconds that it takes to decide.
     pace: AtomicU64,
+    /// What its kernel shall be seen to balance.
+    pub kernel: Arc<Canned>,
 }
 
 impl Memory {
@@ -43,6 +46,7 @@ impl Memory {
             quorum: AtomicBool::new(true),
             prompt: AtomicBool::new(true),
             pace: AtomicU64::new(0),
+            kernel: Arc::default(),
         });
         let peer = |host: u8| SocketAddr::from(([10, 0, 0, host], 7400));
         let name = |host: u8| Name::new(&format!("n{host}")).expect("n1 to n3 are names");
@@ -276,6 +280,10 @@ impl Control for Memory {
             beats: BTreeMap::from([("sent", 80), ("received", 160), ("rejected", 0)]),
             beats_realtime: true,
         }
+    }
+
+    fn balancing(&self) -> Arc<dyn Balancing> {
+        self.kernel.clone()
     }
 
     async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {

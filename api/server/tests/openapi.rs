@@ -37,6 +37,9 @@ fn every_path_of_the_contract_is_described() {
         ("/v1/vips/{name}/move", vec!["post"]),
         ("/v1/nodes", vec!["get"]),
         ("/v1/nodes/{name}", vec!["get", "patch"]),
+        ("/v1/lb/services", vec!["get"]),
+        ("/v1/lb/connections", vec!["get"]),
+        ("/v1/lb/maglev", vec!["get"]),
         ("/v1/policies", vec!["get", "post"]),
         ("/v1/policies/{name}", vec!["delete", "get", "patch", "put"]),
         ("/v1/plan", vec!["get"]),
@@ -65,7 +68,7 @@ fn every_path_of_the_contract_is_described() {
         described.sort_unstable();
         assert_eq!(described, methods, "{path}");
     }
-    assert_eq!(paths.len(), 25);
+    assert_eq!(paths.len(), 28);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@
 //! What *users* write is held to the known fields by the server (`vipd-api`, `strict`).
 
 mod backup;
+mod balance;
 mod cluster;
 mod duration;
 mod event;
@@ -31,6 +32,10 @@ mod watch;
 pub use backup::{
     Backup, BackupContent, Differences, Restored, SavedAllocation, SavedNode, SavedPolicy,
     SavedPool, SavedToken, SavedVip,
+};
+pub use balance::{
+    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbServices, LbShare,
+    LbTraffic,
 };
 pub use cluster::{
     AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Snapshot,

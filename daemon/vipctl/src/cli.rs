@@ -8,7 +8,8 @@ use clap_complete::Shell;
 
 use crate::failure::Failure;
 use crate::{
-    apply, cluster, events, files, node, plan, policy, pool, status, token, until, validate, vip,
+    apply, cluster, events, files, lb, node, plan, policy, pool, status, token, until, validate,
+    vip,
 };
 
 /// Ask vipd, and tell it what to do.
@@ -111,6 +112,9 @@ pub(crate) enum Noun {
     /// Members, leader, quorum, join tokens
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// What the asked node's kernel balances: services, backends, connections, tables
+    #[command(subcommand)]
+    Lb(lb::Verb),
     /// What would happen if a node were lost, or drained; changes nothing
     Plan(plan::PlanArgs),
     /// Everything at a glance, as the asked node sees it

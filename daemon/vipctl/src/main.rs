@@ -18,6 +18,7 @@ mod failure;
 mod files;
 mod generate;
 mod kind;
+mod lb;
 mod manifest;
 mod node;
 mod output;
@@ -58,6 +59,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Noun::Vip(verb) => vip::run(verb, &global).await,
         Noun::Node(verb) => node::run(verb, &global).await,
         Noun::Cluster(verb) => cluster::run(verb, &global).await,
+        Noun::Lb(verb) => lb::run(verb, &global).await,
         Noun::Plan(args) => plan::run(&args, &global).await,
         Noun::Status(args) => status::run(&args, &global).await,
         Noun::Events(args) => events::run(&args, &global).await,

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use vipd::config::Config;
 use vipd::{Handle, Node};
 use vipd_api_types::{Block, Families, Mode, Pool, PoolSpec, PoolWrite, Vip, VipSpec, VipWrite};
-use vipd_client::{Client, Server, Settings, WriteOptions};
+use vipd_client::{Client, ConnectionFilter, Server, Settings, WriteOptions};
 use vipd_datapath::{Interface, Twin, TwinHandle};
 use vipd_raft::{Init, Join};
 
@@ -317,6 +317,14 @@ async fn a_lone_node_that_was_stopped_with_a_vip_holds_it_and_new_ones_when_it_i
     })
     .await;
     assert!(again.answers(a) && again.answers(b), "as before");
+    let seen = client.lb_services().await.unwrap();
+    let seen = seen.items.first().unwrap();
+    assert_eq!((seen.vip.as_deref(), seen.held), (Some("b"), true));
+    assert_eq!(seen.backends[0].share, 10_000, "all of it");
+    let table = client.lb_maglev(b, &"tcp/80".parse().unwrap()).await;
+    assert_eq!(table.unwrap().backends.len(), 1);
+    let flows = client.lb_connections(&ConnectionFilter::default()).await;
+    assert_eq!(flows.unwrap().known, 0);
     again.handle.stop();
     tokio::time::timeout(BOUND, again.running)
         .await

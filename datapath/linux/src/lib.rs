@@ -52,7 +52,7 @@ pub use model::{
 pub use twin::{Twin, TwinHandle};
 pub use vipd_datapath_common::{
     AddressKey,
-    balance::{Flow, FlowKey, FlowRecord, Progress},
+    balance::{Flow, FlowKey, FlowRecord, Progress, SLOTS},
     handing,
 };
 pub use watch::watch_interfaces;

@@ -7,7 +7,7 @@ pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod selector;
-mod service;
+pub(crate) mod service;
 pub(crate) mod token;
 pub(crate) mod vip;
 

@@ -30,6 +30,7 @@ use crate::routes;
         (name = "policies", description = "Which VIPs may be announced from which nodes, on which interfaces"),
         (name = "nodes", description = "Nodes and what they can announce"),
         (name = "cluster", description = "Members, leader, quorum"),
+        (name = "lb", description = "What the answering node's kernel balances"),
         (name = "tokens", description = "Access over TLS"),
         (name = "health", description = "For load balancers and monitoring"),
     ),

@@ -1,6 +1,7 @@
 //! The routes, grouped by what a token must allow: the group is the check, so no route can forget it.
 
 mod backup;
+mod balance;
 mod cluster;
 mod events;
 mod health;
@@ -123,6 +124,9 @@ fn reads() -> OpenApiRouter<Daemon> {
         .routes(routes!(plan::plan))
         .routes(routes!(cluster::get))
         .routes(routes!(events::list))
+        .routes(routes!(balance::services))
+        .routes(routes!(balance::connections))
+        .routes(routes!(balance::maglev))
         .routes(routes!(health::metrics))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::warn;
-use vipd_api::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
+use vipd_api::{Balancing, Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
 use vipd_core::asker::Who;
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
@@ -15,10 +15,11 @@ use vipd_core::lease::Timing;
 use vipd_core::node::Role;
 use vipd_core::state::State;
 use vipd_core::time::Instant;
-use vipd_datapath::{Counts, Gate, Meter};
+use vipd_datapath::{Counts, Gate, Lens, Meter};
 use vipd_raft::beat::{self, BeatStats};
 use vipd_raft::{ProposeError, RaftNode, RemovalError, TokenRequestError};
 
+use super::looker::Looker;
 use super::notices::Claim;
 use super::shared::Shared;
 
@@ -28,6 +29,7 @@ pub(super) struct NodeControl {
     beats: Arc<BeatStats>,
     timing: Timing,
     meter: Box<dyn Meter>,
+    looker: Arc<Looker>,
 }
 
 impl NodeControl {
@@ -37,6 +39,7 @@ impl NodeControl {
         beats: Arc<BeatStats>,
         timing: Timing,
         meter: Box<dyn Meter>,
+        lens: Box<dyn Lens>,
     ) -> Self {
         Self {
             raft,
@@ -44,6 +47,7 @@ impl NodeControl {
             beats,
             timing,
             meter,
+            looker: Arc::new(Looker::new(lens)),
         }
     }
 
@@ -125,6 +129,10 @@ impl Control for NodeControl {
             ]),
             beats_realtime: self.beats.realtime(),
         }
+    }
+
+    fn balancing(&self) -> Arc<dyn Balancing> {
+        self.looker.clone()
     }
 
     async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {

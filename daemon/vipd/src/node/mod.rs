@@ -10,6 +10,7 @@ mod control;
 mod driver;
 mod gate;
 mod lateness;
+mod looker;
 mod notices;
 mod records;
 mod services;
@@ -114,6 +115,7 @@ impl<D: Datapath + 'static> Node<D> {
     ) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(&config).await?;
         let meter = datapath.meter().context("the counters in the kernel")?;
+        let lens = datapath.lens().context("the services in the kernel")?;
         let records = datapath.records().context("the flows in the kernel")?;
         let gate = datapath.node_gate().context("the gate in the kernel")?;
         // Before beats write one: what an earlier life of this node may still answer by.
@@ -138,7 +140,7 @@ impl<D: Datapath + 'static> Node<D> {
         let config = Arc::new(config);
         let shared = Arc::new(Shared::default());
         let (node, stats, timing) = (raft.clone(), beats.stats(), config.timing);
-        let control = NodeControl::new(node, shared.clone(), stats, timing, meter);
+        let control = NodeControl::new(node, shared.clone(), stats, timing, meter, lens);
         let (balanced, services) = watch::channel(Arc::default());
         let driver = Driver::new(
             config,

@@ -1,0 +1,68 @@
+//! What the asked node's kernel balances.
+
+use std::net::IpAddr;
+
+use reqwest::Method;
+use vipd_api_types::{LbConnections, LbMaglev, LbServices, Port};
+
+use crate::{Client, Error};
+
+/// Which connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectionFilter {
+    /// Of this client.
+    pub client: Option<IpAddr>,
+    /// To this address.
+    pub vip: Option<IpAddr>,
+    /// To this port.
+    pub port: Option<u16>,
+    /// That go to this backend.
+    pub backend: Option<IpAddr>,
+    /// At most so many; the server's own bound without it.
+    pub limit: Option<usize>,
+}
+
+impl Client {
+    /// Services and their backends.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn lb_services(&self) -> Result<LbServices, Error> {
+        let url = self.url(&["v1", "lb", "services"]);
+        self.json(self.request(Method::GET, url)).await
+    }
+
+    /// Connections.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn lb_connections(&self, filter: &ConnectionFilter) -> Result<LbConnections, Error> {
+        let mut url = self.url(&["v1", "lb", "connections"]);
+        let pairs = [
+            ("client", filter.client.map(|it| it.to_string())),
+            ("vip", filter.vip.map(|it| it.to_string())),
+            ("port", filter.port.map(|it| it.to_string())),
+            ("backend", filter.backend.map(|it| it.to_string())),
+            ("limit", filter.limit.map(|it| it.to_string())),
+        ];
+        for (key, value) in pairs {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(key, &value);
+            }
+        }
+        self.json(self.request(Method::GET, url)).await
+    }
+
+    /// The look-up table of a service.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn lb_maglev(&self, address: IpAddr, port: &Port) -> Result<LbMaglev, Error> {
+        let mut url = self.url(&["v1", "lb", "maglev"]);
+        url.query_pairs_mut()
+            .append_pair("address", &address.to_string())
+            .append_pair("port", &port.port.to_string())
+            .append_pair("protocol", &port.protocol.to_string());
+        self.json(self.request(Method::GET, url)).await
+    }
+}

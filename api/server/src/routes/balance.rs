@@ -1,0 +1,176 @@
+//! `/v1/lb`: what the answering node's kernel balances at this moment. Answered without a quorum too.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
+use vipd_api_types::{LbConnections, LbMaglev, LbServices, Problem, Protocol};
+use vipd_core::service::Port;
+
+use crate::audit;
+use crate::balancing::{Balancing, ConnectionsOf, ServiceAt};
+use crate::control::ControlError;
+use crate::convert;
+use crate::erased::Daemon;
+use crate::params::Params;
+use crate::problem::Refusal;
+
+/// Connections that are shown when it is not said how many.
+const SHOWN: usize = 1000;
+/// The most that are shown.
+const MOST: usize = 10_000;
+
+/// No parameters are taken.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoParams {}
+
+/// Which connections.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ConnectionParams {
+    /// Only those of this client.
+    #[param(value_type = Option<String>)]
+    client: Option<IpAddr>,
+    /// Only those to this address.
+    #[param(value_type = Option<String>)]
+    vip: Option<IpAddr>,
+    /// Only those to this port.
+    port: Option<u16>,
+    /// Only those that go to this backend.
+    #[param(value_type = Option<String>)]
+    backend: Option<IpAddr>,
+    /// At most so many, 1000 when it is left out.
+    #[param(minimum = 1, maximum = 10000, default = 1000)]
+    limit: Option<usize>,
+}
+
+/// Which service.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ServiceParams {
+    /// The VIP's address.
+    #[param(value_type = String)]
+    address: IpAddr,
+    /// The port; 0 is the service of all ports.
+    port: u16,
+    /// The protocol, `tcp` when it is left out.
+    #[serde(default)]
+    #[param(inline)]
+    protocol: Protocol,
+}
+
+/// Services and their backends, with their shares and what was counted.
+#[utoipa::path(get, path = "/v1/lb/services", tag = "lb", operation_id = "list_lb_services",
+    responses((status = 200, body = LbServices), (status = "default", body = Problem)))]
+pub(super) async fn services(
+    State(daemon): State<Daemon>,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Json<LbServices>, Refusal> {
+    let mut items = look(&daemon, |kernel| kernel.services()).await?;
+    let node = daemon.local().node;
+    let name = daemon.read(|state| {
+        for item in &mut items {
+            let port = Port {
+                protocol: convert::service::protocol_from_wire(item.protocol),
+                port: item.port,
+            };
+            let Some(of) = state.allocations().get(&item.address) else {
+                continue;
+            };
+            item.held = of.holder == Some(node);
+            let mut vips = of.vips().filter_map(|vip| state.vips().get(vip));
+            let named = vips.find(|vip| vip.spec.ports.contains_key(&port));
+            item.vip = named.map(|vip| vip.name.to_string());
+        }
+        convert::node_name(state, node)
+    });
+    Ok(Json(LbServices { node: name, items }))
+}
+
+/// Connections that this node balances, or would, if it held the address.
+#[utoipa::path(get, path = "/v1/lb/connections", tag = "lb", operation_id = "list_lb_connections", params(ConnectionParams),
+    responses((status = 200, body = LbConnections), (status = "default", body = Problem)))]
+pub(super) async fn connections(
+    State(daemon): State<Daemon>,
+    Params(asked): Params<ConnectionParams>,
+) -> Result<Json<LbConnections>, Refusal> {
+    let limit = asked.limit.unwrap_or(SHOWN);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Refusal::bad_request(
+            "bad_query",
+            format!("limit {limit} is not within 1 to {MOST}"),
+            "ask for fewer, or for those of one client, VIP or backend",
+        ));
+    }
+    let of = ConnectionsOf {
+        client: asked.client,
+        vip: asked.vip,
+        port: asked.port,
+        backend: asked.backend,
+        limit,
+    };
+    let mut found = look(&daemon, move |kernel| kernel.connections(&of)).await?;
+    found.node = own_name(&daemon);
+    Ok(Json(found))
+}
+
+/// The look-up table of a service.
+#[utoipa::path(get, path = "/v1/lb/maglev", tag = "lb", operation_id = "get_lb_maglev", params(ServiceParams),
+    responses((status = 200, body = LbMaglev), (status = "default", body = Problem)))]
+pub(super) async fn maglev(
+    State(daemon): State<Daemon>,
+    Params(asked): Params<ServiceParams>,
+) -> Result<Json<LbMaglev>, Refusal> {
+    let of = ServiceAt {
+        address: asked.address,
+        port: asked.port,
+        protocol: asked.protocol,
+    };
+    let found = look(&daemon, move |kernel| kernel.maglev(&of)).await?;
+    let Some(mut found) = found else {
+        let what = format!("{} {}/{}", of.address, of.protocol, of.port);
+        return Err(Refusal::not_found("service", &what));
+    };
+    found.digest = digest(&found);
+    found.node = own_name(&daemon);
+    Ok(Json(found))
+}
+
+/// Looks into the kernel, off the threads that answer everybody else.
+async fn look<T: Send + 'static>(
+    daemon: &Daemon,
+    ask: impl FnOnce(&dyn Balancing) -> Result<T, ControlError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let _place = daemon.room.answer(&audit::asker()?)?;
+    let turn = daemon.room.make().await?;
+    let kernel: Arc<dyn Balancing> = daemon.balancing();
+    let looked = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        ask(&*kernel)
+    });
+    Ok(looked.await.map_err(|cause| Refusal::broken(&cause))??)
+}
+
+fn own_name(daemon: &Daemon) -> String {
+    let node = daemon.local().node;
+    daemon.read(|state| convert::node_name(state, node))
+}
+
+/// Over what each slot leads to, whatever the numbers of the backends are in this kernel.
+fn digest(table: &LbMaglev) -> String {
+    let mut hash = Sha256::new();
+    for slot in &table.slots {
+        let to = slot.and_then(|slot| table.backends.get(usize::from(slot)));
+        let to = to.map(|share| format!("{} {}", share.backend.address, share.backend.port));
+        hash.update(to.unwrap_or_default());
+        hash.update(b"\n");
+    }
+    convert::backup::hex(&hash.finalize())
+}

@@ -1,0 +1,158 @@
+//! What a node's kernel balances at this moment: services, connections, look-up tables.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Mode, Protocol};
+
+/// What the answering node balances.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbServices {
+    /// Name of the answering node.
+    pub node: String,
+    /// The services, by address and port.
+    pub items: Vec<LbService>,
+}
+
+/// A port of a VIP's address, as the answering node's kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbService {
+    /// The VIP; absent for one that is just gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip: Option<String>,
+    /// The address that clients talk to.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The port; 0 is each port that has no service of its own.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// How packets go on.
+    pub mode: Mode,
+    /// Whether this node holds the address, and so is the one that balances it now.
+    pub held: bool,
+    /// Counted here for all of its backends, and outside them.
+    pub traffic: LbTraffic,
+    /// Its backends.
+    pub backends: Vec<LbBackend>,
+}
+
+/// A backend of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbBackend {
+    /// Its address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The port that packets are sent to; 0 is the one that they came for.
+    pub port: u16,
+    /// Slots of the look-up table that lead to it.
+    pub slots: u32,
+    /// The same in hundredths of a percent of the table.
+    pub share: u32,
+    /// Whether it is the answering node.
+    pub local: bool,
+    /// Why nothing new goes there although it has a weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+    /// Counted here for it in this service.
+    pub traffic: LbTraffic,
+}
+
+/// What was counted since the programs were put in place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbTraffic {
+    /// Connections, and UDP exchanges, that began.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Their bytes, with Ethernet headers.
+    pub bytes_in: u64,
+    /// Packets to clients; none in mode `dsr`, where they do not come by.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Packets that were dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// Connections that the answering node knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbConnections {
+    /// Name of the answering node.
+    pub node: String,
+    /// Some of those that match, in no order.
+    pub items: Vec<LbConnection>,
+    /// How many match.
+    pub matching: u64,
+    /// How many there are.
+    pub known: u64,
+}
+
+/// A connection, or an exchange in UDP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbConnection {
+    /// The client.
+    pub client: LbEnd,
+    /// What it talks to.
+    pub vip: LbEnd,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Where that goes.
+    pub backend: LbEnd,
+    /// Whom the backend sees; absent where that is the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<LbEnd>,
+    /// How packets go on.
+    pub mode: Mode,
+    /// `opening`, `open`, `half_closed`, `closing`; in UDP `question` or `stream`.
+    pub state: String,
+    /// Milliseconds since the last packet.
+    pub idle_ms: u64,
+    /// Milliseconds after which it is forgotten, if no packet comes.
+    pub left_ms: u64,
+    /// Packets from the client.
+    pub packets_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Packets to the client; none in mode `dsr`.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+}
+
+/// An address and a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbEnd {
+    /// The address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
+/// The look-up table of a service: alike on every node that has the same backends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbMaglev {
+    /// Name of the answering node.
+    pub node: String,
+    /// The table's number in that node's kernel.
+    pub table: u32,
+    /// SHA-256 over what each slot leads to, in hexadecimal: two nodes choose alike if it is the same.
+    pub digest: String,
+    /// The backends that are in it, with how many slots lead to each.
+    pub backends: Vec<LbShare>,
+    /// For each slot the place in `backends`; null for one that leads nowhere.
+    pub slots: Vec<Option<u16>>,
+}
+
+/// A backend in a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbShare {
+    /// The backend.
+    pub backend: LbEnd,
+    /// Slots that lead to it.
+    pub slots: u32,
+}

@@ -1,0 +1,261 @@
+//! `vipctl lb`: what the asked node's kernel balances.
+
+use std::net::IpAddr;
+
+use clap::{Args, Subcommand};
+use vipd_api_types::{
+    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbServices, LbTraffic, Port,
+};
+use vipd_client::ConnectionFilter;
+
+use crate::cli::Global;
+use crate::connect;
+use crate::failure::Failure;
+use crate::output::{self, Mood};
+
+/// What to look at.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Services: the ports of VIPs, and what was counted
+    Services,
+    /// Backends of each service, their shares, and what was counted
+    Backends,
+    /// Connections that the node knows
+    Connections(ConnectionArgs),
+    /// The look-up table of a service: who gets how much, and a digest to compare nodes by
+    Maglev {
+        /// The VIP's address
+        address: IpAddr,
+        /// Its port, tcp/443 or udp/53 (udp/0: the service of all ports)
+        port: Port,
+    },
+}
+
+/// Which connections.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    /// Only those of this client
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    /// Only those to this address
+    #[arg(long, value_name = "ADDRESS")]
+    vip: Option<IpAddr>,
+    /// Only those to this port
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Only those that go to this backend
+    #[arg(long, value_name = "ADDRESS")]
+    backend: Option<IpAddr>,
+    /// At most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    limit: Option<u16>,
+}
+
+pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
+    let client = connect::client(global)?;
+    match verb {
+        Verb::Services => {
+            let found = client.lb_services().await?;
+            output::show(&found, global.output, || services(&found))
+        }
+        Verb::Backends => {
+            let found = client.lb_services().await?;
+            output::show(&found, global.output, || backends(&found))
+        }
+        Verb::Connections(args) => {
+            let filter = ConnectionFilter {
+                client: args.client,
+                vip: args.vip,
+                port: args.port,
+                backend: args.backend,
+                limit: args.limit.map(usize::from),
+            };
+            let found = client.lb_connections(&filter).await?;
+            output::show(&found, global.output, || connections(&found))
+        }
+        Verb::Maglev { address, port } => {
+            let found = client.lb_maglev(address, &port).await?;
+            output::show(&found, global.output, || maglev(&found))
+        }
+    }
+}
+
+fn services(found: &LbServices) -> String {
+    let titles = [
+        "VIP", "ADDRESS", "PORT", "MODE", "HERE", "BACKENDS", "CONNS", "IN", "OUT", "DROPS",
+    ];
+    let mut table = output::table(&titles);
+    for service in &found.items {
+        let used = service.backends.iter().filter(|it| it.slots > 0).count();
+        let mood = if used == 0 { Mood::Bad } else { Mood::Good };
+        let mut row = of_service(service);
+        row.extend([
+            service.mode.to_string().into(),
+            if service.held { "held" } else { "standby" }.into(),
+            output::mood(format!("{used}/{}", service.backends.len()), mood),
+        ]);
+        row.extend(counted(&service.traffic));
+        table.add_row(row);
+    }
+    output::draw(table)
+}
+
+fn backends(found: &LbServices) -> String {
+    let titles = [
+        "VIP", "ADDRESS", "PORT", "BACKEND", "SHARE", "CONNS", "IN", "OUT", "DROPS", "STATE",
+    ];
+    let mut table = output::table(&titles);
+    for service in &found.items {
+        for backend in &service.backends {
+            let at = LbEnd {
+                address: backend.address,
+                port: backend.port,
+            };
+            let (state, mood) = state(backend);
+            let mut row = of_service(service);
+            row.extend([
+                end(&at).into(),
+                format!("{}.{:02}%", backend.share / 100, backend.share % 100).into(),
+            ]);
+            row.extend(counted(&backend.traffic));
+            row.push(output::mood(state, mood));
+            table.add_row(row);
+        }
+    }
+    output::draw(table)
+}
+
+fn of_service(service: &LbService) -> Vec<comfy_table::Cell> {
+    vec![
+        service.vip.as_deref().unwrap_or("-").into(),
+        service.address.to_string().into(),
+        format!("{}/{}", service.protocol, service.port).into(),
+    ]
+}
+
+fn counted(traffic: &LbTraffic) -> [comfy_table::Cell; 4] {
+    let drops = traffic.drops.iter().map(|(why, n)| format!("{why} {n}"));
+    let drops = drops.collect::<Vec<_>>().join(", ");
+    [
+        traffic.connections.into(),
+        bytes(traffic.bytes_in).into(),
+        bytes(traffic.bytes_out).into(),
+        if drops.is_empty() {
+            "-".into()
+        } else {
+            drops.into()
+        },
+    ]
+}
+
+fn state(backend: &LbBackend) -> (String, Mood) {
+    match &backend.left_out {
+        Some(why) => (format!("left out: {why}"), Mood::Bad),
+        None if backend.slots == 0 => ("gets nothing new".into(), Mood::Odd),
+        None if backend.local => ("here".into(), Mood::Good),
+        None => ("used".into(), Mood::Good),
+    }
+}
+
+fn connections(found: &LbConnections) -> String {
+    let titles = [
+        "PROTO", "CLIENT", "VIP", "BACKEND", "SEEN AS", "STATE", "IDLE", "LEFT", "IN", "OUT",
+    ];
+    let mut table = output::table(&titles);
+    for one in &found.items {
+        table.add_row(connection(one));
+    }
+    let (shown, matching, known) = (found.items.len(), found.matching, found.known);
+    format!(
+        "{}\n\n{shown} shown of {matching} that match; {} knows {known}",
+        output::draw(table),
+        found.node
+    )
+}
+
+fn connection(one: &LbConnection) -> Vec<String> {
+    vec![
+        one.protocol.to_string(),
+        end(&one.client),
+        end(&one.vip),
+        end(&one.backend),
+        one.source.as_ref().map_or_else(|| "-".into(), end),
+        one.state.clone(),
+        seconds(one.idle_ms),
+        seconds(one.left_ms),
+        bytes(one.bytes_in),
+        bytes(one.bytes_out),
+    ]
+}
+
+fn maglev(found: &LbMaglev) -> String {
+    let mut table = output::table(&["BACKEND", "SLOTS", "SHARE"]);
+    let all = found.slots.len();
+    for share in &found.backends {
+        let hundredths = share.slots as usize * 10_000 / all.max(1);
+        table.add_row([
+            end(&share.backend),
+            share.slots.to_string(),
+            format!("{}.{:02}%", hundredths / 100, hundredths % 100),
+        ]);
+    }
+    let nowhere = found.slots.iter().filter(|slot| slot.is_none()).count();
+    let empty = match nowhere {
+        0 => String::new(),
+        n => format!(", {n} of them lead nowhere"),
+    };
+    format!(
+        "{}\n\n{all} slots{empty}; digest {:.16}, table {} of {}",
+        output::draw(table),
+        found.digest,
+        found.table,
+        found.node
+    )
+}
+
+fn end(end: &LbEnd) -> String {
+    match (end.address, end.port) {
+        (address, 0) => address.to_string(),
+        (IpAddr::V4(v4), port) => format!("{v4}:{port}"),
+        (IpAddr::V6(v6), port) => format!("[{v6}]:{port}"),
+    }
+}
+
+fn seconds(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
+        ms if ms < 600_000 => format!("{}s", ms / 1000),
+        ms => format!("{}m", ms / 60_000),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["k", "M", "G", "T"];
+    let mut unit = None;
+    let mut tenths = n.saturating_mul(10);
+    for name in UNITS {
+        if tenths < 10_000 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1000, Some(name));
+    }
+    match unit {
+        None => n.to_string(),
+        Some(name) => format!("{}.{}{name}", tenths / 10, tenths % 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_times_are_short() {
+        let shown: Vec<_> = [0, 999, 1000, 1549, 12_345_678, 3_000_000_000]
+            .map(bytes)
+            .into();
+        assert_eq!(shown, ["0", "999", "1.0k", "1.5k", "12.3M", "3.0G"]);
+        let shown: Vec<_> = [0, 1250, 59_000, 9_000_000].map(seconds).into();
+        assert_eq!(shown, ["0.0s", "1.2s", "59s", "150m"]);
+    }
+}

@@ -1,0 +1,122 @@
+//! `vipctl lb`, against the real HTTP API.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Node;
+use vipd_api_types::{
+    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbShare, LbTraffic, Mode,
+    Protocol,
+};
+
+fn end(address: &str, port: u16) -> LbEnd {
+    let address = address.parse().unwrap();
+    LbEnd { address, port }
+}
+
+fn backend(address: &str, share: u32, left_out: Option<&str>) -> LbBackend {
+    LbBackend {
+        address: address.parse().unwrap(),
+        port: 8080,
+        slots: share,
+        share,
+        local: false,
+        left_out: left_out.map(str::to_owned),
+        traffic: LbTraffic {
+            connections: 7,
+            bytes_in: 1500,
+            drops: [("no_backend".to_owned(), 2)].into(),
+            ..LbTraffic::default()
+        },
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_balances_is_shown_as_tables() {
+    let node = Node::start().await;
+    node.vipctl("pool create web --block 10.0.0.10")
+        .await
+        .good();
+    node.vipctl("vip create www --families ipv4 --mode nat --port tcp/80 --backend 10.9.0.1")
+        .await
+        .good();
+    let kernel = node.memory.kernel.clone();
+    *kernel.services.lock().unwrap() = vec![LbService {
+        vip: None,
+        address: "10.0.0.10".parse().unwrap(),
+        port: 80,
+        protocol: Protocol::Tcp,
+        mode: Mode::Nat,
+        held: false,
+        traffic: LbTraffic::default(),
+        backends: vec![
+            backend("10.9.0.1", 10_000, None),
+            backend("10.9.0.2", 0, Some("no route")),
+        ],
+    }];
+    let row = |text: &str, part: &str| {
+        let line = text.lines().find(|line| line.contains(part)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let shown = node.vipctl("lb services").await.good();
+    assert_eq!(
+        row(&shown, "www"),
+        "www 10.0.0.10 tcp/80 nat held 1/2 0 0 0 -"
+    );
+    let shown = node.vipctl("lb backends").await.good();
+    let all = "www 10.0.0.10 tcp/80 10.9.0.1:8080 100.00% 7 1.5k 0 no_backend 2 used";
+    assert_eq!(row(&shown, "10.9.0.1"), all);
+    assert!(
+        row(&shown, "10.9.0.2").ends_with("left out: no route"),
+        "{shown}"
+    );
+
+    *kernel.connections.lock().unwrap() = LbConnections {
+        node: String::new(),
+        items: vec![LbConnection {
+            client: end("192.0.2.7", 40_000),
+            vip: end("10.0.0.10", 80),
+            protocol: Protocol::Tcp,
+            backend: end("10.9.0.1", 8080),
+            source: Some(end("10.0.0.10", 40_000)),
+            mode: Mode::Nat,
+            state: "open".to_owned(),
+            idle_ms: 1200,
+            left_ms: 9_000_000,
+            packets_in: 3,
+            bytes_in: 300,
+            packets_out: 4,
+            bytes_out: 4000,
+        }],
+        matching: 1,
+        known: 5,
+    };
+    let shown = node
+        .vipctl("lb connections --client 192.0.2.7")
+        .await
+        .good();
+    let one =
+        "tcp 192.0.2.7:40000 10.0.0.10:80 10.9.0.1:8080 10.0.0.10:40000 open 1.2s 150m 300 4.0k";
+    assert_eq!(row(&shown, "192.0.2.7"), one);
+    assert!(
+        shown.contains("1 shown of 1 that match; n1 knows 5"),
+        "{shown}"
+    );
+
+    let (why, _) = node.vipctl("lb maglev 10.0.0.10 tcp/81").await.refused();
+    assert!(why.contains("10.0.0.10 tcp/81"), "{why}");
+    *kernel.table.lock().unwrap() = Some(LbMaglev {
+        backends: vec![LbShare {
+            backend: end("10.9.0.1", 8080),
+            slots: 3,
+        }],
+        slots: vec![Some(0), Some(0), Some(0), None],
+        ..LbMaglev::default()
+    });
+    let shown = node.vipctl("lb maglev 10.0.0.10 tcp/80").await.good();
+    assert_eq!(row(&shown, "10.9.0.1"), "10.9.0.1:8080 3 75.00%");
+    assert!(
+        shown.contains("4 slots, 1 of them lead nowhere; digest "),
+        "{shown}"
+    );
+}
