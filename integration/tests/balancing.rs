@@ -68,6 +68,11 @@ impl Site {
 
     /// Makes or changes the VIP.
     fn put(&self, mode: &str, backends: &[Value]) {
+        self.put_with(mode, backends, &json!({}));
+    }
+
+    /// The same, with more in its spec.
+    fn put_with(&self, mode: &str, backends: &[Value], more: &Value) {
         let api = self.cluster.leader_api().unwrap();
         let blocks = json!([{ "cidr": "10.77.0.96/28" }, { "cidr": "fd77::100/124" }]);
         api.put("/v1/pools/web", &json!({ "spec": { "blocks": blocks } }))
@@ -76,7 +81,7 @@ impl Site {
         if mode == "dsr" {
             page = json!({ "name": "page", "port": 80 });
         }
-        let spec = json!({
+        let mut spec = json!({
             "addresses": self.addresses,
             "mode": mode,
             "ports": [
@@ -86,6 +91,9 @@ impl Site {
             ],
             "backends": backends,
         });
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
         api.put("/v1/vips/www", &json!({ "spec": spec })).unwrap();
     }
 
@@ -125,8 +133,11 @@ impl Site {
             self.page(address, port).map(Some)
         })
         .unwrap();
-        let page = |_| self.page(address, port).unwrap();
-        (0..PAGES).map(page).collect()
+        self.try_pages(address, port).unwrap()
+    }
+
+    fn try_pages(&self, address: IpAddr, port: u16) -> anyhow::Result<BTreeSet<String>> {
+        (0..PAGES).map(|_| self.page(address, port)).collect()
     }
 }
 
@@ -216,6 +227,44 @@ fn a_backend_that_is_taken_out_keeps_its_connections_and_gets_no_new_ones() {
         wait("b1 gets no new connection", PATIENCE, gone).unwrap();
     }
     site.all_go_on(&mut talks);
+}
+
+#[test]
+fn a_backend_that_does_not_answer_gets_no_new_connections_until_it_does() {
+    let site = Site::start(&["b1", "b2"]);
+    let backends = both_families(site.lab().backends());
+    let health = json!({ "kind": "http", "port": 80, "interval": "200ms", "timeout": "100ms", "fall": 2, "rise": 2 });
+    site.put_with("nat", &backends, &json!({ "health": health }));
+    let site = site.ready();
+    let until_served_by = |expected: &[&str]| {
+        for &address in &site.addresses {
+            let so = || {
+                let pages = site.try_pages(address, PORT)?;
+                Ok((hosts(&pages) == expected.iter().copied().collect()).then_some(()))
+            };
+            wait(
+                &format!("{address} is served by {expected:?}"),
+                PATIENCE,
+                so,
+            )
+            .unwrap();
+        }
+    };
+    until_served_by(&["b1", "b2"]);
+    let b1 = site.lab().host("b1");
+    b1.port_down().unwrap();
+    until_served_by(&["b2"]);
+    let holder = site.cluster.node(site.holder().name());
+    let vip = holder.api().get("/v1/vips/www").unwrap();
+    let told = vip["status"]["backends"].as_array().unwrap();
+    let down: Vec<_> = told.iter().filter(|it| it["healthy"] == false).collect();
+    assert_eq!(down.len(), 2, "both addresses of b1: {told:?}");
+    b1.port_up().unwrap();
+    until_served_by(&["b1", "b2"]);
+    let events = site.cluster.ask("/v1/events").unwrap().to_string();
+    for word in ["is down, and gets no new connections", "is up"] {
+        assert!(events.contains(word), "no event says {word:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,9 @@ use vipd_core::asker::Who;
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
 use vipd_core::lease::Timing;
+use vipd_core::name::Name;
 use vipd_core::node::Role;
+use vipd_core::service::Endpoint;
 use vipd_core::state::State;
 use vipd_core::time::Millis;
 
@@ -100,6 +102,8 @@ pub struct LocalStatus {
     pub lease_remaining: Option<Duration>,
     /// What its datapath does for each address on it.
     pub addresses: BTreeMap<IpAddr, LocalAddress>,
+    /// How the backends are that it looks after, by VIP.
+    pub backends: BTreeMap<Name, BTreeMap<Endpoint, LocalBackend>>,
     /// How long ago it heard a beat of each other node.
     pub last_seen: BTreeMap<NodeId, Duration>,
     /// The worst lateness of its beat thread lately.
@@ -129,6 +133,17 @@ pub struct LocalAddress {
     pub claimed_by: Option<String>,
     /// Counters of the kernel side by name, for example `arp_answered`.
     pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// How one backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalBackend {
+    /// Whether it gets new connections.
+    pub healthy: bool,
+    /// Since when that is so.
+    pub since: Millis,
+    /// What it last answered, or did not.
+    pub reason: String,
 }
 
 /// Why the daemon could not do what it was asked.

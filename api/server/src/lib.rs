@@ -43,7 +43,7 @@ mod write;
 
 pub use access::Origin;
 pub use balancing::{Balancing, ConnectionsOf, ServiceAt};
-pub use control::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
+pub use control::{Control, ControlError, JoinTicket, LocalAddress, LocalBackend, LocalStatus};
 pub use openapi::document as openapi_document;
 pub use routes::Api;
 pub use secret::{hash_token, new_token};

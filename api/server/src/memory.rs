@@ -16,12 +16,13 @@ use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::Timing;
 use vipd_core::name::{Labels, Name};
 use vipd_core::node::{Interface, Lease, Prefix, Role};
+use vipd_core::service::Endpoint;
 use vipd_core::state::State;
 use vipd_core::time::Millis;
 
 use crate::balancing::{Balancing, Canned};
 use crate::clock;
-use crate::control::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
+use crate::control::{Control, ControlError, JoinTicket, LocalAddress, LocalBackend, LocalStatus};
 use crate::secret::new_token;
 
 /// See the [module](self).
@@ -271,6 +272,7 @@ impl Control for Memory {
                     )
                 })
                 .collect(),
+            backends: backends(&state),
             last_seen: others.map(|id| (*id, Duration::from_millis(12))).collect(),
             beat_lateness: Some(Duration::from_micros(80)),
             frozen: false,
@@ -347,4 +349,33 @@ impl Control for Memory {
             expires,
         })
     }
+}
+
+/// Whoever is looked after is well, but for those on addresses that end with an odd number.
+fn backends(state: &State) -> BTreeMap<Name, BTreeMap<Endpoint, LocalBackend>> {
+    let looked_after = state
+        .vips()
+        .values()
+        .filter(|vip| vip.spec.health.is_some());
+    let all = looked_after.map(|vip| {
+        let backends = vip.spec.backends.keys().map(|at| {
+            let odd = match at.address {
+                IpAddr::V4(v4) => v4.to_bits() % 2 == 1,
+                IpAddr::V6(v6) => v6.to_bits() % 2 == 1,
+            };
+            let seen = LocalBackend {
+                healthy: !odd,
+                since: vip.created,
+                reason: if odd {
+                    "connection refused"
+                } else {
+                    "accepts connections"
+                }
+                .to_owned(),
+            };
+            (*at, seen)
+        });
+        (vip.name.clone(), backends.collect())
+    });
+    all.collect()
 }

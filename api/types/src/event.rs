@@ -40,6 +40,8 @@ pub enum EventKind {
     Object,
     /// A node went up or down, was drained or undrained.
     Node,
+    /// A backend of a VIP went down or came up.
+    Health,
     /// A node noticed something wrong: another host claims its address, its programs were taken off, its clock jumped.
     Warning,
     /// A node joined, was removed, or gained or lost its vote.

@@ -17,6 +17,7 @@ mod cluster;
 mod duration;
 mod event;
 mod failback;
+mod health;
 mod meta;
 mod node;
 mod plan;
@@ -43,6 +44,7 @@ pub use cluster::{
 pub use duration::Duration;
 pub use event::{Event, EventKind};
 pub use failback::Failback;
+pub use health::{BackendStatus, HealthCheck, HealthKind};
 pub use meta::{Condition, Health, Labels, List, Page};
 pub use node::{Interface, Lease, Node, NodePatch, NodeSpec, NodeSpecPatch, NodeStatus};
 pub use plan::{Change, ChangeKind, DryRun, Load, Plan, Rebalance};

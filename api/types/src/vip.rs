@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Backend, Condition, Failback, Labels, Mode, Port, TrafficPolicy};
+use crate::{
+    Backend, BackendStatus, Condition, Failback, HealthCheck, Labels, Mode, Port, TrafficPolicy,
+};
 
 /// A VIP: one or more addresses that one node at a time answers for, each on its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -78,6 +80,9 @@ pub struct VipSpec {
     /// Which nodes it may be on, and which backends its holder uses, in modes `nat` and `dsr`.
     #[serde(default)]
     pub traffic_policy: TrafficPolicy,
+    /// How the backends are looked after; not at all without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
 }
 
 /// Which address families a VIP is given, where it names no address.
@@ -100,6 +105,9 @@ pub enum Families {
 pub struct VipStatus {
     /// The addresses it has been given.
     pub addresses: Vec<VipAddress>,
+    /// How its backends are, as the node knows that answers; only its holders, and who would hold it next, look after them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<BackendStatus>,
     /// What else is worth knowing.
     #[serde(default)]
     pub conditions: Vec<Condition>,

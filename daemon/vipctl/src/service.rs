@@ -69,6 +69,9 @@ pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
     if spec.traffic_policy == TrafficPolicy::Local {
         words.push("each on its own node".to_owned());
     }
+    if let Some(health) = &spec.health {
+        words.push(format!("asked for {health}"));
+    }
     Some(words.join(", "))
 }
 

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Cell;
 use vipd_api_types::{
-    Backend, Failback, Families, MoveRequest, Port, Vip, VipAddress, VipSpec, VipWrite,
+    Backend, Failback, Families, HealthCheck, MoveRequest, Port, Vip, VipAddress, VipSpec, VipWrite,
 };
 use vipd_client::{Client, Written};
 
@@ -99,6 +99,10 @@ pub(crate) struct CreateArgs {
     /// A backend, 10.0.0.5 or 10.0.0.5:8080, and behind it ,weight=2 (0: drain) and ,node=n1; repeat for more
     #[arg(long = "backend", value_name = "BACKEND")]
     backends: Vec<Backend>,
+    /// How backends are looked after: tcp, http or http:/PATH, and behind it ,interval=2s ,timeout=1s ,fall=3 ,rise=2
+    /// ,port=PORT ,status=STATUS where it is not so
+    #[arg(long, value_name = "CHECK")]
+    health: Option<HealthCheck>,
     /// Which nodes it may be on, and which backends its holder uses
     #[arg(long, value_enum, default_value = "cluster")]
     traffic_policy: TrafficArg,
@@ -188,6 +192,7 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             sharing_namespaces: args.sharing_namespaces.into_iter().collect(),
             ports: args.ports,
             backends: args.backends,
+            health: args.health,
             traffic_policy: args.traffic_policy.into(),
         },
     };

@@ -5,6 +5,8 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::codec::wire_enum;
+use crate::name::Name;
+use crate::service::Endpoint;
 use crate::token::Access;
 
 /// Something that a node noticed.
@@ -42,6 +44,17 @@ pub enum Notice {
         /// How many more were refused since the last such notice.
         more: u64,
     },
+    /// The node, which holds addresses of the VIP, found a backend of it down, or up again.
+    Backend {
+        /// Whose backend.
+        vip: Name,
+        /// Which.
+        backend: Endpoint,
+        /// Up again.
+        up: bool,
+        /// What it answered, or did not.
+        why: String,
+    },
 }
 
 wire_enum!(Notice {
@@ -49,6 +62,7 @@ wire_enum!(Notice {
     1 => ProgramsLost { interface, back },
     2 => ClockJumped { milliseconds },
     3 => Refused { asked, allows, needs, more },
+    4 => Backend { vip, backend, up, why },
 });
 
 impl fmt::Display for Notice {
@@ -98,6 +112,21 @@ impl fmt::Display for Notice {
                     more => write!(f, "; {more} more refused since the last one told"),
                 }
             }
+            Self::Backend {
+                vip: _,
+                backend,
+                up: true,
+                why,
+            } => write!(f, "backend {backend} is up: {why}"),
+            Self::Backend {
+                vip: _,
+                backend,
+                up: false,
+                why,
+            } => write!(
+                f,
+                "backend {backend} is down, and gets no new connections: {why}"
+            ),
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::block::Family;
 use crate::codec::{wire_enum, wire_struct};
 use crate::event::Cause;
+use crate::health::Check;
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
 use crate::node::Node;
@@ -93,6 +95,8 @@ pub struct VipSpec {
     pub backends: Backends,
     /// Which nodes it may be on, and which backends its holder uses.
     pub traffic: TrafficPolicy,
+    /// How the backends are looked after; not at all without.
+    pub health: Option<Arc<Check>>,
 }
 
 wire_struct!(VipSpec {
@@ -101,7 +105,7 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic });
+} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health });
 
 impl VipSpec {
     /// The namespace of a VIP that names none.

@@ -25,7 +25,7 @@ pub(crate) fn to_wire(state: &State, event: &Event) -> wire::Event {
 }
 
 fn subject(what: &What) -> (wire::EventKind, String) {
-    use wire::EventKind::{Access, Allocation, Holder, Membership, Node, Object, Warning};
+    use wire::EventKind::{Access, Allocation, Health, Holder, Membership, Node, Object, Warning};
     match what {
         What::PolicyPut { policy } | What::PolicyDeleted { policy } => {
             (Object, format!("policy/{policy}"))
@@ -57,6 +57,11 @@ fn subject(what: &What) -> (wire::EventKind, String) {
             notice: Notice::Refused { .. },
             ..
         } => (Access, format!("node/{name}")),
+        What::Noticed {
+            vip: Some(vip),
+            notice: Notice::Backend { .. },
+            ..
+        } => (Health, format!("vip/{vip}")),
         What::Noticed { vip: Some(vip), .. } => (Warning, format!("vip/{vip}")),
         What::Noticed { name, .. } => (Warning, format!("node/{name}")),
         What::NodeJoined { name, .. } | What::NodeRemoved { name, .. } => {

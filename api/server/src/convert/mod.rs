@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod cluster;
 pub(crate) mod event;
+mod health;
 pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod pool;

@@ -1,6 +1,7 @@
 //! VIPs and their addresses.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use vipd_api_types as wire;
 use vipd_core::block::Family;
@@ -17,7 +18,7 @@ use super::service::{
     backends_from_wire, backends_to_wire, mode_from_wire, mode_to_wire, ports_from_wire,
     ports_to_wire, traffic_from_wire, traffic_to_wire,
 };
-use super::{known_name, new_name, node_name};
+use super::{health, known_name, new_name, node_name};
 use crate::clock::rfc3339;
 use crate::control::LocalStatus;
 use crate::problem::Refusal;
@@ -57,6 +58,10 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
         sharing_namespaces: spec.sharing_namespaces.clone(),
         ports: ports_from_wire(&spec.ports)?,
         backends: backends_from_wire(&spec.backends)?,
+        health: match &spec.health {
+            Some(check) => Some(Arc::new(health::from_wire(check)?)),
+            None => None,
+        },
         traffic: traffic_from_wire(spec.traffic_policy),
     })
 }
@@ -100,6 +105,7 @@ pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
         sharing_namespaces: spec.sharing_namespaces.clone(),
         ports: ports_to_wire(&spec.ports),
         backends: backends_to_wire(&spec.backends),
+        health: spec.health.as_deref().map(health::to_wire),
         traffic_policy: traffic_to_wire(spec.traffic),
     }
 }
@@ -132,8 +138,16 @@ pub(crate) fn to_wire(
                     ))
                 })
                 .collect(),
+            backends: local
+                .backends
+                .get(&vip.name)
+                .into_iter()
+                .flatten()
+                .map(|(at, seen)| health::backend(at, seen))
+                .collect(),
             conditions: std::iter::once(satisfied(vip))
                 .chain(unserved(vip))
+                .chain(local.backends.get(&vip.name).and_then(health::condition))
                 .collect(),
         },
     }

@@ -120,6 +120,7 @@ impl Control for NodeControl {
             beat_lateness: Some(Duration::from_micros(self.beats.late_p9999_us())),
             frozen: self.shared.frozen(),
             beats_late: self.shared.late(),
+            backends: self.shared.backends().clone(),
             datapath_fault: self.shared.fault(),
             noticed: self.shared.notices().counts().clone(),
             beats: BTreeMap::from([

@@ -28,6 +28,7 @@ use vipd_datapath::{Datapath, Services, Wanted};
 use vipd_raft::beat::{Beats, Event, View, now};
 use vipd_raft::{ProposeError, RaftNode, wall_clock};
 
+use super::health::Down;
 use super::services::Balanced;
 use super::shared::Shared;
 use super::signals::{asked_to_end, catch_up, failure};
@@ -52,6 +53,14 @@ struct Finished {
     result: Result<Outcome, ProposeError>,
 }
 
+/// What the loop has to do with the tasks beside it.
+pub(super) struct Beside {
+    /// The services that the datapath was last told.
+    pub(super) balances: watch::Sender<Arc<Services>>,
+    /// Backends that are to get no new connections.
+    pub(super) down: watch::Receiver<Arc<Down>>,
+}
+
 /// Everything the loop owns.
 pub(super) struct Driver<D> {
     config: Arc<Checked>,
@@ -65,8 +74,7 @@ pub(super) struct Driver<D> {
     view: View,
     /// What it shall balance.
     balanced: Balanced,
-    /// The services that the datapath was last told.
-    balances: watch::Sender<Arc<Services>>,
+    beside: Beside,
     /// What the datapath last was told, once it was told anything.
     wanted: Option<Wanted>,
     finished: (
@@ -83,7 +91,7 @@ impl<D: Datapath> Driver<D> {
         datapath: D,
         shared: Arc<Shared>,
         inherited: Instant,
-        balances: watch::Sender<Arc<Services>>,
+        beside: Beside,
     ) -> Self {
         let about = About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -91,7 +99,7 @@ impl<D: Datapath> Driver<D> {
         };
         Self {
             steward: Steward::new(raft.id(), config.timing, about, now(), inherited),
-            balances,
+            beside,
             config,
             raft,
             beats,
@@ -140,6 +148,7 @@ impl<D: Datapath> Driver<D> {
                     Ask::Reload => return self.leave_for_a_moment().await,
                 },
                 Ok(()) = links.changed() => self.look_at_interfaces().await,
+                Ok(()) = self.beside.down.changed() => self.heed_the_down(),
                 () = next_look => {}
                 _ = timer.tick() => self.audit().await,
                 // Last: many entries at a time must not starve the rest; all of them are looked at together anyway.
@@ -156,6 +165,12 @@ impl<D: Datapath> Driver<D> {
                 return self.leave().await;
             }
         }
+    }
+
+    fn heed_the_down(&mut self) {
+        let down = self.beside.down.borrow_and_update().clone();
+        self.balanced
+            .heed(&self.raft.state().read(), self.raft.id(), &down);
     }
 
     /// Lets `ask` ask the steward something by what there is to see now. The state is locked meanwhile.
@@ -350,7 +365,7 @@ impl<D: Datapath> Driver<D> {
                 self.shared.set_fault(Some(error.to_string()));
             }
         }
-        self.balances.send_if_modified(|known| {
+        self.beside.balances.send_if_modified(|known| {
             let news = !Arc::ptr_eq(known, &wanted.services);
             known.clone_from(&wanted.services);
             news

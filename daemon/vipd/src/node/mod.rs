@@ -9,6 +9,7 @@
 mod control;
 mod driver;
 mod gate;
+mod health;
 mod lateness;
 mod looker;
 mod notices;
@@ -36,7 +37,7 @@ use vipd_raft::{RaftNode, Settings};
 
 use crate::config::Checked;
 use control::NodeControl;
-use driver::Driver;
+use driver::{Beside, Driver};
 use gate::KernelGate;
 use serving::{Listeners, Serving};
 use shared::Shared;
@@ -50,8 +51,8 @@ pub struct Node<D> {
     api: Api,
     listeners: Listeners,
     stop: watch::Sender<Ask>,
-    /// Tells other nodes of flows; ends with the node.
-    _teller: AbortOnDropHandle<()>,
+    /// Tells other nodes of flows, and looks after backends; both end with the node.
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 /// What a running node is asked.
@@ -141,7 +142,10 @@ impl<D: Datapath + 'static> Node<D> {
         let shared = Arc::new(Shared::default());
         let (node, stats, timing) = (raft.clone(), beats.stats(), config.timing);
         let control = NodeControl::new(node, shared.clone(), stats, timing, meter, lens);
-        let (balanced, services) = watch::channel(Arc::default());
+        let (balances, services) = watch::channel(Arc::default());
+        let (ill, down) = watch::channel(Arc::default());
+        let doctor = health::keep(raft.clone(), shared.clone(), ill);
+        let beside = Beside { balances, down };
         let driver = Driver::new(
             config,
             raft.clone(),
@@ -149,7 +153,7 @@ impl<D: Datapath + 'static> Node<D> {
             datapath,
             shared,
             inherited,
-            balanced,
+            beside,
         );
         let teller = records::keep(raft.clone(), records.into(), services);
         let api = Api::new(Arc::new(control));
@@ -162,7 +166,7 @@ impl<D: Datapath + 'static> Node<D> {
             api,
             listeners,
             stop,
-            _teller: AbortOnDropHandle::new(tokio::spawn(teller)),
+            _tasks: [tokio::spawn(teller), tokio::spawn(doctor)].map(AbortOnDropHandle::new),
         })
     }
 

@@ -15,6 +15,8 @@ use vipd_core::state::State;
 use vipd_core::vip::{Vip, VipSpec};
 use vipd_datapath::{Forward, Frontend, Services, WantedBackend, WantedService};
 
+use super::health::Down;
+
 /// The services of all VIPs, as of an entry.
 #[derive(Debug, Default)]
 pub(super) struct Balanced {
@@ -23,6 +25,8 @@ pub(super) struct Balanced {
     of: BTreeMap<Name, Vec<Frontend>>,
     /// The entry that was looked at last, and the last one that changed this node; none yet.
     seen: Option<(u64, Option<Revision>)>,
+    /// Backends that are to get no new connections, by what this node sees of them.
+    down: Arc<Down>,
 }
 
 impl Balanced {
@@ -46,6 +50,14 @@ impl Balanced {
         self.services.clone()
     }
 
+    /// Heeds who is down; [`Self::follow`] tells what comes of it.
+    pub(super) fn heed(&mut self, state: &State, me: NodeId, down: &Arc<Down>) {
+        let before = std::mem::replace(&mut self.down, down.clone());
+        let names = before.keys().chain(down.keys());
+        let changed = names.filter(|name| before.get(*name) != down.get(*name));
+        self.put(state, state.node(me), changed.cloned().collect());
+    }
+
     fn put(&mut self, state: &State, me: Option<&Node>, names: BTreeSet<Name>) {
         // What is taken away first, since another VIP may have it by now.
         let mut gone: BTreeSet<Frontend> = BTreeSet::new();
@@ -53,7 +65,9 @@ impl Balanced {
         for name in names {
             gone.extend(self.of.remove(&name).into_iter().flatten());
             let vip = state.vips().get(&name);
-            let services: Vec<_> = vip.into_iter().flat_map(|vip| of_vip(vip, me)).collect();
+            let down = self.down.get(&name);
+            let vip = vip.into_iter();
+            let services: Vec<_> = vip.flat_map(|vip| of_vip(vip, me, down)).collect();
             if !services.is_empty() {
                 let frontends = services.iter().map(|(frontend, _)| *frontend);
                 self.of.insert(name, frontends.collect());
@@ -79,7 +93,11 @@ impl Balanced {
 }
 
 /// The services of a VIP on this node: each port of each of its addresses.
-fn of_vip(vip: &Vip, me: Option<&Node>) -> impl Iterator<Item = (Frontend, WantedService)> {
+fn of_vip(
+    vip: &Vip,
+    me: Option<&Node>,
+    down: Option<&BTreeSet<Endpoint>>,
+) -> impl Iterator<Item = (Frontend, WantedService)> {
     let mode = match vip.spec.mode {
         Mode::Local => None,
         Mode::Nat => Some(Forward::Nat),
@@ -89,7 +107,16 @@ fn of_vip(vip: &Vip, me: Option<&Node>) -> impl Iterator<Item = (Frontend, Wante
     by_mode.flat_map(move |mode| {
         vip.addresses.iter().flat_map(move |address| {
             vip.spec.ports.iter().map(move |(port, of_port)| {
-                let backends = backends(&vip.spec, me, *address, *port, of_port).collect();
+                let mut backends: Vec<_> =
+                    backends(&vip.spec, me, *address, *port, of_port).collect();
+                let ill = |at: &Endpoint| down.is_some_and(|down| down.contains(at));
+                // When all are down it is more likely that the question is wrong, or that some of them serve all the same.
+                if backends.iter().any(|(at, it)| !it.draining && !ill(at)) {
+                    for (at, it) in &mut backends {
+                        it.draining |= ill(at);
+                    }
+                }
+                let backends = backends.into_iter().map(|(_, backend)| backend).collect();
                 let service = WantedService {
                     mode,
                     backends,
@@ -120,7 +147,7 @@ fn backends<'a>(
     address: IpAddr,
     port: Port,
     of_port: &'a PortSpec,
-) -> impl Iterator<Item = WantedBackend> + 'a {
+) -> impl Iterator<Item = (Endpoint, WantedBackend)> + 'a {
     let family = Family::of(address);
     let fit = spec.backends.iter();
     let fit = fit.filter(move |(at, _)| Family::of(at.address) == family);
@@ -132,12 +159,13 @@ fn backends<'a>(
         let Endpoint { address, port: own } = *at;
         let Backend { weight, node: _ } = backend;
         let target = [own, of_port.target].into_iter().find(|to| *to != 0);
-        WantedBackend {
+        let wanted = WantedBackend {
             address,
             port: target.filter(|to| *to != port.port).unwrap_or(0),
             weight: u32::from(*weight),
             draining: *weight == 0,
-        }
+        };
+        (*at, wanted)
     })
 }
 

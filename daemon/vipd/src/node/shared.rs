@@ -1,8 +1,12 @@
 //! What the loop knows and the API shows.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use vipd_api::LocalBackend;
+use vipd_core::name::Name;
+use vipd_core::service::Endpoint;
 use vipd_datapath::Observed;
 
 use super::notices::Notices;
@@ -17,7 +21,11 @@ pub(super) struct Shared {
     frozen: AtomicBool,
     late: Mutex<Option<String>>,
     notices: Mutex<Notices>,
+    backends: Mutex<Backends>,
 }
+
+/// How backends are, by VIP.
+pub(super) type Backends = BTreeMap<Name, BTreeMap<Endpoint, LocalBackend>>;
 
 /// A poisoned lock holds whole values all the same: every write replaces one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,6 +56,11 @@ impl Shared {
     /// What this node noticed of its own host.
     pub(super) fn notices(&self) -> MutexGuard<'_, Notices> {
         lock(&self.notices)
+    }
+
+    /// How the backends are that this node looks after.
+    pub(super) fn backends(&self) -> MutexGuard<'_, Backends> {
+        lock(&self.backends)
     }
 
     /// Whether this node announces without a majority, as its configuration asks.

@@ -200,6 +200,7 @@ impl State {
                 let allocation = self.allocations.get(address);
                 allocation.map(|allocation| allocation.vip.clone())
             }
+            Notice::Backend { vip, .. } => Some(vip.clone()),
             Notice::ProgramsLost { .. } | Notice::ClockJumped { .. } | Notice::Refused { .. } => {
                 None
             }

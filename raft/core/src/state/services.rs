@@ -21,7 +21,11 @@ pub(super) fn check(name: &Name, spec: &VipSpec) -> Result<(), Rejection> {
     let told = counts(spec)
         .and_then(|()| mode(spec))
         .and_then(|()| ports(spec))
-        .and_then(|()| backends(spec));
+        .and_then(|()| backends(spec))
+        .and_then(|()| match &spec.health {
+            Some(health) => health.check(spec),
+            None => Ok(()),
+        });
     told.map_err(|why| Rejection::Invalid {
         why: format!("VIP {name} {why}"),
     })

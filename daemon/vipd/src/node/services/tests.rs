@@ -227,6 +227,37 @@ fn by_traffic_policy_local_only_the_nodes_own_backends_are_used_wherever_they_ar
     assert_eq!(shown(&balanced.follow(&state, ME)), own);
 }
 
+#[test]
+fn a_backend_that_is_down_drains_unless_all_of_its_family_are() {
+    let (mut state, mut balanced) = (state(), Balanced::default());
+    let backends = [("10.9.0.1", 0, 1), ("10.9.0.2", 0, 1), ("fd00:9::1", 0, 1)];
+    put(&mut state, "www", nat(&[(80, 0)], &backends));
+    let draining = |balanced: &mut Balanced, down: &[&str]| {
+        let endpoint = |address: &&str| Endpoint {
+            address: address.parse().unwrap(),
+            port: 0,
+        };
+        let down = down.iter().map(endpoint).collect();
+        let down = Arc::new(Down::from([(name("www"), down)]));
+        balanced.heed(&state, ME, &down);
+        let services = balanced.follow(&state, ME);
+        let all = services.values().flat_map(|service| &service.backends);
+        let draining = all.filter(|backend| backend.draining);
+        let mut draining: Vec<_> = draining.map(|it| it.address.to_string()).collect();
+        draining.sort();
+        draining
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(draining(&mut balanced, &[]), none);
+    assert_eq!(draining(&mut balanced, &["10.9.0.2"]), ["10.9.0.2"]);
+    assert_eq!(draining(&mut balanced, &["10.9.0.1", "10.9.0.2"]), none);
+    assert_eq!(
+        draining(&mut balanced, &["10.9.0.1", "fd00:9::1"]),
+        ["10.9.0.1"]
+    );
+    assert_eq!(draining(&mut balanced, &[]), none);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u8, Box<VipSpec>),

@@ -1,0 +1,274 @@
+//! Health of backends: what is asked of them, and what follows from their answers.
+
+use alloc::format;
+use alloc::string::String;
+
+use crate::codec::{wire_enum, wire_struct};
+use crate::service::{Mode, PortSpec, Protocol};
+use crate::time::Millis;
+use crate::vip::VipSpec;
+
+/// What a backend must answer to be well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// It accepts a TCP connection.
+    Tcp,
+    /// It answers `GET path` over HTTP/1.1.
+    Http {
+        /// From the first slash on.
+        path: String,
+        /// The only status that is well; 0: each from 200 to 399.
+        status: u16,
+    },
+}
+
+wire_enum!(Question { 0 => Tcp, 1 => Http { path, status } });
+
+/// How the backends of a VIP are looked after, by its holder and by who would hold it next, each for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What is asked.
+    pub question: Question,
+    /// At which port; 0: where the VIP's lowest TCP port leads.
+    pub port: u16,
+    /// From one question to the next, 100 ms to an hour.
+    pub interval: Millis,
+    /// How long an answer may take, 10 ms to `interval`.
+    pub timeout: Millis,
+    /// So many questions unanswered, one after the other, and it is down: 1 to 10.
+    pub fall: u8,
+    /// So many answered, one after the other, and it is up again: 1 to 10.
+    pub rise: u8,
+}
+
+wire_struct!(Check {
+    question,
+    port,
+    interval,
+    timeout,
+    fall,
+    rise
+});
+
+impl Check {
+    /// The longest path of a question, in bytes.
+    pub const MAX_PATH: usize = 255;
+
+    /// The port to ask a backend at, which has `own` (0: none); 0 if there is none.
+    #[must_use]
+    pub fn port_of(&self, spec: &VipSpec, own: u16) -> u16 {
+        let tcp = |protocol| matches!(protocol, Protocol::Tcp);
+        let first = spec.ports.iter().find(|(port, _)| tcp(port.protocol));
+        let led = first.map_or(0, |(port, PortSpec { target, .. })| match (own, *target) {
+            (0, 0) => port.port,
+            (0, target) => target,
+            (own, _) => own,
+        });
+        match self.port {
+            0 => led,
+            port => port,
+        }
+    }
+
+    /// Refuses what can't be asked.
+    ///
+    /// # Errors
+    /// Why, to be said of the VIP: "asks its backends …".
+    pub fn check(&self, spec: &VipSpec) -> Result<(), String> {
+        if spec.mode == Mode::Local {
+            return Err("has a health check, but its mode is local: it has no backends".into());
+        }
+        let Millis(interval) = self.interval;
+        if !(100..=3_600_000).contains(&interval) {
+            return Err(format!(
+                "asks its backends each {interval} ms: 100ms to 1h can be"
+            ));
+        }
+        let Millis(timeout) = self.timeout;
+        if !(10..=interval).contains(&timeout) {
+            return Err(format!(
+                "gives its backends {timeout} ms to answer: 10ms to its interval ({interval} ms) can be"
+            ));
+        }
+        for (what, count) in [("fall", self.fall), ("rise", self.rise)] {
+            if !(1..=10).contains(&count) {
+                return Err(format!(
+                    "has {what} {count} in its health check: 1 to 10 can be"
+                ));
+            }
+        }
+        if let Question::Http { path, status } = &self.question {
+            // RFC 3986, 3.3 and 3.4.
+            let plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&c);
+            if !path.starts_with('/') || path.len() > Self::MAX_PATH || !path.bytes().all(plain) {
+                return Err(format!(
+                    "asks its backends for {path:?}: a path begins with / and has up to {} of the characters of URLs (others as %20)",
+                    Self::MAX_PATH
+                ));
+            }
+            if *status != 0 && !(100..=599).contains(status) {
+                return Err(format!(
+                    "wants status {status} of its backends: 100 to 599 can be"
+                ));
+            }
+        }
+        if self.port_of(spec, 0) == 0 {
+            return Err(
+                "has a health check without a port, and none of its TCP ports leads to one: name health.port".into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What is known of one backend by asking it. It counts as up until it is shown to be down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    down: bool,
+    /// Answers, one after the other, that speak against that.
+    against: u8,
+}
+
+impl Health {
+    /// Whether it gets new connections.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.down
+    }
+
+    /// Takes the outcome of a question; whether it has changed what is to be done.
+    pub fn take(&mut self, well: bool, check: &Check) -> bool {
+        if well == self.is_up() {
+            self.against = 0;
+            return false;
+        }
+        self.against = self.against.saturating_add(1);
+        let enough = if self.down { check.rise } else { check.fall };
+        let changed = self.against >= enough;
+        if changed {
+            self.down = !self.down;
+            self.against = 0;
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Port, Ports};
+    use alloc::vec::Vec;
+
+    fn check(fall: u8, rise: u8) -> Check {
+        Check {
+            question: Question::Tcp,
+            port: 0,
+            interval: Millis(2000),
+            timeout: Millis(1000),
+            fall,
+            rise,
+        }
+    }
+
+    fn nat(ports: &[(Protocol, u16, u16)]) -> VipSpec {
+        let of = |(protocol, port, target): &(Protocol, u16, u16)| {
+            let (protocol, port, target) = (*protocol, *port, *target);
+            (Port { protocol, port }, PortSpec { name: None, target })
+        };
+        VipSpec {
+            mode: Mode::Nat,
+            ports: ports.iter().map(of).collect::<Ports>(),
+            ..VipSpec::default()
+        }
+    }
+
+    /// How it is after each answer: `+` well and `-` not, in; `u` up and `d` down, out.
+    fn history(fall: u8, rise: u8, answers: &str) -> String {
+        let (check, mut health) = (check(fall, rise), Health::default());
+        let after = answers.chars().map(|answer| {
+            let before = health.is_up();
+            let changed = health.take(answer == '+', &check);
+            assert_eq!(changed, before != health.is_up());
+            if health.is_up() { 'u' } else { 'd' }
+        });
+        after.collect()
+    }
+
+    #[test]
+    fn so_many_bad_answers_in_a_row_are_down_and_so_many_good_ones_up() {
+        for (fall, rise, answers, then) in [
+            (3, 2, "--+---", "uuuuud"),
+            (3, 2, "---+-++", "uuddddu"),
+            (1, 1, "-+-+", "dudu"),
+            (2, 3, "--++-+++", "uddddddu"),
+        ] {
+            assert_eq!(history(fall, rise, answers), then, "{answers}");
+        }
+    }
+
+    #[test]
+    fn it_asks_where_packets_go_unless_a_port_is_named() {
+        let spec = nat(&[
+            (Protocol::Udp, 53, 0),
+            (Protocol::Tcp, 80, 8080),
+            (Protocol::Tcp, 443, 0),
+        ]);
+        assert_eq!(check(1, 1).port_of(&spec, 0), 8080);
+        assert_eq!(check(1, 1).port_of(&spec, 9000), 9000);
+        let named = Check {
+            port: 7,
+            ..check(1, 1)
+        };
+        assert_eq!(named.port_of(&spec, 9000), 7);
+        let plain = nat(&[(Protocol::Tcp, 443, 0)]);
+        assert_eq!(check(1, 1).port_of(&plain, 0), 443);
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_refused_with_the_reason() {
+        let web = nat(&[(Protocol::Tcp, 80, 0)]);
+        assert_eq!(check(3, 2).check(&web), Ok(()));
+        let http = |path: &str, status| Check {
+            question: Question::Http {
+                path: path.into(),
+                status,
+            },
+            ..check(3, 2)
+        };
+        assert_eq!(http("/a?b=c", 204).check(&web), Ok(()));
+        let long: String = core::iter::repeat_n('/', Check::MAX_PATH + 1).collect();
+        let bad: Vec<(Check, VipSpec, &str)> = alloc::vec![
+            (check(3, 2), VipSpec::default(), "mode is local"),
+            (check(0, 2), web.clone(), "fall 0"),
+            (check(3, 11), web.clone(), "rise 11"),
+            (check(3, 2), nat(&[(Protocol::Udp, 53, 0)]), "health.port"),
+            (check(3, 2), nat(&[(Protocol::Tcp, 0, 0)]), "health.port"),
+            (http("a", 0), web.clone(), "begins with /"),
+            (http("/ä", 0), web.clone(), "characters of URLs"),
+            (http("/a b", 0), web.clone(), "characters of URLs"),
+            (http("/a#b", 0), web.clone(), "characters of URLs"),
+            (http(&long, 0), web.clone(), "255"),
+            (http("/", 99), web.clone(), "status 99"),
+            (
+                Check {
+                    interval: Millis(99),
+                    ..check(3, 2)
+                },
+                web.clone(),
+                "each 99 ms",
+            ),
+            (
+                Check {
+                    timeout: Millis(2001),
+                    ..check(3, 2)
+                },
+                web.clone(),
+                "2001 ms to answer",
+            ),
+        ];
+        for (check, spec, why) in bad {
+            let refused = check.check(&spec).unwrap_err();
+            assert!(refused.contains(why), "{refused:?} lacks {why:?}");
+        }
+    }
+}
