@@ -127,6 +127,16 @@ pub enum DatapathError {
         /// The virtual IP.
         vip: IpAddr,
     },
+    /// Not everything about services could be written, and it is not tried again at once.
+    #[error(
+        "{count} services, tables or backends are not in the kernel, as was told before, and are tried again within {seconds} s"
+    )]
+    Postponed {
+        /// So many steps failed.
+        count: usize,
+        /// When they are tried again.
+        seconds: u64,
+    },
     /// An address cannot be served.
     #[error("{address}: {source}")]
     Address {

@@ -13,6 +13,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use support::bench::object;
 use support::{SECOND, VIP4, VIP6, open, run, vips, wait_until_past, wanted, with_net};
 use vipd_datapath::{Datapath, Gate, Kernel, Wanted, boottime_ns};
+use vipd_datapath_common::SCHEMA;
 
 /// Programs on the interface, by tcx or by clsact.
 fn programs() -> usize {
@@ -138,11 +139,16 @@ fn an_interface_that_was_replaced_gets_the_programs_and_the_addresses_again() {
     });
 }
 
+/// The folder of this version's pins.
+fn current(net: &support::Net) -> std::path::PathBuf {
+    net.pins.join(format!("v{SCHEMA}"))
+}
+
 #[test]
 fn pinned_maps_of_another_shape_are_refused_with_the_way_out() {
     with_net(|net| async {
         drop(open(net, Gate::Shut, 0).await);
-        let pin = net.pins.join("v3/addresses");
+        let pin = current(net).join("addresses");
         std::fs::remove_file(&pin).unwrap();
         let mut loader = aya::EbpfLoader::new();
         let other = loader
@@ -155,7 +161,10 @@ fn pinned_maps_of_another_shape_are_refused_with_the_way_out() {
             error.contains("has size 16, this vipd needs 65536"),
             "{error}"
         );
-        assert!(error.contains("v2 and start again"), "{error}");
+        assert!(
+            error.contains(&format!("v{SCHEMA} and start again")),
+            "{error}"
+        );
     });
 }
 
@@ -163,7 +172,7 @@ fn pinned_maps_of_another_shape_are_refused_with_the_way_out() {
 fn pins_of_another_schema_go_once_this_one_is_in_place() {
     with_net(|net| async {
         drop(open(net, Gate::Shut, 0).await);
-        std::fs::rename(net.pins.join("v2"), net.pins.join("v0")).unwrap();
+        std::fs::rename(current(net), net.pins.join("v0")).unwrap();
         let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
         assert!(!net.pins.join("v0").exists());
         assert!(net.answers(VIP4));
@@ -179,7 +188,7 @@ fn pins_of_another_schema_go_once_this_one_is_in_place() {
 fn detach(net: &support::Net) {
     for kind in ["ingress", "egress"] {
         let ifindex = nix::net::if_::if_nametoindex("lan").unwrap();
-        let pin = net.pins.join(format!("v3/links/{kind}_{ifindex}"));
+        let pin = current(net).join(format!("links/{kind}_{ifindex}"));
         let pin = std::ffi::CString::new(pin.to_str().unwrap()).unwrap();
         // The commands BPF_OBJ_GET and BPF_LINK_DETACH of linux/bpf.h; a path, then a descriptor.
         let get = [pin.as_ptr() as u64, 0];

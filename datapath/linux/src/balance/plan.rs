@@ -10,11 +10,14 @@ use std::{
     sync::Arc,
 };
 
-use vipd_datapath_common::balance::{Backend, Service, TallyKey};
+use vipd_datapath_common::{
+    balance::{Backend, Service, TallyKey},
+    max_entries,
+};
 
 use super::{
     Frontend,
-    goal::{Goal, Prefix, Recipe, Spot},
+    goal::{Goal, Prefix, Recipe, Spot, Want},
     maglev::{self, Member},
 };
 
@@ -98,9 +101,6 @@ pub(crate) fn plan(goal: &Goal, actual: &Actual) -> Vec<Step> {
     plan.backends(goal, actual);
     let tables = plan.tables(goal, actual);
     let mut tallies = BTreeSet::new();
-    if !goal.services.is_empty() {
-        tallies.insert(TallyKey::default()); // packets that belong to no service
-    }
     let mut ranges = BTreeSet::new();
     let services = plan.services(goal, actual, &tables, &mut tallies, &mut ranges);
     let new = tallies.difference(&actual.tallies);
@@ -187,6 +187,7 @@ impl Planner {
         ranges: &mut BTreeSet<(u32, Prefix)>,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
+        let mut counted = Vec::new();
         for (frontend, want) in &goal.services {
             let before = actual.services.get(frontend);
             let Some(table) = tables.get(&want.recipe).copied() else {
@@ -208,14 +209,26 @@ impl Planner {
             if before != Some(&service) {
                 steps.push(Step::Service(*frontend, service));
             }
-            let numbers = want.spots.iter().filter_map(|spot| self.numbers.get(spot));
-            let backends = numbers.copied().chain([0]);
-            tallies.extend(backends.map(|backend| TallyKey {
-                service: service.id,
-                backend,
-            }));
+            counted.push((service.id, want));
         }
+        *tallies = self.tallies(&counted);
         steps
+    }
+
+    /// Of each service, then of their backends as long as there is room: what has none is not counted.
+    fn tallies(&self, services: &[(u32, &Want)]) -> BTreeSet<TallyKey> {
+        let key = |service, backend| TallyKey { service, backend };
+        let mut tallies: BTreeSet<TallyKey> = services.iter().map(|(id, _)| key(*id, 0)).collect();
+        if !services.is_empty() {
+            tallies.insert(key(0, 0)); // packets that belong to no service
+        }
+        let backends = services.iter().flat_map(|(id, want)| {
+            let numbers = want.spots.iter().filter_map(|spot| self.numbers.get(spot));
+            numbers.map(|number| key(*id, *number))
+        });
+        let room = max_entries::TALLY.saturating_sub(tallies.len());
+        tallies.extend(backends.take(room));
+        tallies
     }
 
     /// What is not wanted goes: services now, the rest once nothing in the maps names it.

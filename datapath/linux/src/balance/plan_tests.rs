@@ -285,6 +285,32 @@ fn another_mode_is_one_write_of_the_service() {
     assert_eq!(service.flags, service_flags::DSR);
 }
 
+#[test]
+fn more_backends_than_can_be_counted_are_counted_as_far_as_there_is_room() {
+    let many: Vec<(u8, u32)> = (0..=255).map(|last| (last, 1)).collect();
+    let same = service(&many);
+    let services: Services = (1..=600)
+        .map(|port| (frontend(port), Arc::clone(&same)))
+        .collect();
+    let goal = goal(&services, &reaches());
+    let mut actual = Actual::default();
+    plan(&goal, &actual)
+        .iter()
+        .for_each(|step| actual.note(step));
+    assert_eq!(actual.tallies.len(), max_entries::TALLY);
+    let of_services = actual.tallies.iter().filter(|key| key.backend == 0);
+    assert_eq!(
+        of_services.count(),
+        601,
+        "each service, and what belongs to none"
+    );
+    assert_eq!(
+        plan(&goal, &actual),
+        [],
+        "and nothing is tried again and again"
+    );
+}
+
 /// As `service`, for these clients only.
 fn admitting(prefixes: &[(&str, u8)]) -> Arc<WantedService> {
     let ranges = prefixes.iter();

@@ -7,6 +7,7 @@
 
 pub mod balance;
 pub mod bench;
+pub mod clients;
 pub mod lan;
 pub mod packet;
 pub mod raw;

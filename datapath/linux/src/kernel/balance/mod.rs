@@ -46,6 +46,8 @@ const AT_ONCE: usize = 256;
 /// All backends are looked for again as often as this, in case the kernel did not tell (rules, for
 /// one, are not listened to).
 const TRUST: Duration = Duration::from_secs(30);
+/// What failed is tried again after so long: a full map would be filled anew at every audit.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Steps done before others of this thread have their turn.
 const TOGETHER: usize = 32;
 
@@ -77,6 +79,8 @@ pub(super) struct Balancer {
     local: u64,
     /// The maps may not be at the goal.
     unsettled: bool,
+    /// So many steps failed in the last round, and when that was.
+    failed: Option<(usize, Instant)>,
 }
 
 impl Balancer {
@@ -96,6 +100,7 @@ impl Balancer {
         let actual = maps.read_back()?;
         let balance = maps.balance()?;
         Ok(Self {
+            failed: None,
             unsettled: actual != Actual::default(),
             maps,
             routes: Routes::open()?,
@@ -174,8 +179,16 @@ impl Balancer {
         if aim {
             self.aim();
         }
-        if self.unsettled || self.balance.flags != self.flags() {
-            errors.extend(self.round().await);
+        if let Some((count, when)) = self.failed
+            && !aim
+            && when.elapsed() < AGAIN
+        {
+            let seconds = AGAIN.as_secs();
+            errors.push(DatapathError::Postponed { count, seconds });
+        } else if self.unsettled || self.balance.flags != self.flags() {
+            let failures = self.round().await;
+            self.failed = (!failures.is_empty()).then(|| (failures.len(), Instant::now()));
+            errors.extend(failures);
         }
         errors
     }
