@@ -55,6 +55,8 @@ async fn ports_and_backends_are_read_back_as_they_were_written() {
     let spec = json!({
         "mode": "nat",
         "traffic_policy": "local",
+        "affinity": "client",
+        "source_ranges": ["10.0.0.0/8", "fd00::/8"],
         "ports": [
             { "name": "web", "port": 80, "protocol": "tcp", "target_port": 8080 },
             { "port": 53, "protocol": "udp" },
@@ -71,7 +73,9 @@ async fn ports_and_backends_are_read_back_as_they_were_written() {
     let read = serde_json::to_value(&vip.spec).unwrap();
     assert_eq!(read["ports"], spec["ports"]);
     assert_eq!(read["backends"], spec["backends"]);
-    assert_eq!(read["traffic_policy"], "local");
+    for key in ["traffic_policy", "affinity", "source_ranges"] {
+        assert_eq!(read[key], spec[key]);
+    }
     // Written back as it was read it is no change.
     let again = site.vip("www", read).await;
     assert_eq!(
@@ -92,6 +96,14 @@ async fn what_no_datapath_can_serve_is_invalid_and_says_why() {
     let table = [
         (json!({ "mode": "nat", "backends": one }), "names no port"),
         (json!({ "backends": one }), "its mode is local"),
+        (
+            but(nat(), json!({ "source_ranges": ["10.0.0.0"] })),
+            "\"10.0.0.0\" is no network such as",
+        ),
+        (
+            but(nat(), json!({ "source_ranges": ["10.0.0.9/8"] })),
+            "source range 10.0.0.9/8, which is no network",
+        ),
         (
             but(nat(), port(json!({ "target_port": 0 }))),
             "target_port of tcp/80=0 is 0",

@@ -52,6 +52,17 @@ impl fmt::Display for TrafficPolicy {
     }
 }
 
+/// What connections go to one backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Affinity {
+    /// Each goes where its address and port lead.
+    #[default]
+    None,
+    /// All of a client's address, for as long as the backends are the same; of a changed one only its share moves.
+    Client,
+}
+
 /// A port that a VIP claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Port {

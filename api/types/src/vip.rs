@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Backend, BackendStatus, Condition, Failback, HealthCheck, Labels, Mode, Port, TrafficPolicy,
+    Affinity, Backend, BackendStatus, Condition, Failback, HealthCheck, Labels, Mode, Port,
+    TrafficPolicy,
 };
 
 /// A VIP: one or more addresses that one node at a time answers for, each on its own.
@@ -83,6 +84,14 @@ pub struct VipSpec {
     /// How the backends are looked after; not at all without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// What connections go to one backend, in modes `nat` and `dsr`.
+    #[serde(default)]
+    pub affinity: Affinity,
+    /// Networks whose connections are taken, in modes `nat` and `dsr`: `10.0.0.0/8`, `fd00::/8`. Everybody's without any; else
+    /// those of a family without any are dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 64)]
+    pub source_ranges: Vec<String>,
 }
 
 /// Which address families a VIP is given, where it names no address.

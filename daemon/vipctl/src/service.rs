@@ -1,7 +1,7 @@
 //! How a VIP is served, in words: mode, ports and backends.
 
 use clap::ValueEnum;
-use vipd_api_types::{Mode, TrafficPolicy, VipSpec};
+use vipd_api_types::{Affinity, Mode, TrafficPolicy, VipSpec};
 
 /// `--mode`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -71,6 +71,12 @@ pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
     }
     if let Some(health) = &spec.health {
         words.push(format!("asked for {health}"));
+    }
+    if spec.affinity == Affinity::Client {
+        words.push("a client stays with its backend".to_owned());
+    }
+    if !spec.source_ranges.is_empty() {
+        words.push(format!("only from {}", spec.source_ranges.join(" ")));
     }
     Some(words.join(", "))
 }

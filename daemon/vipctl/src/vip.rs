@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Cell;
 use vipd_api_types::{
-    Backend, Failback, Families, HealthCheck, MoveRequest, Port, Vip, VipAddress, VipSpec, VipWrite,
+    Affinity, Backend, Failback, Families, HealthCheck, MoveRequest, Port, Vip, VipAddress,
+    VipSpec, VipWrite,
 };
 use vipd_client::{Client, Written};
 
@@ -106,6 +107,12 @@ pub(crate) struct CreateArgs {
     /// Which nodes it may be on, and which backends its holder uses
     #[arg(long, value_enum, default_value = "cluster")]
     traffic_policy: TrafficArg,
+    /// All connections of a client's address go to one backend (affinity: client)
+    #[arg(long)]
+    sticky: bool,
+    /// A network whose connections are taken, 10.0.0.0/8; repeat for more; everybody's without any
+    #[arg(long = "source-range", value_name = "NETWORK")]
+    source_ranges: Vec<String>,
     /// A label, key=value; repeat for more
     #[arg(long = "label", value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
@@ -194,6 +201,12 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             backends: args.backends,
             health: args.health,
             traffic_policy: args.traffic_policy.into(),
+            affinity: if args.sticky {
+                Affinity::Client
+            } else {
+                Affinity::None
+            },
+            source_ranges: args.source_ranges,
         },
     };
     match client.create::<Vip>(&body, args.write.into()).await? {

@@ -46,6 +46,18 @@ pub enum TrafficPolicy {
 
 wire_enum!(TrafficPolicy { 0 => Cluster, 1 => Local });
 
+/// What connections are kept together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// None: each goes where its address and port lead.
+    #[default]
+    None,
+    /// All of a client's address, on all nodes and as long as the backends are the same.
+    Client,
+}
+
+wire_enum!(Affinity { 0 => None, 1 => Client });
+
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {

@@ -12,10 +12,10 @@ use crate::event::Cause;
 use crate::health::Check;
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
-use crate::node::Node;
+use crate::node::{Node, Prefix};
 use crate::rejection::Rejection;
 use crate::selector::{NAMESPACE_LABEL, Selector};
-use crate::service::{Backends, Mode, Ports, TrafficPolicy};
+use crate::service::{Affinity, Backends, Mode, Ports, TrafficPolicy};
 use crate::time::Millis;
 
 /// Which families a VIP wants.
@@ -97,6 +97,10 @@ pub struct VipSpec {
     pub traffic: TrafficPolicy,
     /// How the backends are looked after; not at all without.
     pub health: Option<Arc<Check>>,
+    /// What connections go to one backend.
+    pub affinity: Affinity,
+    /// Whose connections are taken; everybody's when it is empty.
+    pub sources: BTreeSet<Prefix>,
 }
 
 wire_struct!(VipSpec {
@@ -105,7 +109,7 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health });
+} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health, affinity, sources });
 
 impl VipSpec {
     /// The namespace of a VIP that names none.

@@ -1,9 +1,12 @@
 //! How a VIP is served: mode, ports, backends.
 
+use std::collections::BTreeSet;
+
 use vipd_api_types as wire;
 use vipd_core::name::Name;
+use vipd_core::node::Prefix;
 use vipd_core::service::{
-    Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, TrafficPolicy,
+    Affinity, Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, TrafficPolicy,
 };
 
 use super::new_name;
@@ -38,6 +41,36 @@ pub(super) fn traffic_to_wire(policy: TrafficPolicy) -> wire::TrafficPolicy {
         TrafficPolicy::Cluster => wire::TrafficPolicy::Cluster,
         TrafficPolicy::Local => wire::TrafficPolicy::Local,
     }
+}
+
+pub(super) fn affinity_from_wire(affinity: wire::Affinity) -> Affinity {
+    match affinity {
+        wire::Affinity::None => Affinity::None,
+        wire::Affinity::Client => Affinity::Client,
+    }
+}
+
+pub(super) fn affinity_to_wire(affinity: Affinity) -> wire::Affinity {
+    match affinity {
+        Affinity::None => wire::Affinity::None,
+        Affinity::Client => wire::Affinity::Client,
+    }
+}
+
+pub(super) fn sources_from_wire(ranges: &[String]) -> Result<BTreeSet<Prefix>, Refusal> {
+    let ranges = ranges.iter().map(|text| {
+        let bad = || {
+            Refusal::invalid(format!(
+                "{text:?} is no network such as 10.0.0.0/8 or fd00::/8"
+            ))
+        };
+        let (at, len) = text.split_once('/').ok_or_else(bad)?;
+        Ok(Prefix {
+            address: at.parse().map_err(|_| bad())?,
+            len: len.parse().map_err(|_| bad())?,
+        })
+    });
+    ranges.collect()
 }
 
 pub(super) fn ports_from_wire(ports: &[wire::Port]) -> Result<Ports, Refusal> {

@@ -15,8 +15,9 @@ use vipd_core::time::Millis;
 use vipd_core::vip::{Allocation, Failback, Families, Vip, VipSpec};
 
 use super::service::{
-    backends_from_wire, backends_to_wire, mode_from_wire, mode_to_wire, ports_from_wire,
-    ports_to_wire, traffic_from_wire, traffic_to_wire,
+    affinity_from_wire, affinity_to_wire, backends_from_wire, backends_to_wire, mode_from_wire,
+    mode_to_wire, ports_from_wire, ports_to_wire, sources_from_wire, traffic_from_wire,
+    traffic_to_wire,
 };
 use super::{health, known_name, new_name, node_name};
 use crate::clock::rfc3339;
@@ -63,6 +64,8 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
             None => None,
         },
         traffic: traffic_from_wire(spec.traffic_policy),
+        affinity: affinity_from_wire(spec.affinity),
+        sources: sources_from_wire(&spec.source_ranges)?,
     })
 }
 
@@ -107,6 +110,8 @@ pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
         backends: backends_to_wire(&spec.backends),
         health: spec.health.as_deref().map(health::to_wire),
         traffic_policy: traffic_to_wire(spec.traffic),
+        affinity: affinity_to_wire(spec.affinity),
+        source_ranges: spec.sources.iter().map(ToString::to_string).collect(),
     }
 }
 

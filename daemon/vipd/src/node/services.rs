@@ -10,7 +10,9 @@ use vipd_core::block::Family;
 use vipd_core::id::{NodeId, Revision};
 use vipd_core::name::Name;
 use vipd_core::node::Node;
-use vipd_core::service::{Backend, Endpoint, Mode, Port, PortSpec, Protocol, TrafficPolicy};
+use vipd_core::service::{
+    Affinity, Backend, Endpoint, Mode, Port, PortSpec, Protocol, TrafficPolicy,
+};
 use vipd_core::state::State;
 use vipd_core::vip::{Vip, VipSpec};
 use vipd_datapath::{Forward, Frontend, Services, WantedBackend, WantedService};
@@ -120,8 +122,13 @@ fn of_vip(
                 let service = WantedService {
                     mode,
                     backends,
-                    affinity: false,
-                    ranges: Vec::new(),
+                    affinity: vip.spec.affinity == Affinity::Client,
+                    ranges: vip
+                        .spec
+                        .sources
+                        .iter()
+                        .map(|it| (it.address, it.len))
+                        .collect(),
                 };
                 (frontend(*address, *port), service)
             })

@@ -7,8 +7,9 @@ use core::net::IpAddr;
 
 use super::State;
 use crate::name::Name;
+use crate::node::Prefix;
 use crate::rejection::Rejection;
-use crate::service::{Backend, Endpoint, Mode, Port, PortSpec, TrafficPolicy};
+use crate::service::{Affinity, Backend, Endpoint, Mode, Port, PortSpec, TrafficPolicy};
 use crate::vip::VipSpec;
 
 /// The most ports of one VIP.
@@ -16,12 +17,16 @@ const MAX_PORTS: usize = 256;
 /// The most backends of one VIP.
 const MAX_BACKENDS: usize = 256;
 
+/// The most source ranges of one VIP.
+const MAX_SOURCES: usize = 64;
+
 /// Refuses ports and backends that no datapath could ever serve as they are written.
 pub(super) fn check(name: &Name, spec: &VipSpec) -> Result<(), Rejection> {
     let told = counts(spec)
         .and_then(|()| mode(spec))
         .and_then(|()| ports(spec))
         .and_then(|()| backends(spec))
+        .and_then(|()| sources(spec))
         .and_then(|()| match &spec.health {
             Some(health) => health.check(spec),
             None => Ok(()),
@@ -35,6 +40,7 @@ fn counts(spec: &VipSpec) -> Result<(), String> {
     let counts = [
         (spec.ports.len(), MAX_PORTS, "ports"),
         (spec.backends.len(), MAX_BACKENDS, "backends"),
+        (spec.sources.len(), MAX_SOURCES, "source ranges"),
     ];
     match counts.into_iter().find(|(n, most, _)| n > most) {
         Some((n, most, what)) => Err(format!("names {n} {what}, more than {most}")),
@@ -56,6 +62,9 @@ fn mode(spec: &VipSpec) -> Result<(), String> {
         Mode::Local if spec.traffic == TrafficPolicy::Local => Err(
             "has traffic policy local, but its mode is local: it has no backends to be near to"
                 .into(),
+        ),
+        Mode::Local if spec.affinity != Affinity::None || !spec.sources.is_empty() => Err(
+            "has an affinity or source_ranges, but its mode is local: its holder's own stack takes all that comes".into(),
         ),
         Mode::Nat | Mode::Dsr if spec.ports.is_empty() => Err(format!(
             "is of mode {} and names no port: port 0 is all ports of a protocol",
@@ -125,6 +134,19 @@ fn backends(spec: &VipSpec) -> Result<(), String> {
         last = Some(endpoint);
     }
     Ok(())
+}
+
+fn sources(spec: &VipSpec) -> Result<(), String> {
+    let is_network = |prefix: &&Prefix| {
+        let net = ipnet::IpNet::new(prefix.address, prefix.len);
+        net.is_ok_and(|net| net.network() == prefix.address)
+    };
+    match spec.sources.iter().find(|prefix| !is_network(prefix)) {
+        Some(prefix) => Err(format!(
+            "has source range {prefix}, which is no network such as 10.0.0.0/8 or fd00::/8"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Why no host can be reached at an address.

@@ -258,6 +258,29 @@ fn a_backend_that_is_down_drains_unless_all_of_its_family_are() {
     assert_eq!(draining(&mut balanced, &[]), none);
 }
 
+#[test]
+fn affinity_and_source_ranges_are_those_of_each_service() {
+    let mut state = state();
+    let range = |(address, len): (&str, u8)| Prefix {
+        address: address.parse().unwrap(),
+        len,
+    };
+    let spec = VipSpec {
+        affinity: Affinity::Client,
+        sources: [("10.0.0.0", 8), ("fd00::", 8)].map(range).into(),
+        ..nat(&[(80, 0)], &[("10.9.0.1", 0, 1)])
+    };
+    put(&mut state, "a", spec);
+    put(&mut state, "b", nat(&[(80, 0)], &[("10.9.0.1", 0, 1)]));
+    let services = Balanced::default().follow(&state, ME);
+    let told: Vec<_> = services
+        .values()
+        .map(|service| (service.affinity, service.ranges.len()))
+        .collect();
+    // Two addresses each, IPv4 first.
+    assert_eq!(told, [(true, 2), (false, 0), (true, 2), (false, 0)]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u8, Box<VipSpec>),

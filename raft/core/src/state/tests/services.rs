@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::rejection::Rejection;
 use crate::service::{
-    Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, TrafficPolicy, serves,
+    Affinity, Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, TrafficPolicy,
+    serves,
 };
 
 /// How a VIP is served, as [`asked`] puts it into a spec.
@@ -168,7 +169,37 @@ fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
             )
         })
         .collect();
-    let table: [(VipSpec, &str); 22] = [
+    let from = |address: &str, len| VipSpec {
+        sources: [Prefix {
+            address: ip(address),
+            len,
+        }]
+        .into(),
+        ..spec(Nat, [(80, to(0))], [])
+    };
+    let table: [(VipSpec, &str); 26] = [
+        (
+            from("10.0.0.1", 8),
+            "source range 10.0.0.1/8, which is no network",
+        ),
+        (
+            from("10.0.0.0", 33),
+            "source range 10.0.0.0/33, which is no network",
+        ),
+        (
+            VipSpec {
+                mode: Local,
+                ..from("10.0.0.0", 8)
+            },
+            "has an affinity or source_ranges, but its mode is local",
+        ),
+        (
+            VipSpec {
+                affinity: Affinity::Client,
+                ..spec(Local, [], [])
+            },
+            "has an affinity or source_ranges, but its mode is local",
+        ),
         (
             VipSpec {
                 traffic: TrafficPolicy::Local,
