@@ -53,7 +53,7 @@ impl Process {
                 taken.map_or_else(failed, Response::TransferLeader)
             }
             Request::Propose(id, command) => {
-                let command = self.unbind(command);
+                let command = self.unbind(*command);
                 let at = vipd_core::time::Millis(self.world.wall_clock(self.host.id));
                 let request = parts::Request {
                     id,

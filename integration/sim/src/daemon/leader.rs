@@ -41,7 +41,7 @@ impl Process {
             .world
             .dice(|dice| (u128::from(dice.next()) << 64) | u128::from(dice.next()));
         match self
-            .at_leader(&Request::Propose(id, command), PATIENCE, ATTEMPT)
+            .at_leader(&Request::Propose(id, Box::new(command)), PATIENCE, ATTEMPT)
             .await?
         {
             Response::Proposed(outcome) => Ok(outcome),

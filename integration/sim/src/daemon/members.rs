@@ -157,7 +157,7 @@ impl Process {
         loop {
             let command = Command::RemoveNode { node: name.clone() };
             let id = self.world.dice(|dice| u128::from(dice.next()));
-            match Box::pin(self.answer(self.me(), Request::Propose(id, command))).await {
+            match Box::pin(self.answer(self.me(), Request::Propose(id, Box::new(command)))).await {
                 Response::Proposed(Ok(_) | Err(Rejection::NotFound { .. })) => {
                     return Response::Done;
                 }

@@ -40,7 +40,7 @@ pub(crate) enum Request {
     /// Raft.
     TransferLeader(TransferLeaderRequest<Types>),
     /// Put this into the log.
-    Propose(u128, Command),
+    Propose(u128, Box<Command>),
     /// What must a read of now have seen?
     ReadIndex,
     /// Take this node out for good.
