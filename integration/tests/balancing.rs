@@ -141,6 +141,30 @@ impl Site {
     }
 }
 
+impl Site {
+    /// What the nodes say of a packet to it is what they do.
+    fn trace(&self, address: IpAddr) {
+        let holder = self.holder();
+        let client = match address {
+            IpAddr::V4(_) => IpAddr::from(self.lab().client().v4()),
+            IpAddr::V6(_) => IpAddr::from(self.lab().client().v6()),
+        };
+        for server in self.lab().servers() {
+            let path = format!(
+                "/v1/lb/trace?client={client}&client_port=40000&address={address}&port={PORT}"
+            );
+            let said = self.cluster.node(server.name()).api().get(&path).unwrap();
+            if server.name() == holder.name() {
+                assert_eq!(said["verdict"], "sent", "{said}");
+                assert_eq!(said["backend"]["port"], 80, "{said}");
+                assert_eq!(said["destination"], said["backend"], "{said}");
+            } else {
+                assert_ne!(said["verdict"], "sent", "{said}");
+            }
+        }
+    }
+}
+
 /// The hosts that served these pages.
 fn hosts(pages: &BTreeSet<String>) -> BTreeSet<&str> {
     pages
@@ -159,6 +183,7 @@ fn nat_spreads_connections_over_all_backends_of_the_family_in_the_name_of_the_vi
             BTreeSet::from(["b1", "b2", "b3"]),
             "{pages:?}"
         );
+        site.trace(address);
         let in_its_name = format!("for {address}");
         assert!(pages.iter().all(|p| p.ends_with(&in_its_name)), "{pages:?}");
     }

@@ -1,9 +1,9 @@
 //! What the asked node's kernel balances.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use reqwest::Method;
-use vipd_api_types::{LbConnections, LbMaglev, LbServices, Port};
+use vipd_api_types::{LbConnections, LbMaglev, LbServices, LbTrace, Port, Protocol};
 
 use crate::{Client, Error};
 
@@ -63,6 +63,29 @@ impl Client {
             .append_pair("address", &address.to_string())
             .append_pair("port", &port.port.to_string())
             .append_pair("protocol", &port.protocol.to_string());
+        self.json(self.request(Method::GET, url)).await
+    }
+
+    /// What the asked node does with a packet from `client` to `to`, of a TCP connection that is `established` or that it
+    /// opens.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn lb_trace(
+        &self,
+        client: SocketAddr,
+        to: SocketAddr,
+        protocol: Protocol,
+        established: bool,
+    ) -> Result<LbTrace, Error> {
+        let mut url = self.url(&["v1", "lb", "trace"]);
+        url.query_pairs_mut()
+            .append_pair("client", &client.ip().to_string())
+            .append_pair("client_port", &client.port().to_string())
+            .append_pair("address", &to.ip().to_string())
+            .append_pair("port", &to.port().to_string())
+            .append_pair("protocol", &protocol.to_string())
+            .append_pair("established", &established.to_string());
         self.json(self.request(Method::GET, url)).await
     }
 }

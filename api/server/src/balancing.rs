@@ -34,6 +34,17 @@ pub struct ConnectionsOf {
     pub limit: usize,
 }
 
+/// A packet of a client, as it would come to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketOf {
+    /// The client's address and port.
+    pub client: (IpAddr, u16),
+    /// Where it goes.
+    pub to: ServiceAt,
+    /// TCP: it opens a connection.
+    pub opens: bool,
+}
+
 /// Looks into the kernel. Reading a million connections takes a third of a second: not on a thread that answers.
 pub trait Balancing: Send + Sync {
     /// All services. Names of VIPs, and whether the addresses are held, are for the caller to fill in.
@@ -53,6 +64,12 @@ pub trait Balancing: Send + Sync {
     /// # Errors
     /// If the kernel can't be read.
     fn maglev(&self, of: &ServiceAt) -> Result<Option<wire::LbMaglev>, ControlError>;
+
+    /// What the programs do with a packet, by having them do it. The node's name is for the caller to fill in.
+    ///
+    /// # Errors
+    /// If the programs can't be run.
+    fn trace(&self, packet: &PacketOf) -> Result<wire::LbTrace, ControlError>;
 }
 
 /// Answers for tests: what was put in comes out.
@@ -67,6 +84,8 @@ pub struct Canned {
     pub table: Mutex<Option<wire::LbMaglev>>,
     /// The last question about connections.
     pub asked: Mutex<Option<ConnectionsOf>>,
+    /// The last packet asked about; it goes up the stack.
+    pub traced: Mutex<Option<PacketOf>>,
 }
 
 #[cfg(feature = "memory")]
@@ -82,6 +101,21 @@ impl Balancing for Canned {
 
     fn maglev(&self, _: &ServiceAt) -> Result<Option<wire::LbMaglev>, ControlError> {
         Ok(copy(&self.table))
+    }
+
+    fn trace(&self, packet: &PacketOf) -> Result<wire::LbTrace, ControlError> {
+        *self.traced.lock().unwrap_or_else(PoisonError::into_inner) = Some(*packet);
+        let end = |(address, port)| wire::LbEnd { address, port };
+        Ok(wire::LbTrace {
+            node: String::new(),
+            verdict: wire::LbVerdict::Passed,
+            known: false,
+            service: None,
+            backend: None,
+            source: end(packet.client),
+            destination: end((packet.to.address, packet.to.port)),
+            reason: None,
+        })
     }
 }
 

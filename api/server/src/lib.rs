@@ -42,7 +42,7 @@ mod watch;
 mod write;
 
 pub use access::Origin;
-pub use balancing::{Balancing, ConnectionsOf, ServiceAt};
+pub use balancing::{Balancing, ConnectionsOf, PacketOf, ServiceAt};
 pub use control::{Control, ControlError, JoinTicket, LocalAddress, LocalBackend, LocalStatus};
 pub use openapi::document as openapi_document;
 pub use routes::Api;

@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::net::SocketAddr;
+
 use common::reason;
 use common::site::Site;
 use serde_json::json;
 use vipd_api::ConnectionsOf;
 use vipd_api_types::{
-    LbBackend, LbConnections, LbEnd, LbMaglev, LbService, LbShare, LbTraffic, Mode, Protocol,
+    LbBackend, LbConnections, LbEnd, LbMaglev, LbService, LbShare, LbTraffic, LbVerdict, Mode,
+    Protocol,
 };
 use vipd_client::ConnectionFilter;
 
@@ -138,4 +141,30 @@ async fn tables_that_choose_alike_have_one_digest_whatever_their_backends_are_nu
     assert_eq!(digests[0], digests[1]);
     assert!(digests[0] != digests[2] && digests[0] != digests[3]);
     assert_eq!(digests[0].len(), 64);
+}
+
+#[tokio::test]
+async fn a_packet_is_traced_as_it_was_described_and_families_do_not_mix() {
+    let site = Site::new().await;
+    let kernel = site.memory().kernel.clone();
+    let client: SocketAddr = "198.51.100.7:40000".parse().unwrap();
+    let to: SocketAddr = "10.0.0.64:80".parse().unwrap();
+    let ask = async |to, established| {
+        let protocol = vipd_api_types::Protocol::Tcp;
+        site.client
+            .lb_trace(client, to, protocol, established)
+            .await
+    };
+    let traced = ask(to, false).await.unwrap();
+    assert_eq!(
+        (traced.node.as_str(), traced.verdict),
+        ("n1", LbVerdict::Passed)
+    );
+    assert_eq!(traced.source, end("198.51.100.7", 40000));
+    let packet = kernel.traced.lock().unwrap().unwrap();
+    assert!(packet.opens && packet.to.port == 80);
+    ask(to, true).await.unwrap();
+    assert!(!kernel.traced.lock().unwrap().unwrap().opens);
+    let mixed = ask("[fd00::40]:80".parse().unwrap(), false).await;
+    assert_eq!(reason(mixed), "bad_query");
 }

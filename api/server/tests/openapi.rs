@@ -40,6 +40,7 @@ fn every_path_of_the_contract_is_described() {
         ("/v1/lb/services", vec!["get"]),
         ("/v1/lb/connections", vec!["get"]),
         ("/v1/lb/maglev", vec!["get"]),
+        ("/v1/lb/trace", vec!["get"]),
         ("/v1/policies", vec!["get", "post"]),
         ("/v1/policies/{name}", vec!["delete", "get", "patch", "put"]),
         ("/v1/plan", vec!["get"]),
@@ -68,7 +69,7 @@ fn every_path_of_the_contract_is_described() {
         described.sort_unstable();
         assert_eq!(described, methods, "{path}");
     }
-    assert_eq!(paths.len(), 28);
+    assert_eq!(paths.len(), 29);
 }
 
 #[tokio::test]

@@ -156,3 +156,41 @@ pub struct LbShare {
     /// Slots that lead to it.
     pub slots: u32,
 }
+
+/// What the answering node does with a packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbTrace {
+    /// Name of the answering node.
+    pub node: String,
+    /// What becomes of it.
+    pub verdict: LbVerdict,
+    /// Whether it belongs to a connection that the node knows.
+    pub known: bool,
+    /// The service that its address and port belong to, such as `tcp/80`; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The backend of its connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<LbEnd>,
+    /// Where it comes from when it goes on.
+    pub source: LbEnd,
+    /// Where it goes to.
+    pub destination: LbEnd,
+    /// Why it is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LbVerdict {
+    /// It goes up the node's own stack.
+    Passed,
+    /// It is dropped.
+    Dropped,
+    /// It is sent to a backend.
+    Sent,
+    /// It is handed on to the next holder, in a planned move.
+    HandedOn,
+}

@@ -36,7 +36,7 @@ pub use backup::{
 };
 pub use balance::{
     LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbServices, LbShare,
-    LbTraffic,
+    LbTrace, LbTraffic, LbVerdict,
 };
 pub use cluster::{
     AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Snapshot,

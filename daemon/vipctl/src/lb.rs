@@ -1,10 +1,11 @@
 //! `vipctl lb`: what the asked node's kernel balances.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::{Args, Subcommand};
 use vipd_api_types::{
-    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbServices, LbTraffic, Port,
+    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbServices, LbTrace,
+    LbTraffic, LbVerdict, Port, Protocol,
 };
 use vipd_client::ConnectionFilter;
 
@@ -29,6 +30,25 @@ pub(crate) enum Verb {
         /// Its port, tcp/443 or udp/53 (udp/0: the service of all ports)
         port: Port,
     },
+    /// What the asked node does with a packet, and why: its programs do it
+    Trace(TraceArgs),
+}
+
+/// Which packet.
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// The client's address and port, 198.51.100.7:40000 or [2001:db8::7]:40000
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    src: SocketAddr,
+    /// The VIP's address and port
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    dst: SocketAddr,
+    /// A datagram, not TCP
+    #[arg(long)]
+    udp: bool,
+    /// Of a TCP connection that is open already, not one that opens it
+    #[arg(long, conflicts_with = "udp")]
+    established: bool,
 }
 
 /// Which connections.
@@ -76,6 +96,16 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
         Verb::Maglev { address, port } => {
             let found = client.lb_maglev(address, &port).await?;
             output::show(&found, global.output, || maglev(&found))
+        }
+        Verb::Trace(args) => {
+            let protocol = if args.udp {
+                Protocol::Udp
+            } else {
+                Protocol::Tcp
+            };
+            let asked = client.lb_trace(args.src, args.dst, protocol, args.established);
+            let found = asked.await?;
+            output::show(&found, global.output, || trace(&found))
         }
     }
 }
@@ -211,6 +241,38 @@ fn maglev(found: &LbMaglev) -> String {
         found.table,
         found.node
     )
+}
+
+/// One line for each thing that is known of the packet's way.
+fn trace(found: &LbTrace) -> String {
+    let why = || found.reason.as_deref().unwrap_or("not counted why");
+    let verdict = match found.verdict {
+        LbVerdict::Passed => "goes up the node's own stack".to_owned(),
+        LbVerdict::Dropped => format!("is dropped: {}", why()),
+        LbVerdict::Sent => "is sent to a backend".to_owned(),
+        LbVerdict::HandedOn => "is handed on to the next holder".to_owned(),
+    };
+    let of = match (&found.service, found.known) {
+        (None, _) => "no service".to_owned(),
+        (Some(service), true) => format!("{service}, a connection that is known"),
+        (Some(service), false) => format!("{service}, a new connection"),
+    };
+    let mut lines = vec![
+        format!("on {}: it {verdict}", found.node),
+        format!("service   {of}"),
+    ];
+    lines.extend(
+        found
+            .backend
+            .as_ref()
+            .map(|at| format!("backend   {}", end(at))),
+    );
+    lines.push(format!(
+        "goes as   {} -> {}",
+        end(&found.source),
+        end(&found.destination)
+    ));
+    lines.join("\n")
 }
 
 fn end(end: &LbEnd) -> String {

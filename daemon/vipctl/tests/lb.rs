@@ -119,4 +119,16 @@ async fn what_a_node_balances_is_shown_as_tables() {
         shown.contains("4 slots, 1 of them lead nowhere; digest "),
         "{shown}"
     );
+    let shown = node
+        .vipctl("lb trace --src 198.51.100.7:40000 --dst 10.0.0.10:80")
+        .await
+        .good();
+    assert!(
+        shown.starts_with("on n1: it goes up the node's own stack\nservice   no service\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("198.51.100.7:40000 -> 10.0.0.10:80"),
+        "{shown}"
+    );
 }

@@ -8,11 +8,11 @@ use axum::extract::State;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
-use vipd_api_types::{LbConnections, LbMaglev, LbServices, Problem, Protocol};
+use vipd_api_types::{LbConnections, LbMaglev, LbServices, LbTrace, Problem, Protocol};
 use vipd_core::service::Port;
 
 use crate::audit;
-use crate::balancing::{Balancing, ConnectionsOf, ServiceAt};
+use crate::balancing::{Balancing, ConnectionsOf, PacketOf, ServiceAt};
 use crate::control::ControlError;
 use crate::convert;
 use crate::erased::Daemon;
@@ -139,6 +139,61 @@ pub(super) async fn maglev(
         return Err(Refusal::not_found("service", &what));
     };
     found.digest = digest(&found);
+    found.node = own_name(&daemon);
+    Ok(Json(found))
+}
+
+/// Which packet.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PacketParams {
+    /// The client's address.
+    #[param(value_type = String)]
+    client: IpAddr,
+    /// The client's port.
+    client_port: u16,
+    /// The VIP's address, of the same family.
+    #[param(value_type = String)]
+    address: IpAddr,
+    /// The port of it.
+    port: u16,
+    /// The protocol, `tcp` when it is left out.
+    #[serde(default)]
+    #[param(inline)]
+    protocol: Protocol,
+    /// Whether it is of a TCP connection that is open already, not one that opens it.
+    #[serde(default)]
+    established: bool,
+}
+
+/// What this node does with a packet, by having its programs do it: it is counted like any other.
+#[utoipa::path(get, path = "/v1/lb/trace", tag = "lb", operation_id = "trace_lb", params(PacketParams),
+    responses((status = 200, body = LbTrace), (status = "default", body = Problem)))]
+pub(super) async fn trace(
+    State(daemon): State<Daemon>,
+    Params(asked): Params<PacketParams>,
+) -> Result<Json<LbTrace>, Refusal> {
+    if asked.client.is_ipv4() != asked.address.is_ipv4() {
+        return Err(Refusal::bad_request(
+            "bad_query",
+            format!(
+                "a packet from {} can't go to {}: they are of different families",
+                asked.client, asked.address
+            ),
+            "name a client of the address's family",
+        ));
+    }
+    let packet = PacketOf {
+        client: (asked.client, asked.client_port),
+        to: ServiceAt {
+            address: asked.address,
+            port: asked.port,
+            protocol: asked.protocol,
+        },
+        opens: !asked.established,
+    };
+    let mut found = look(&daemon, move |kernel| kernel.trace(&packet)).await?;
     found.node = own_name(&daemon);
     Ok(Json(found))
 }

@@ -127,6 +127,7 @@ fn reads() -> OpenApiRouter<Daemon> {
         .routes(routes!(balance::services))
         .routes(routes!(balance::connections))
         .routes(routes!(balance::maglev))
+        .routes(routes!(balance::trace))
         .routes(routes!(health::metrics))
 }
 

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use vipd_api::{Balancing, ConnectionsOf, ControlError, ServiceAt};
+use vipd_api::{Balancing, ConnectionsOf, ControlError, PacketOf, ServiceAt};
 use vipd_api_types::{
-    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbShare, LbTraffic, Mode,
-    Protocol,
+    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbShare, LbTrace,
+    LbTraffic, LbVerdict, Mode, Protocol,
 };
 use vipd_datapath::{
-    BackendSeen, DatapathError, FlowFilter, FlowSeen, Forward, Frontend, Lens, ServiceSeen, Traffic,
+    BackendSeen, DatapathError, FlowFilter, FlowSeen, Forward, Frontend, Lens, Packet, ServiceSeen,
+    Traffic, Verdict,
 };
 
 /// Slots of a table.
@@ -48,15 +49,7 @@ impl Balancing for Looker {
     }
 
     fn maglev(&self, of: &ServiceAt) -> Result<Option<LbMaglev>, ControlError> {
-        let frontend = Frontend {
-            address: of.address,
-            port: of.port,
-            protocol: match of.protocol {
-                Protocol::Tcp => vipd_datapath::Protocol::Tcp,
-                Protocol::Udp => vipd_datapath::Protocol::Udp,
-            },
-        };
-        let Some(seen) = self.lens.table(frontend).map_err(unreadable)? else {
+        let Some(seen) = self.lens.table(frontend(of)).map_err(unreadable)? else {
             return Ok(None);
         };
         let mut counts = vec![0u32; seen.backends.len()];
@@ -77,6 +70,45 @@ impl Balancing for Looker {
             backends: shares.collect(),
             slots: seen.slots,
         }))
+    }
+
+    fn trace(&self, packet: &PacketOf) -> Result<LbTrace, ControlError> {
+        let to = frontend(&packet.to);
+        let packet = Packet {
+            client: packet.client,
+            vip: (to.address, to.port),
+            protocol: to.protocol,
+            opens: packet.opens,
+        };
+        let seen = self.lens.trace(&packet).map_err(unreadable)?;
+        Ok(LbTrace {
+            node: String::new(),
+            verdict: match seen.verdict {
+                Verdict::Passed => LbVerdict::Passed,
+                Verdict::Dropped => LbVerdict::Dropped,
+                Verdict::Sent => LbVerdict::Sent,
+                Verdict::HandedOn => LbVerdict::HandedOn,
+            },
+            known: seen.known,
+            service: seen
+                .service
+                .map(|it| format!("{}/{}", it.protocol, it.port)),
+            backend: seen.backend.map(end),
+            source: end(seen.source),
+            destination: end(seen.destination),
+            reason: seen.reason.map(str::to_owned),
+        })
+    }
+}
+
+fn frontend(of: &ServiceAt) -> Frontend {
+    Frontend {
+        address: of.address,
+        port: of.port,
+        protocol: match of.protocol {
+            Protocol::Tcp => vipd_datapath::Protocol::Tcp,
+            Protocol::Udp => vipd_datapath::Protocol::Udp,
+        },
     }
 }
 
