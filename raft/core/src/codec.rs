@@ -55,9 +55,9 @@ impl Writer {
 /// The layout that is written: 2 has policies, groups, weights and failback; 3 has requests that wait, sharing and cooling; 4 has
 /// backends.
 pub const LAYOUT: u8 = 4;
-/// The oldest that is read. Layouts 1 and 2 were never released, and their entries meant other things: replicas that replay
+/// The oldest that is read. Layouts 1 to 3 were never released, and their entries meant other things: replicas that replay
 /// different parts of such a log by the rules of today would differ.
-const OLDEST: u8 = 3;
+const OLDEST: u8 = 4;
 
 /// Bytes being read.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use vipd_core::state::State;
 use super::recent::Recent;
 use crate::types::{Entry, LogId, SnapshotMeta, StoredMembership, voter_sets};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The state as of one log entry, with what has to travel beside it.
 #[derive(Clone, Debug, Default)]
