@@ -33,7 +33,7 @@ pub struct Check {
     pub port: u16,
     /// From one question to the next, 100 ms to an hour.
     pub interval: Millis,
-    /// How long an answer may take, 10 ms to `interval`.
+    /// How long an answer may take, 10 ms to `interval`, at most [`Check::MAX_TIMEOUT`].
     pub timeout: Millis,
     /// So many questions unanswered, one after the other, and it is down: 1 to 10.
     pub fall: u8,
@@ -51,6 +51,8 @@ wire_struct!(Check {
 });
 
 impl Check {
+    /// The longest time to answer: whoever waits takes a place from others.
+    pub const MAX_TIMEOUT: Millis = Millis(10_000);
     /// The longest path of a question, in bytes.
     pub const MAX_PATH: usize = 255;
 
@@ -85,9 +87,10 @@ impl Check {
             ));
         }
         let Millis(timeout) = self.timeout;
-        if !(10..=interval).contains(&timeout) {
+        let longest = interval.min(Self::MAX_TIMEOUT.0);
+        if !(10..=longest).contains(&timeout) {
             return Err(format!(
-                "gives its backends {timeout} ms to answer: 10ms to its interval ({interval} ms) can be"
+                "gives its backends {timeout} ms to answer: 10ms to {longest}ms can be, its interval and 10s at most"
             ));
         }
         for (what, count) in [("fall", self.fall), ("rise", self.rise)] {

@@ -3,10 +3,13 @@
 //! The rules are those of Cilium's LB-IPAM, which people know, and two of our own, since an address has one holder
 //! however many VIPs have it. The first rule that fails is the one that is told.
 
+use alloc::collections::BTreeSet;
 use core::fmt;
+use core::net::IpAddr;
 
 use crate::codec::wire_enum;
-use crate::service::{Port, both_claim};
+use crate::name::Name;
+use crate::service::{Mode, Port, TrafficPolicy, both_claim};
 use crate::vip::VipSpec;
 
 /// The rule that keeps two VIPs from sharing.
@@ -29,6 +32,10 @@ pub enum Incompatible {
     Interface,
     /// They differ in which nodes they may be on.
     TrafficPolicy,
+    /// Each may only be where a backend of its own is, and these are in different places.
+    Places,
+    /// Only one of them is of mode dsr, whose backends speak for the whole address.
+    Dsr,
 }
 
 wire_enum!(Incompatible {
@@ -39,6 +46,8 @@ wire_enum!(Incompatible {
     4 => Group,
     5 => Interface,
     6 => TrafficPolicy,
+    7 => Places,
+    8 => Dsr,
 });
 
 impl fmt::Display for Incompatible {
@@ -53,6 +62,12 @@ impl fmt::Display for Incompatible {
             Self::Group => f.write_str("different group"),
             Self::Interface => f.write_str("different interface"),
             Self::TrafficPolicy => f.write_str("different traffic policy"),
+            Self::Dsr => f.write_str(
+                "different modes: the backends of one of mode dsr have the address too, with all of its ports",
+            ),
+            Self::Places => f.write_str(
+                "different places: their traffic policy is local, and not all of their backends are on the same hosts",
+            ),
         }
     }
 }
@@ -84,17 +99,30 @@ pub fn compatible(a: &VipSpec, b: &VipSpec) -> Result<(), Incompatible> {
     if a.interface != b.interface {
         return Err(Incompatible::Interface);
     }
+    if (a.mode == Mode::Dsr) != (b.mode == Mode::Dsr) {
+        return Err(Incompatible::Dsr);
+    }
     if a.traffic != b.traffic {
         return Err(Incompatible::TrafficPolicy);
     }
+    // One holder serves both: where each may only be with a backend of its own, they must have them in the same places.
+    if a.traffic == TrafficPolicy::Local && places(a) != places(b) {
+        return Err(Incompatible::Places);
+    }
     Ok(())
+}
+
+/// Where the backends are, drained ones too: draining one takes no address away.
+fn places(spec: &VipSpec) -> BTreeSet<(IpAddr, Option<&Name>)> {
+    let backends = spec.backends.iter();
+    let places = backends.map(|(at, backend)| (at.address, backend.node.as_ref()));
+    places.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::Name;
-    use crate::service::{PortSpec, Protocol, TrafficPolicy};
+    use crate::service::{PortSpec, Protocol};
     use alloc::string::ToString;
 
     fn spec(key: &str, namespace: &str, allows: &[&str], ports: &[(Protocol, u16)]) -> VipSpec {

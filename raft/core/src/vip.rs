@@ -123,16 +123,16 @@ impl VipSpec {
             .map_or(Self::NAMESPACE, Name::as_str)
     }
 
-    /// Whether its holder could be this node, as far as its backends have a say: where only a node's own may be used, the
-    /// node has one that takes connections.
+    /// Whether the holder of an address of this family could be this node, as far as its backends have a say: where only a
+    /// node's own may be used, the node has one of the family that takes connections.
     #[must_use]
-    pub fn has_backend_for(&self, node: &Node) -> bool {
+    pub fn has_backend_for(&self, node: &Node, family: Family) -> bool {
         let mut backends = self.backends.iter();
         match self.traffic {
             TrafficPolicy::Cluster => true,
-            TrafficPolicy::Local => {
-                backends.any(|(at, backend)| backend.weight > 0 && backend.is_on(at, node))
-            }
+            TrafficPolicy::Local => backends.any(|(at, backend)| {
+                backend.weight > 0 && Family::of(at.address) == family && backend.is_on(at, node)
+            }),
         }
     }
 

@@ -17,6 +17,10 @@ const MAX_PORTS: usize = 256;
 /// The most backends of one VIP.
 const MAX_BACKENDS: usize = 256;
 
+/// The most addresses times ports of one VIP that is balanced.
+const MAX_SERVICES: usize = 1024;
+/// The most of them times its backends.
+const MAX_PAIRS: usize = 32_768;
 /// The most source ranges of one VIP.
 const MAX_SOURCES: usize = 64;
 
@@ -42,10 +46,21 @@ fn counts(spec: &VipSpec) -> Result<(), String> {
         (spec.backends.len(), MAX_BACKENDS, "backends"),
         (spec.sources.len(), MAX_SOURCES, "source ranges"),
     ];
-    match counts.into_iter().find(|(n, most, _)| n > most) {
-        Some((n, most, what)) => Err(format!("names {n} {what}, more than {most}")),
-        None => Ok(()),
+    if let Some((n, most, what)) = counts.into_iter().find(|(n, most, _)| n > most) {
+        return Err(format!("names {n} {what}, more than {most}"));
     }
+    // Every node has each port of each address with each backend in memory.
+    let addresses = spec.addresses.len().max(spec.families.wanted().len());
+    let services = addresses * spec.ports.len();
+    let pairs = services * spec.backends.len();
+    if spec.mode != Mode::Local && (services > MAX_SERVICES || pairs > MAX_PAIRS) {
+        return Err(format!(
+            "has {services} services (addresses times ports) with {} backends each: at most {MAX_SERVICES} can be, and \
+             {MAX_PAIRS} times a backend; spread them over several VIPs",
+            spec.backends.len()
+        ));
+    }
+    Ok(())
 }
 
 fn mode(spec: &VipSpec) -> Result<(), String> {

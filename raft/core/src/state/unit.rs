@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::State;
+use crate::block::Family;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
@@ -110,7 +111,7 @@ impl State {
         allocation: &Allocation,
     ) -> Option<&'a str> {
         let named = allocation.interface.as_deref();
-        if !self.has_backends(node, allocation) {
+        if !self.has_backends(node, address, allocation) {
             return None;
         }
         if self.policies.is_empty() {
@@ -130,9 +131,9 @@ impl State {
         })
     }
 
-    /// Whether no VIP that has the allocation lacks a backend on this node that it needs there.
+    /// Whether no VIP that has the allocation of `address` lacks a backend on this node that it needs there.
     #[must_use]
-    pub fn has_backends(&self, node: &Node, allocation: &Allocation) -> bool {
+    pub fn has_backends(&self, node: &Node, address: IpAddr, allocation: &Allocation) -> bool {
         // Looked at for thousands of addresses at a time, and seldom used.
         let mut local = allocation.vips().filter(|vip| {
             let local = &self.index.local;
@@ -140,7 +141,7 @@ impl State {
         });
         local.all(|vip| {
             let vip = self.vips.get(vip);
-            vip.is_none_or(|vip| vip.spec.has_backend_for(node))
+            vip.is_none_or(|vip| vip.spec.has_backend_for(node, Family::of(address)))
         })
     }
 

@@ -168,7 +168,7 @@ impl State {
             .get(&address)
             .and_then(|allocation| allocation.interface.as_deref());
         let allocation = self.allocations.get(&address);
-        let served = allocation.is_none_or(|of| self.has_backends(node, of));
+        let served = allocation.is_none_or(|of| self.has_backends(node, address, of));
         Err(match (node.interface_for(address, named), named) {
             (Some(_), _) if !served => {
                 "its traffic policy is local, and none of its backends is there".into()

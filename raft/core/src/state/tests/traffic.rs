@@ -119,7 +119,7 @@ fn a_backend_that_is_where_a_node_is_needs_no_name() {
 }
 
 #[test]
-fn vips_that_share_an_address_need_a_node_with_a_backend_of_each() {
+fn vips_share_an_address_if_their_backends_are_in_the_same_places_and_are_where_each_has_one() {
     let mut c = cluster();
     let shared = |port, backends| VipSpec {
         sharing_key: Some("k".into()),
@@ -127,7 +127,12 @@ fn vips_that_share_an_address_need_a_node_with_a_backend_of_each() {
     };
     c.vip("a", shared(80, on(&[("n1", 1), ("n2", 1)]))).unwrap();
     assert_eq!(c.at("a").as_deref(), Some("n1"));
-    c.vip("b", shared(443, on(&[("n2", 1), ("n3", 1)])))
+    // It would take a from n1, or off the air.
+    c.vip("elsewhere", shared(444, on(&[("n2", 1), ("n3", 1)])))
+        .unwrap();
+    assert_ne!(c.addresses("a"), c.addresses("elsewhere"));
+    assert_eq!(c.at("a").as_deref(), Some("n1"));
+    c.vip("b", shared(443, on(&[("n1", 0), ("n2", 1)])))
         .unwrap();
     c.release_all();
     assert_eq!(c.addresses("a"), c.addresses("b"));
