@@ -37,7 +37,7 @@ pub use counter::{Counter, Counters};
 pub use map::{MAPS, MapKind, MapSpec, map_flags, max_entries, name};
 
 /// Version of everything in this crate, part of the path of the pins (`…/v3/`).
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// Names of the two programs in the object, one for each direction of an interface.
 pub mod program {

@@ -99,7 +99,7 @@ pub fn ingress(ctx: &TcContext, destination: &AddressKey, at: &mut u64) -> Verdi
             Verdict::Pass
         };
     }
-    if address.has(flags::BACKEND) {
+    if is_backend(address) {
         return Verdict::Pass;
     }
     maps::count(destination, Counter::DroppedIngress);
@@ -123,13 +123,21 @@ pub fn egress(ctx: &TcContext, source: &AddressKey) -> Verdict {
 /// Whether IP packets from the address may leave this host.
 #[inline(always)]
 fn speaks(source: &AddressKey, address: &Address) -> bool {
-    is_open(source, address) || hand::serves(source, address) || address.has(flags::BACKEND)
+    is_open(source, address) || hand::serves(source, address) || is_backend(address)
+}
+
+/// Whether this host serves the address as a backend of another holder. One whose entry is still open, or handed on, is no
+/// backend: it was the holder, and if its lease is over it is silent, whatever else it is.
+#[inline(always)]
+fn is_backend(address: &Address) -> bool {
+    address.flags & (flags::BACKEND | flags::OPEN | flags::HAND) == flags::BACKEND
 }
 
 /// Whether an answer that was made on this host may leave as one of the address; counted if not.
 #[inline(always)]
 pub fn may_speak(source: &AddressKey) -> bool {
-    let may = maps::address(source).is_some_and(|address| speaks(source, address));
+    let may = maps::address(source)
+        .is_some_and(|address| is_open(source, address) || hand::serves(source, address));
     if !may {
         maps::count(source, Counter::DroppedEgress);
     }

@@ -322,3 +322,20 @@ fn a_dsr_backend_that_is_not_the_holder_serves_and_speaks_but_does_not_answer_ar
         assert_eq!(balanced.count_flows(), 0, "only the holder balances");
     });
 }
+
+#[test]
+fn a_holder_that_is_a_dsr_backend_too_is_silent_once_its_lease_is_over() {
+    each(|case| {
+        if case.how != Forward::Dsr {
+            return;
+        }
+        let mut balanced = Balanced::new();
+        let vip = case.vip.ip().to_string();
+        let backend = flags::LOCAL | flags::BACKEND | flags::BALANCED;
+        balanced.bench.manage(&vip, backend | flags::OPEN);
+        balanced.bench.deadline(1);
+        let (asks, answer) = (case.asks(SYN), case.answered(&case.answers(SYN | ACK)));
+        assert_eq!(balanced.ingress(&asks).0, Verdict::Drop, "{case:?}");
+        assert_eq!(balanced.egress(&answer).0, Verdict::Drop, "{case:?}");
+    });
+}
