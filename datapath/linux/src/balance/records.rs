@@ -33,8 +33,8 @@ pub trait Records: Send + Sync {
         each: &mut dyn FnMut(FlowRecord),
     ) -> Result<(), DatapathError>;
 
-    /// Records flows of another node, with the interfaces and numbers of this one; how many are new here. One that this
-    /// node has otherwise is replaced, unless the address is open here: then this node knows better.
+    /// Records flows of another node, with the interfaces and numbers of this one; how many it took. One that this
+    /// node has is replaced, and so as young as if it had just come, unless the address is open here: then this node knows better.
     ///
     /// # Errors
     /// The first one, if the table is full or cannot be written. The flows before it are recorded.

@@ -19,11 +19,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 use vipd_core::id::NodeId;
 use vipd_datapath::{DatapathError, FlowKey, FlowNews, FlowRecord, Records, Services};
-use vipd_raft::{RaftNode, Told};
+use vipd_raft::{RaftNode, TellError, Told};
 
 use book::{Book, Tellings, next_holders, translated};
 
@@ -33,6 +33,12 @@ const LOOKS: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(600);
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest time until a node that could not be told is told again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Between two tries of a telling that a node had no room for.
+const ROOM: Duration = Duration::from_millis(50);
+/// How often it is tried.
+const TRIES: usize = 20;
 /// Tellings that wait for one node. It is told everything anew if that is not enough.
 const QUEUE: usize = 64;
 
@@ -52,16 +58,17 @@ pub(super) async fn keep(
     let (mut look, mut again) = (Instant::now(), Instant::now() + AGAIN);
     let mut changed = true;
     loop {
+        let rested = teller.rested();
         tokio::select! {
             batch = news.recv() => match batch {
                 Some(batch) => teller.tell_news(batch),
                 None => return,
             },
             Some(node) = teller.missed.1.recv() => {
-                teller.book.missed(node);
-                look = Instant::now() + PATIENCE;
+                teller.rest(node);
                 changed = true;
             }
+            () = sleep_until(rested.unwrap_or(again)), if rested.is_some() => changed = true,
             Ok(()) = services.changed() => changed = true,
             result = applied.changed(), if !changed => match result {
                 Ok(()) => changed = true,
@@ -72,7 +79,7 @@ pub(super) async fn keep(
                 look = Instant::now() + LOOKS;
                 applied.borrow_and_update();
                 let services = services.borrow_and_update().clone();
-                teller.look(&services);
+                teller.look(&services).await;
             }
             () = sleep_until(again), if !teller.book.is_empty() => {
                 again = Instant::now() + AGAIN;
@@ -94,6 +101,8 @@ struct Teller {
         mpsc::UnboundedSender<NodeId>,
         mpsc::UnboundedReceiver<NodeId>,
     ),
+    /// Who could not be told something: when to try again, and how long that pause is.
+    resting: BTreeMap<NodeId, (Instant, Duration)>,
     /// They end with it.
     tasks: JoinSet<()>,
 }
@@ -106,20 +115,50 @@ impl Teller {
             book: Book::default(),
             queues: BTreeMap::new(),
             missed: mpsc::unbounded_channel(),
+            resting: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
     }
 
+    /// It could not be told something. Telling it everything reads the whole table: it is tried less and less often.
+    fn rest(&mut self, node: NodeId) {
+        self.book.missed(node);
+        let now = Instant::now();
+        let (until, pause) = self.resting.get(&node).copied().unwrap_or((now, PATIENCE));
+        if until <= now {
+            let pause = (2 * pause).min(LONGEST_PAUSE);
+            self.resting.insert(node, (now + pause, pause));
+        }
+    }
+
+    /// When the first of those who rest is to be tried again.
+    fn rested(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let times = self.resting.values().map(|(until, _)| *until);
+        times.filter(|until| *until > now).min()
+    }
+
     /// Who holds what next may have changed.
-    fn look(&mut self, services: &Services) {
+    async fn look(&mut self, services: &Services) {
         let translated = translated(services);
         if translated.is_empty() && self.book.is_empty() {
             return;
         }
-        let next = {
-            let state = self.raft.state();
-            next_holders(&state.read(), self.raft.id(), &translated)
+        let (state, me) = (self.raft.state().read().clone(), self.raft.id());
+        // On a copy and aside: entries wait for neither, and it works out what this node's loss would do.
+        let next = spawn_blocking(move || next_holders(&state, me, &translated));
+        let Ok(mut next) = next.await else {
+            return;
         };
+        let now = Instant::now();
+        // Who has had no trouble for long begins anew.
+        self.resting
+            .retain(|_, (until, pause)| now < *until + 2 * *pause);
+        next.retain(|_, node| {
+            self.resting
+                .get(node)
+                .is_none_or(|(until, _)| *until <= now)
+        });
         let everything = self.book.turn(next);
         let all = self.book.all();
         self.queues.retain(|node, _| all.contains_key(node));
@@ -179,7 +218,7 @@ impl Teller {
             let (queue, mut waiting) = mpsc::channel::<Bytes>(QUEUE);
             self.tasks.spawn(async move {
                 while let Some(bytes) = waiting.recv().await {
-                    if let Err(error) = raft.tell(node, bytes, PATIENCE).await {
+                    if let Err(error) = tell(&raft, node, bytes).await {
                         debug!(%node, "it was not told of flows: {error}");
                         // What waits is told with all the rest.
                         while waiting.try_recv().is_ok() {}
@@ -190,6 +229,20 @@ impl Teller {
             queue
         };
         self.queues.entry(node).or_insert_with(start).clone()
+    }
+}
+
+/// Tells, and comes back if the other has yet to read what it was told before.
+async fn tell(raft: &RaftNode, node: NodeId, bytes: Bytes) -> Result<(), TellError> {
+    let mut tries = 0;
+    loop {
+        match raft.tell(node, bytes.clone(), PATIENCE).await {
+            Err(TellError::Refused { .. }) if tries < TRIES => {
+                tries += 1;
+                sleep(ROOM).await;
+            }
+            result => return result,
+        }
     }
 }
 

@@ -140,9 +140,10 @@ impl Here<'_> {
             ..self.own(&record.key, &record.flow)
         };
         if let Some(before) = self.table.get(&record.key)? {
-            if serves || same_way(&before, &client) {
+            if serves {
                 return Ok(false);
             }
+            // The same one too: written again it is as young as what was told.
             self.table.forget(&record.key, &before)?;
         }
         let other = client.other(record.key.protocol);
@@ -225,18 +226,4 @@ impl Here<'_> {
         self.addresses.insert(*vip, known);
         Ok(known)
     }
-}
-
-/// Whether both send packets to the same place, as the same.
-fn same_way(one: &Flow, other: &Flow) -> bool {
-    let way = |flow: &Flow| {
-        (
-            flow.source,
-            flow.source_port,
-            flow.destination,
-            flow.destination_port,
-            flow.ifindex,
-        )
-    };
-    way(one) == way(other)
 }
