@@ -30,7 +30,7 @@ pub struct HealthCheck {
     /// From one question to the next: 100ms to 1h.
     #[serde(default = "interval")]
     pub interval: Duration,
-    /// How long an answer may take: 10ms to `interval`.
+    /// How long an answer may take: 10ms to `interval`, at most 10s.
     #[serde(default = "timeout")]
     pub timeout: Duration,
     /// So many questions unanswered, one after the other, and it is down.

@@ -20,6 +20,7 @@ mod shared;
 mod signals;
 mod wanted;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +52,10 @@ pub struct Node<D> {
     api: Api,
     listeners: Listeners,
     stop: watch::Sender<Ask>,
-    /// Tells other nodes of flows, and looks after backends; both end with the node.
-    _tasks: [AbortOnDropHandle<()>; 2],
+    /// Looks after backends.
+    doctor: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Tells other nodes of flows; ends with the node.
+    _teller: AbortOnDropHandle<()>,
 }
 
 /// What a running node is asked.
@@ -166,7 +169,8 @@ impl<D: Datapath + 'static> Node<D> {
             api,
             listeners,
             stop,
-            _tasks: [tokio::spawn(teller), tokio::spawn(doctor)].map(AbortOnDropHandle::new),
+            doctor: Box::pin(doctor),
+            _teller: AbortOnDropHandle::new(tokio::spawn(teller)),
         })
     }
 
@@ -190,6 +194,7 @@ impl<D: Datapath + 'static> Node<D> {
     /// Why it can no longer take part.
     pub async fn run(self) -> anyhow::Result<Ended> {
         let serving = Serving::begin(&self.raft, &self.api, self.listeners)?;
+        serving.beside(self.doctor);
         info!(node = %self.raft.name(), id = %self.raft.id(), role = %self.raft.role(), "running");
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             warn!("systemd was not told that the node is ready: {error}");

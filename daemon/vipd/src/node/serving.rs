@@ -87,6 +87,16 @@ impl Serving {
         Ok(serving)
     }
 
+    /// Has something run beside the API, on its thread, until the node ends.
+    pub(super) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            let closing = self.closing.clone();
+            runtime.spawn(async move {
+                closing.run_until_cancelled(work).await;
+            });
+        }
+    }
+
     /// Takes no more requests and waits for those under way, so long at most. Whether all of them ended.
     pub(super) async fn end(self, patience: Duration) -> bool {
         self.closing.cancel();

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
@@ -35,6 +36,8 @@ pub(super) type Down = BTreeMap<Name, BTreeSet<Endpoint>>;
 const LOOKS: Duration = Duration::from_millis(500);
 /// Questions under way at a time, so that thousands of backends do not take all file descriptors.
 const AT_ONCE: usize = 256;
+/// The same for one VIP: the silence of its backends takes no turns from others.
+const AT_ONCE_OF_ONE: usize = 32;
 /// First questions are spread over so much time.
 const SPREAD: u64 = 1000;
 /// Events a minute: they go through the log, and a broken network takes all backends down at a time.
@@ -70,7 +73,7 @@ pub(super) async fn keep(raft: RaftNode, shared: Arc<Shared>, down: watch::Sende
                 changed = false;
                 look = Instant::now() + LOOKS;
                 applied.borrow_and_update();
-                ward.look();
+                ward.look().await;
             }
         }
     }
@@ -83,6 +86,7 @@ struct Ward {
     watched: BTreeMap<Who, Watched>,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     turns: Arc<Semaphore>,
+    turns_of: BTreeMap<Name, Arc<Semaphore>>,
     /// When the last events were told.
     told: Vec<Instant>,
 }
@@ -96,15 +100,17 @@ impl Ward {
             watched: BTreeMap::new(),
             answers: mpsc::channel(AT_ONCE),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            turns_of: BTreeMap::new(),
             told: Vec::new(),
         }
     }
 
     /// Whom to look after may have changed.
-    fn look(&mut self) {
-        let mut wanted = {
-            let state = self.raft.state();
-            patients(&state.read(), self.raft.id())
+    async fn look(&mut self) {
+        let (state, me) = (self.raft.state().read().clone(), self.raft.id());
+        // On a copy and aside: entries wait for neither, and it works out what others' loss would do.
+        let Ok(mut wanted) = spawn_blocking(move || patients(&state, me)).await else {
+            return;
         };
         let before = self.watched.len();
         self.watched.retain(|who, watched| {
@@ -121,11 +127,13 @@ impl Ward {
         let gone = before != self.watched.len();
         let new = !wanted.is_empty();
         for (who, patient) in wanted {
+            let of_one = || Arc::new(Semaphore::new(AT_ONCE_OF_ONE));
+            let of_one = self.turns_of.entry(who.0.clone()).or_insert_with(of_one);
             let task = tokio::spawn(ask_for_ever(
                 who.clone(),
                 patient.clone(),
                 self.answers.0.clone(),
-                self.turns.clone(),
+                [of_one.clone(), self.turns.clone()],
             ));
             let watched = Watched {
                 patient,
@@ -136,6 +144,8 @@ impl Ward {
         }
         if gone || new {
             let watched = &self.watched;
+            self.turns_of
+                .retain(|name, _| watched.keys().any(|(of, _)| of == name));
             let stays = |who: &Who| watched.contains_key(who);
             self.shared.backends().retain(|name, of| {
                 of.retain(|at, _| stays(&(name.clone(), *at)));
@@ -222,7 +232,7 @@ async fn ask_for_ever(
     who: Who,
     patient: Patient,
     answers: mpsc::Sender<Answer>,
-    turns: Arc<Semaphore>,
+    [of_one, of_all]: [Arc<Semaphore>; 2],
 ) {
     let period = Duration::from_millis(patient.check.interval.0);
     let mut times = interval_at(Instant::now() + first(&patient), period);
@@ -230,7 +240,8 @@ async fn ask_for_ever(
     loop {
         times.tick().await;
         let said = {
-            let Ok(_turn) = turns.acquire().await else {
+            let (Ok(_of_one), Ok(_of_all)) = (of_one.acquire().await, of_all.acquire().await)
+            else {
                 return;
             };
             ask::ask(patient.at, &patient.check).await
