@@ -9,6 +9,7 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
+use vipd_core::codec::Wire;
 use vipd_core::command::Command;
 use vipd_core::once::{Ticket, Ticketed};
 
@@ -74,7 +75,7 @@ async fn ticket(request: Request) -> Result<(Option<Ticket>, Request), Refusal> 
     hash.update(&whole);
     // Each user has keys of his own: what another was answered is none of his business.
     let mut own = Sha256::new();
-    own.update(who.to_string());
+    own.update(Wire::to_bytes(&who));
     own.update([0]);
     own.update(key);
     let ticket = Ticket {

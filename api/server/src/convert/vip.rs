@@ -323,7 +323,11 @@ fn nobody(state: &State, address: IpAddr, of: &Allocation) -> String {
         node.interface_for(address, of.interface.as_deref())
             .is_some()
     });
-    if could.clone().next().is_some() && !could.clone().any(|node| state.has_backends(node, of)) {
+    if could.clone().next().is_some()
+        && !could
+            .clone()
+            .any(|node| state.has_backends(node, address, of))
+    {
         return "its traffic policy is local, and no node that is up and can announce it has one of its backends"
             .to_owned();
     }

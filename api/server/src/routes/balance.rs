@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
@@ -18,6 +19,7 @@ use crate::convert;
 use crate::erased::Daemon;
 use crate::params::Params;
 use crate::problem::Refusal;
+use crate::room::Place;
 
 /// Connections that are shown when it is not said how many.
 const SHOWN: usize = 1000;
@@ -72,8 +74,8 @@ pub(super) struct ServiceParams {
 pub(super) async fn services(
     State(daemon): State<Daemon>,
     Params(NoParams {}): Params<NoParams>,
-) -> Result<Json<LbServices>, Refusal> {
-    let mut items = look(&daemon, |kernel| kernel.services()).await?;
+) -> Result<Response, Refusal> {
+    let (mut items, place) = look(&daemon, |kernel| kernel.services()).await?;
     let node = daemon.local().node;
     let name = daemon.read(|state| {
         for item in &mut items {
@@ -91,7 +93,7 @@ pub(super) async fn services(
         }
         convert::node_name(state, node)
     });
-    Ok(Json(LbServices { node: name, items }))
+    Ok(place.held(Json(LbServices { node: name, items }).into_response()))
 }
 
 /// Connections that this node balances, or would, if it held the address.
@@ -100,7 +102,7 @@ pub(super) async fn services(
 pub(super) async fn connections(
     State(daemon): State<Daemon>,
     Params(asked): Params<ConnectionParams>,
-) -> Result<Json<LbConnections>, Refusal> {
+) -> Result<Response, Refusal> {
     let limit = asked.limit.unwrap_or(SHOWN);
     if !(1..=MOST).contains(&limit) {
         return Err(Refusal::bad_request(
@@ -116,9 +118,9 @@ pub(super) async fn connections(
         backend: asked.backend,
         limit,
     };
-    let mut found = look(&daemon, move |kernel| kernel.connections(&of)).await?;
+    let (mut found, place) = look(&daemon, move |kernel| kernel.connections(&of)).await?;
     found.node = own_name(&daemon);
-    Ok(Json(found))
+    Ok(place.held(Json(found).into_response()))
 }
 
 /// The look-up table of a service.
@@ -127,20 +129,20 @@ pub(super) async fn connections(
 pub(super) async fn maglev(
     State(daemon): State<Daemon>,
     Params(asked): Params<ServiceParams>,
-) -> Result<Json<LbMaglev>, Refusal> {
+) -> Result<Response, Refusal> {
     let of = ServiceAt {
         address: asked.address,
         port: asked.port,
         protocol: asked.protocol,
     };
-    let found = look(&daemon, move |kernel| kernel.maglev(&of)).await?;
+    let (found, place) = look(&daemon, move |kernel| kernel.maglev(&of)).await?;
     let Some(mut found) = found else {
         let what = format!("{} {}/{}", of.address, of.protocol, of.port);
         return Err(Refusal::not_found("service", &what));
     };
     found.digest = digest(&found);
     found.node = own_name(&daemon);
-    Ok(Json(found))
+    Ok(place.held(Json(found).into_response()))
 }
 
 /// Which packet.
@@ -193,24 +195,25 @@ pub(super) async fn trace(
         },
         opens: !asked.established,
     };
-    let mut found = look(&daemon, move |kernel| kernel.trace(&packet)).await?;
+    let (mut found, _place) = look(&daemon, move |kernel| kernel.trace(&packet)).await?;
     found.node = own_name(&daemon);
     Ok(Json(found))
 }
 
-/// Looks into the kernel, off the threads that answer everybody else.
+/// Looks into the kernel, off the threads that answer everybody else. The place is the answer's until it is read.
 async fn look<T: Send + 'static>(
     daemon: &Daemon,
     ask: impl FnOnce(&dyn Balancing) -> Result<T, ControlError> + Send + 'static,
-) -> Result<T, Refusal> {
-    let _place = daemon.room.answer(&audit::asker()?)?;
+) -> Result<(T, Place), Refusal> {
+    let place = daemon.room.answer(&audit::asker()?)?;
     let turn = daemon.room.make().await?;
     let kernel: Arc<dyn Balancing> = daemon.balancing();
     let looked = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         ask(&*kernel)
     });
-    Ok(looked.await.map_err(|cause| Refusal::broken(&cause))??)
+    let found = looked.await.map_err(|cause| Refusal::broken(&cause))??;
+    Ok((found, place))
 }
 
 fn own_name(daemon: &Daemon) -> String {

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vipd_api_types::{Plan, Problem, Rebalance};
@@ -45,7 +46,7 @@ pub(super) struct PlanParams {
 pub(super) async fn plan(
     State(daemon): State<Daemon>,
     Params(params): Params<PlanParams>,
-) -> Result<Json<Plan>, Refusal> {
+) -> Result<Response, Refusal> {
     let (name, drained) = match (params.without, params.drain) {
         (Some(name), None) => (name, false),
         (None, Some(name)) => (name, true),
@@ -63,7 +64,7 @@ pub(super) async fn plan(
     reads.ready(&daemon).await?;
     let local = daemon.local();
     let known = known_name("node", &name)?;
-    let _place = daemon.room.answer(&audit::asker()?)?;
+    let place = daemon.room.answer(&audit::asker()?)?;
     let _turn = daemon.room.make().await?;
     let before = daemon.read(Cluster::clone);
     let node = before.node_named(&known);
@@ -79,7 +80,7 @@ pub(super) async fn plan(
     } else {
         local.timing.takeover(SYNC, led)
     };
-    Ok(Json(Plan {
+    let plan = Plan {
         without: name,
         drained,
         changes: if quorum {
@@ -91,7 +92,8 @@ pub(super) async fn plan(
         quorum,
         within_ms: quorum.then_some(within.as_millis()),
         estimate: estimate(&local.timing, drained, led),
-    }))
+    };
+    Ok(place.held(Json(plan).into_response()))
 }
 
 /// Bring every node within one address of its share, with as few moves as that takes.
@@ -100,9 +102,9 @@ pub(super) async fn plan(
 pub(super) async fn rebalance(
     State(daemon): State<Daemon>,
     Params(params): Params<WriteParams>,
-) -> Result<Json<Rebalance>, Refusal> {
+) -> Result<Response, Refusal> {
     daemon.linearize().await?;
-    let _place = daemon.room.answer(&audit::asker()?)?;
+    let place = daemon.room.answer(&audit::asker()?)?;
     let _turn = daemon.room.make().await?;
     let before = daemon.read(Cluster::clone);
     let after = if params.dry_run {
@@ -111,11 +113,12 @@ pub(super) async fn rebalance(
         write::propose(&daemon, Command::Rebalance).await?;
         daemon.read(Cluster::clone)
     };
-    Ok(Json(Rebalance {
+    let done = Rebalance {
         dry_run: params.dry_run,
         changes: changes(&before, &after),
         loads: loads(&before, &after),
-    }))
+    };
+    Ok(place.held(Json(done).into_response()))
 }
 
 /// The entry that the node's going would make; none for one that is gone already.
