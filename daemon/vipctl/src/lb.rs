@@ -37,7 +37,7 @@ pub(crate) enum Verb {
 /// Which packet.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
-    /// The client's address and port, 198.51.100.7:40000 or [2001:db8::7]:40000
+    /// The client's address and port, 198.51.100.7:40000 or `[2001:db8::7]:40000`
     #[arg(long, value_name = "ADDRESS:PORT")]
     src: SocketAddr,
     /// The VIP's address and port
