@@ -227,8 +227,11 @@ fn programs_that_somebody_detached_are_put_back_by_the_next_audit_and_that_is_to
 fn a_pin_that_somebody_removed_takes_nothing_with_it_and_is_put_back() {
     with_net(|net| async {
         let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
-        std::fs::remove_dir_all(net.pins.join("v3/links")).unwrap();
-        std::fs::create_dir(net.pins.join("v3/links")).unwrap();
+        let links = net
+            .pins
+            .join(format!("v{}/links", vipd_datapath_common::SCHEMA));
+        std::fs::remove_dir_all(&links).unwrap();
+        std::fs::create_dir(&links).unwrap();
         assert_eq!(programs(), 2);
         kernel.apply(&wanted(Gate::Open, 1)).await.unwrap();
         drop(kernel);

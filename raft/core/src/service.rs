@@ -112,7 +112,7 @@ pub struct PortSpec {
     pub target: u16,
 }
 
-wire_struct!(PortSpec {} since 4 { name, target });
+wire_struct!(PortSpec { name, target });
 
 /// The ports of a VIP: no two claim the same.
 pub type Ports = BTreeMap<Port, PortSpec>;
@@ -201,8 +201,6 @@ pub fn both_claim(a: &Ports, b: &Ports) -> Option<Port> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Reader, Wire, Writer};
-    use alloc::collections::BTreeSet;
     use alloc::string::ToString;
     use alloc::vec::Vec;
 
@@ -236,17 +234,6 @@ mod tests {
             assert_eq!(both_claim(&a, &b), wanted, "{a:?} {b:?}");
             assert_eq!(both_claim(&b, &a), wanted, "{b:?} {a:?}");
         }
-    }
-
-    #[test]
-    fn ports_of_a_log_from_before_names_and_targets_are_read() {
-        let old: BTreeSet<Port> = [tcp(80), udp(53)].into();
-        let mut out = Writer::new();
-        3u8.encode(&mut out);
-        old.encode(&mut out);
-        let bytes = out.finish();
-        let read = Reader::new(&bytes).versioned("ports", Ports::decode);
-        assert_eq!(read, Ok(ports(&[tcp(80), udp(53)])));
     }
 
     #[test]
