@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     collections::BTreeSet,
+    net::UdpSocket,
     thread,
     time::{Duration, Instant},
 };
@@ -172,6 +173,29 @@ fn flows_that_are_over_are_forgotten_and_others_are_not() {
             }
         }
         assert_eq!((made, gone), (21, 20));
+        kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_alone_keeps_no_flow_to_a_backend_that_never_answers() {
+    with_net(|net| async move {
+        let lan = Lan::new(net, 1);
+        let _silent = lan.socket(1, 8080);
+        let (mut kernel, _node) = hold(net, &balanced(services(Forward::Nat, &[(11, 1)]))).await;
+        let lens = kernel.lens().unwrap();
+        let client = net.at_client(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+        let begun = || {
+            let service = frontend(VIP4, 80, Protocol::Udp);
+            lens.services(Some(service)).unwrap()[0].traffic.flows
+        };
+        let start = Instant::now();
+        while begun() < 2 {
+            assert!(start.elapsed() < Duration::from_secs(40), "it stays");
+            client.send_to(b"to nobody", at(VIP4, 80)).unwrap();
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert!(start.elapsed() > Duration::from_secs(8), "too soon");
         kernel.remove().await.unwrap();
     });
 }

@@ -18,6 +18,8 @@ pub(crate) const OPEN: u64 = 9_000 * SECOND;
 pub(crate) const QUESTION: u64 = 10 * SECOND;
 /// UDP, more than that. RFC 4787 asks for two minutes.
 pub(crate) const STREAM: u64 = 120 * SECOND;
+/// TCP, the backend has agreed to open the connection, and has said nothing since.
+pub(crate) const AGREED: u64 = 120 * SECOND;
 /// Anything, while this node does not hold the address and sees no packets: the holder tells what ends.
 pub(crate) const STANDBY: u64 = OPEN;
 
@@ -94,6 +96,23 @@ pub(crate) fn is_over(
     now.saturating_sub(seen.max(since)) > patience
 }
 
+/// Whether a translated flow is over since its backend is silent, whatever its client sends: `answers` is the backend's
+/// half. So nobody keeps a place in the table by himself, and a UDP client with a fixed port leaves a dead backend. One that
+/// is forgotten wrongly is made anew by the client's next packet, with the same backend as long as that is in the table.
+pub(crate) fn is_unanswered(protocol: u8, answers: &Flow, since: Option<u64>, now: u64) -> bool {
+    let Some(since) = since else {
+        return false;
+    };
+    let patience = match (protocol, answers.progress.established, answers.packets) {
+        (protocol::TCP, 0, 0) => OPENING,
+        (protocol::TCP, 0, _) => AGREED,
+        (protocol::TCP, _, _) => return false,
+        (_, _, 0) => QUESTION,
+        (_, _, _) => STREAM,
+    };
+    now.saturating_sub(answers.seen.max(since)) > patience
+}
+
 #[cfg(test)]
 mod tests {
     use vipd_datapath_common::{AddressKey, balance::Progress};
@@ -149,6 +168,27 @@ mod tests {
         let over = |now| is_over(protocol::TCP, &opening, 100, Some(0), now);
         assert!(!over(100 + OPENING) && over(101 + OPENING));
         assert!(!over(50), "a packet that came after the clock was read");
+    }
+
+    #[test]
+    fn who_sends_to_a_silent_backend_keeps_no_place_by_himself() {
+        use protocol::{TCP, UDP};
+        for (protocol, established, packets, patience) in [
+            (TCP, 0, 0, Some(OPENING)),
+            (TCP, 0, 1, Some(AGREED)),
+            (TCP, 1, 0, None),
+            (TCP, 1, 9, None),
+            (UDP, 0, 0, Some(QUESTION)),
+            (UDP, 0, 9, Some(STREAM)),
+        ] {
+            let answers = flow([established, 0, 0, 0], packets);
+            let over = |since, now| is_unanswered(protocol, &answers, since, now);
+            let after = patience.unwrap_or(STANDBY);
+            assert!(!over(Some(0), after), "{protocol} {packets}");
+            assert_eq!(over(Some(0), after + 1), patience.is_some());
+            assert!(!over(Some(7), after + 7), "a new holder gives it its time");
+            assert!(!over(None, u64::MAX), "a standby sees no answers");
+        }
     }
 
     #[test]

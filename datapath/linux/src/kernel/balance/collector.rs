@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     DatapathError, FlowNews,
-    balance::collect::{self, is_over},
+    balance::collect::{self, is_over, is_unanswered},
     kernel::boottime_ns,
 };
 
@@ -161,6 +161,7 @@ impl Looker {
         let now = boottime_ns();
         let mut found = Found::default();
         let mut over = Vec::new();
+        let mut silent = Vec::new();
         let mut since = BTreeMap::new();
         let mut failed = None;
         self.table.read(|key, flow| {
@@ -171,6 +172,11 @@ impl Looker {
                 Ok(_) => {}
                 Err(error) => failed = Some(error),
             }
+            match self.seems_silent(key, flow, now, &mut since) {
+                Ok(true) if silent.len() < MOST => silent.push(flow.other(key.protocol)),
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
             failed.is_none()
         })?;
         self.since = since;
@@ -178,11 +184,15 @@ impl Looker {
             return Err(error);
         }
         let mut gone = Vec::new();
-        for (key, flow) in over
-            .iter()
-            .filter(|(_, flow)| !flow.has(flow_flags::REVERSE))
-        {
-            if self.forget(key, flow, now)? {
+        let clients = over.iter();
+        let clients = clients.filter(|(_, flow)| !flow.has(flow_flags::REVERSE));
+        let clients = clients.map(|(key, flow)| (key, Some(flow)));
+        for (key, flow) in clients.chain(silent.iter().map(|key| (key, None))) {
+            let forgotten = match flow {
+                Some(flow) => self.forget(key, flow, now)?,
+                None => self.forget_silent(key, now)?,
+            };
+            if forgotten {
                 found.halves = found.halves.saturating_sub(2);
                 gone.push(*key);
             }
@@ -222,17 +232,56 @@ impl Looker {
         if flow.has(flow_flags::REVERSE) {
             return Ok(now.saturating_sub(flow.seen) > collect::STANDBY);
         }
-        let since = match since.get(&key.destination) {
-            Some(since) => *since,
-            None => {
-                let serves = self.table.serves(&key.destination)?;
-                let before = self.since.get(&key.destination).copied().flatten();
-                let held = serves.then(|| before.unwrap_or(now));
-                since.insert(key.destination, held);
-                held
-            }
-        };
+        let since = self.held_since(&key.destination, now, since)?;
         Ok(is_over(key.protocol, flow, flow.seen, since, now))
+    }
+
+    /// Whether this is the half of a backend that has been silent for too long.
+    fn seems_silent(
+        &self,
+        key: &FlowKey,
+        flow: &Flow,
+        now: u64,
+        since: &mut BTreeMap<AddressKey, Option<u64>>,
+    ) -> Result<bool, DatapathError> {
+        if !flow.has(flow_flags::REVERSE) {
+            return Ok(false);
+        }
+        let since = self.held_since(&flow.source, now, since)?;
+        Ok(is_unanswered(key.protocol, flow, since, now))
+    }
+
+    /// Since when this node has held a virtual IP; looked up once a look.
+    fn held_since(
+        &self,
+        vip: &AddressKey,
+        now: u64,
+        since: &mut BTreeMap<AddressKey, Option<u64>>,
+    ) -> Result<Option<u64>, DatapathError> {
+        if let Some(since) = since.get(vip) {
+            return Ok(*since);
+        }
+        let serves = self.table.serves(vip)?;
+        let before = self.since.get(vip).copied().flatten();
+        let held = serves.then(|| before.unwrap_or(now));
+        since.insert(*vip, held);
+        Ok(held)
+    }
+
+    /// Forgets the flow of this client's half if its backend is still silent.
+    fn forget_silent(&mut self, key: &FlowKey, now: u64) -> Result<bool, DatapathError> {
+        let Some(flow) = self.table.get(key)? else {
+            return Ok(false);
+        };
+        let Some(answers) = self.table.get(&flow.other(key.protocol))? else {
+            return Ok(false);
+        };
+        let since = self.since.get(&key.destination).copied().flatten();
+        if !is_unanswered(key.protocol, &answers, since, now) {
+            return Ok(false);
+        }
+        self.table.forget(key, &flow)?;
+        Ok(true)
     }
 
     /// Forgets a flow if it is still over, with all that both halves know by now.
