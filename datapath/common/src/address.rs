@@ -73,7 +73,8 @@ pub mod flags {
     /// [`crate::balance`].
     pub const BALANCED: u32 = 1 << 6;
     /// This host is a backend of a dsr service of the address, so it serves the address while
-    /// another node holds it: IP packets to and from it pass, open or shut. ARP and neighbour
+    /// another node holds it: IP packets to and from it pass while it is shut. While it is open,
+    /// or handed on, it has no meaning: a holder whose lease is over is silent. ARP and neighbour
     /// discovery stay the holder's.
     pub const BACKEND: u32 = 1 << 7;
 }

@@ -60,7 +60,7 @@ pub mod max_entries {
     pub const BACKENDS: usize = 65_536;
     /// Ranges of all services.
     pub const RANGES: usize = 65_536;
-    /// Halves of flows, about 170 bytes each. Memory is taken for those there are.
+    /// Halves of flows, about 170 bytes each, for those there are; the buckets take 16 MiB at once.
     pub const FLOWS: usize = 1_048_576;
     /// Packets in pieces that are on their way at a time; older ones are forgotten. About 1 MiB.
     pub const FRAGMENTS: usize = 8_192;

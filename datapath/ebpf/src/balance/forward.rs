@@ -24,30 +24,31 @@ pub fn known(ctx: &TcContext, packet: &Packet, flow: &'static Flow, now: u64) ->
     verdict
 }
 
+/// Whether a packet that would go on to another host has no hop left, and is counted for it.
+#[inline(always)]
+pub fn ends_here(packet: &Packet, flow: &Flow) -> bool {
+    let ends = !flow.has(flow_flags::LOCAL) && packet.hops <= 1;
+    if ends {
+        count::dropped(flow.service, flow.backend, Reason::Hops);
+    }
+    ends
+}
+
 /// What the flow says.
 #[inline(always)]
 fn carry_out(ctx: &TcContext, packet: &Packet, flow: &Flow) -> Verdict {
     let local = flow.has(flow_flags::LOCAL);
     if flow.has(flow_flags::DSR) {
-        return if local {
-            Verdict::Pass
-        } else {
-            out::to_neighbour(flow.ifindex, &flow.destination, packet.v4)
-        };
+        return out::onward(flow, packet.v4);
     }
-    if !local && packet.hops <= 1 {
-        count::dropped(flow.service, flow.backend, Reason::Hops);
+    if ends_here(packet, flow) {
         return Verdict::Drop;
     }
     let hops = if local { packet.hops } else { packet.hops - 1 };
     if !translate::packet(ctx, packet, flow, hops) {
         return Verdict::Drop;
     }
-    if local {
-        Verdict::Pass
-    } else {
-        out::by_route(flow.ifindex)
-    }
+    out::onward(flow, packet.v4)
 }
 
 /// Packets and bytes: what a network card has put together of several packets counts as these.

@@ -5,11 +5,11 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
 use aya_ebpf::programs::TcContext;
-use vipd_datapath_common::balance::{Flow, FlowKey, Reason, flow_flags, protocol};
+use vipd_datapath_common::balance::{Flow, FlowKey, flow_flags, protocol};
 
 use super::packet::{Packet, mapped};
 use super::translate::{self, Sum, TCP_CHECKSUM, UDP_CHECKSUM, flow_words, ports, word, words};
-use super::{count, maps, out};
+use super::{forward, maps, out};
 use crate::{parse, verdict::Verdict};
 
 /// Of an ICMP header, in front of the packet in question.
@@ -55,16 +55,10 @@ pub fn ingress(ctx: &TcContext, packet: &Packet) -> Verdict {
     let Some(flow) = maps::flow(&quoted.answer) else {
         return Verdict::Pass;
     };
-    let local = flow.has(flow_flags::LOCAL);
     if flow.has(flow_flags::DSR) {
-        return if local {
-            Verdict::Pass
-        } else {
-            out::to_neighbour(flow.ifindex, &flow.destination, packet.v4)
-        };
+        return out::onward(flow, packet.v4);
     }
-    if !local && packet.hops <= 1 {
-        count::dropped(flow.service, flow.backend, Reason::Hops);
+    if forward::ends_here(packet, flow) {
         return Verdict::Drop;
     }
     // The way back: what the flow makes of packets comes in answer to what is quoted.
@@ -73,11 +67,7 @@ pub fn ingress(ctx: &TcContext, packet: &Packet) -> Verdict {
     if !changed.is_some_and(|changed| rewrite_error(ctx, packet, flow, changed)) {
         return Verdict::Drop;
     }
-    if local {
-        Verdict::Pass
-    } else {
-        out::by_route(flow.ifindex)
-    }
+    out::onward(flow, packet.v4)
 }
 
 #[inline(never)]

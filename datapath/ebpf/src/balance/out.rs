@@ -3,12 +3,27 @@
 use core::ptr;
 
 use aya_ebpf::{bindings::bpf_redir_neigh, helpers::generated::bpf_redirect_neigh};
-use vipd_datapath_common::AddressKey;
+use vipd_datapath_common::{
+    AddressKey,
+    balance::{Flow, flow_flags},
+};
 
 use crate::verdict::Verdict;
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
+
+/// Where a flow leads, once its packet is rewritten: up the stack, to the backend's MAC, or by the host's routes.
+#[inline(always)]
+pub fn onward(flow: &Flow, v4: bool) -> Verdict {
+    if flow.has(flow_flags::LOCAL) {
+        Verdict::Pass
+    } else if flow.has(flow_flags::DSR) {
+        to_neighbour(flow.ifindex, &flow.destination, v4)
+    } else {
+        by_route(flow.ifindex)
+    }
+}
 
 /// To its destination, out of an interface, by the host's routes through that.
 #[inline(always)]
