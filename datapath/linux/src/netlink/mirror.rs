@@ -10,17 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::{
     MulticastGroup,
     packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
-    sys::{Socket, protocols::NETLINK_ROUTE},
+    sys::Socket,
 };
 
 use super::{
     dump::{Dump, Links},
-    message,
+    listen, message,
 };
 use crate::{DatapathError, plan::Presence};
 
@@ -28,6 +27,13 @@ use crate::{DatapathError, plan::Presence};
 const TRUST: Duration = Duration::from_secs(30);
 /// Room for what the kernel tells while ten thousand addresses come, bytes.
 const ROOM: usize = 8 << 20;
+/// What it mirrors.
+const GROUPS: [MulticastGroup; 4] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Tc,
+];
 /// Longest message that is looked into; of those about links the header is enough.
 const LONGEST: usize = 8_192;
 
@@ -71,7 +77,7 @@ impl News {
 
 impl Mirror {
     pub(crate) fn open() -> Result<Self, DatapathError> {
-        let told = listen().map_err(|source| {
+        let told = listen(ROOM, &GROUPS).map_err(|source| {
             DatapathError::system("listen to the kernel's news of interfaces", source)
         })?;
         Ok(Self {
@@ -187,20 +193,4 @@ impl Mirror {
         }
         Ok(())
     }
-}
-
-fn listen() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.set_non_blocking(true)?;
-    setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
-    for group in [
-        MulticastGroup::Link,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv6Ifaddr,
-        MulticastGroup::Tc,
-    ] {
-        socket.add_membership(group as u32)?;
-    }
-    Ok(socket)
 }

@@ -6,6 +6,14 @@
 //! - [`Batch`] changes many things with one system call.
 //! - [`Routes`] tells where packets for an address would go.
 
+use std::io;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use rtnetlink::{
+    MulticastGroup,
+    sys::{Socket, protocols::NETLINK_ROUTE},
+};
+
 mod batch;
 mod dump;
 mod message;
@@ -17,3 +25,15 @@ pub(crate) use dump::links;
 pub(crate) use message::is_ours;
 pub(crate) use mirror::{Mirror, News};
 pub(crate) use routes::Routes;
+
+/// A socket that hears what these groups are told; it keeps so many bytes of what was not read yet.
+fn listen(room: usize, groups: &[MulticastGroup]) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.set_non_blocking(true)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &room)?;
+    for group in groups {
+        socket.add_membership(*group as u32)?;
+    }
+    Ok(socket)
+}

@@ -5,7 +5,6 @@ use std::{
     net::IpAddr,
 };
 
-use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::{
     MulticastGroup,
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
@@ -16,13 +15,21 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-use super::is_ours;
+use super::{is_ours, listen};
 use crate::{DatapathError, balance::Reach};
 
 /// Longest message: a route with many next hops.
 const LONGEST: usize = 32_768;
 /// Room for what the kernel tells between two audits, bytes; what is missed counts as a change.
 const ROOM: usize = 1 << 20;
+/// What moves a route.
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
 
 /// Sockets of its own in the network namespace of the thread that opened it.
 pub(crate) struct Routes {
@@ -96,7 +103,7 @@ impl Routes {
     /// If the kernel cannot be listened to.
     pub(crate) fn changed(&mut self) -> Result<bool, DatapathError> {
         let Some(told) = &self.told else {
-            let told = listen().map_err(|source| {
+            let told = listen(ROOM, &GROUPS).map_err(|source| {
                 DatapathError::system("listen to the kernel's news of routes", source)
             })?;
             self.told = Some(told);
@@ -180,21 +187,4 @@ fn matters(datagram: &[u8]) -> bool {
         },
         _ => true,
     }
-}
-
-fn listen() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.set_non_blocking(true)?;
-    setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
-    for group in [
-        MulticastGroup::Link,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv6Ifaddr,
-        MulticastGroup::Ipv4Route,
-        MulticastGroup::Ipv6Route,
-    ] {
-        socket.add_membership(group as u32)?;
-    }
-    Ok(socket)
 }
