@@ -107,7 +107,15 @@ impl Ward {
 
     /// Whom to look after may have changed.
     async fn look(&mut self) {
-        let (state, me) = (self.raft.state().read().clone(), self.raft.id());
+        let (state, me) = {
+            let state = self.raft.state();
+            let state = state.read();
+            let nobody = state.vips().values().all(|vip| vip.spec.health.is_none());
+            if nobody && self.watched.is_empty() {
+                return;
+            }
+            (state.clone(), self.raft.id())
+        };
         // On a copy and aside: entries wait for neither, and it works out what others' loss would do.
         let Ok(mut wanted) = spawn_blocking(move || patients(&state, me)).await else {
             return;
@@ -144,8 +152,8 @@ impl Ward {
         }
         if gone || new {
             let watched = &self.watched;
-            self.turns_of
-                .retain(|name, _| watched.keys().any(|(of, _)| of == name));
+            let names: BTreeSet<&Name> = watched.keys().map(|(name, _)| name).collect();
+            self.turns_of.retain(|name, _| names.contains(name));
             let stays = |who: &Who| watched.contains_key(who);
             self.shared.backends().retain(|name, of| {
                 of.retain(|at, _| stays(&(name.clone(), *at)));

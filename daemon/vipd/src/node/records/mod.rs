@@ -162,6 +162,7 @@ impl Teller {
         let everything = self.book.turn(next);
         let all = self.book.all();
         self.queues.retain(|node, _| all.contains_key(node));
+        while self.tasks.try_join_next().is_some() {}
         self.tell_everything(everything);
     }
 
