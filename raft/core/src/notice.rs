@@ -55,6 +55,13 @@ pub enum Notice {
         /// What it answered, or did not.
         why: String,
     },
+    /// The node sees all backends of the VIP down, or sees some up again; told only of VIPs that leave it for that.
+    Sight {
+        /// Which.
+        vip: Name,
+        /// All are down.
+        down: bool,
+    },
 }
 
 wire_enum!(Notice {
@@ -63,6 +70,7 @@ wire_enum!(Notice {
     2 => ClockJumped { milliseconds },
     3 => Refused { asked, allows, needs, more },
     4 => Backend { vip, backend, up, why },
+    5 => Sight { vip, down },
 });
 
 impl fmt::Display for Notice {
@@ -127,6 +135,13 @@ impl fmt::Display for Notice {
                 f,
                 "backend {backend} is down, and gets no new connections: {why}"
             ),
+            Self::Sight { vip: _, down: true } => f.write_str(
+                "all backends are down, as this node sees them: the VIP goes to a node that has not said so, if there is one",
+            ),
+            Self::Sight {
+                vip: _,
+                down: false,
+            } => f.write_str("not all backends are down any more, as this node sees them"),
         }
     }
 }

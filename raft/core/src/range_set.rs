@@ -79,6 +79,13 @@ impl RangeSet {
         self.runs.values().next().copied()
     }
 
+    /// The smallest number that is `n` or greater.
+    #[must_use]
+    pub fn first_from(&self, n: u128) -> Option<u128> {
+        let (_, first) = self.runs.range(n..).next()?;
+        Some((*first).max(n))
+    }
+
     /// How many numbers, `None` when more than `u128` counts (all of IPv6).
     #[must_use]
     pub fn len(&self) -> Option<u128> {
