@@ -17,8 +17,8 @@ pub enum Mode {
     Local,
     /// The holder spreads connections over backends and rewrites their packets both ways: answers come back through it.
     Nat,
-    /// The holder spreads connections over backends on its own link, which have the address too and answer clients by
-    /// themselves.
+    /// The holder spreads connections over backends that have the address too and answer clients by themselves. How packets
+    /// come to them is [`Dispatch`]'s.
     Dsr,
 }
 
@@ -30,6 +30,30 @@ impl fmt::Display for Mode {
             Self::Local => "local",
             Self::Nat => "nat",
             Self::Dsr => "dsr",
+        })
+    }
+}
+
+/// How packets travel to a backend of [`Mode::Dsr`], which gets them as clients sent them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dispatch {
+    /// To its MAC: it is on a link of the holder.
+    #[default]
+    L2,
+    /// Inside a packet of IP in IP: it may be behind routers.
+    Ipip,
+    /// The same inside UDP (GUE).
+    Gue,
+}
+
+wire_enum!(Dispatch { 0 => L2, 1 => Ipip, 2 => Gue });
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::L2 => "l2",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
         })
     }
 }

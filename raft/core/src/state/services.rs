@@ -9,7 +9,7 @@ use super::State;
 use crate::name::Name;
 use crate::node::Prefix;
 use crate::rejection::Rejection;
-use crate::service::{Affinity, Backend, Endpoint, Mode, Port, PortSpec, TrafficPolicy};
+use crate::service::{Affinity, Backend, Dispatch, Endpoint, Mode, Port, PortSpec, TrafficPolicy};
 use crate::vip::VipSpec;
 
 /// The most ports of one VIP.
@@ -65,6 +65,12 @@ fn counts(spec: &VipSpec) -> Result<(), String> {
 
 fn mode(spec: &VipSpec) -> Result<(), String> {
     let moved = spec.ports.iter().find(|(_, more)| more.target != 0);
+    if spec.dispatch != Dispatch::L2 && spec.mode != Mode::Dsr {
+        return Err(format!(
+            "has dispatch {}, but its mode is {}: only backends of mode dsr are reached so",
+            spec.dispatch, spec.mode
+        ));
+    }
     match spec.mode {
         Mode::Local if !spec.backends.is_empty() => Err(
             "has backends, but its mode is local: its holder serves it. Choose mode nat or dsr"

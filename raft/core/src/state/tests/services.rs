@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::rejection::Rejection;
 use crate::service::{
-    Affinity, Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, TrafficPolicy,
-    serves,
+    Affinity, Backend, Backends, Dispatch, Endpoint, Mode, Port, PortSpec, Ports, Protocol,
+    TrafficPolicy, serves,
 };
 
 /// How a VIP is served, as [`asked`] puts it into a spec.
@@ -177,7 +177,19 @@ fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
         .into(),
         ..spec(Nat, [(80, to(0))], [])
     };
-    let table: [(VipSpec, &str); 26] = [
+    let dispatched = |dispatch, mode| VipSpec {
+        dispatch,
+        ..spec(mode, [(80, to(0))], [])
+    };
+    let table: [(VipSpec, &str); 28] = [
+        (
+            dispatched(Dispatch::Ipip, Nat),
+            "has dispatch ipip, but its mode is nat",
+        ),
+        (
+            dispatched(Dispatch::Gue, Local),
+            "has dispatch gue, but its mode is local",
+        ),
         (
             from("10.0.0.1", 8),
             "source range 10.0.0.1/8, which is no network",
@@ -325,7 +337,7 @@ fn what_a_datapath_can_serve_is_taken() {
     c.pool("web", &["10.0.0.0/24"]).unwrap();
     for spec in table {
         assert!(c.vip("a", spec.clone()).is_ok(), "{spec:?}");
-        assert_eq!(c.state.vips()[&name("a")].spec, spec);
+        assert_eq!(*c.state.vips()[&name("a")].spec, spec);
     }
 }
 

@@ -1,35 +1,39 @@
 //! Health of backends: what is asked of them, and what follows from their answers.
 
+mod question;
+mod rate;
+mod sight;
+
 use alloc::format;
 use alloc::string::String;
 
 use crate::codec::{wire_enum, wire_struct};
-use crate::service::{Mode, PortSpec, Protocol};
+use crate::service::{Mode, PortSpec};
 use crate::time::Millis;
 use crate::vip::VipSpec;
 
-/// What a backend must answer to be well.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// It accepts a TCP connection.
-    Tcp,
-    /// It answers `GET path` over HTTP/1.1.
-    Http {
-        /// From the first slash on.
-        path: String,
-        /// The only status that is well; 0: each from 200 to 399.
-        status: u16,
-    },
+pub use question::{Http, Question, Statuses, Tls, Udp};
+pub use rate::{RATE, no_more_often_than};
+pub use sight::{Seen, Sight};
+
+/// What becomes of a VIP when all of its backends are down, as its holder sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllDown {
+    /// It stays, and all backends get connections as if none were down: more likely the question is wrong.
+    #[default]
+    Keep,
+    /// It goes to a node that has not said the same, if there is one; else as [`AllDown::Keep`].
+    Withdraw,
 }
 
-wire_enum!(Question { 0 => Tcp, 1 => Http { path, status } });
+wire_enum!(AllDown { 0 => Keep, 1 => Withdraw });
 
 /// How the backends of a VIP are looked after, by its holder and by who would hold it next, each for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// What is asked.
     pub question: Question,
-    /// At which port; 0: where the VIP's lowest TCP port leads.
+    /// At which port; 0: where the VIP's lowest port leads, of the protocol that the question is asked in.
     pub port: u16,
     /// From one question to the next, 100 ms to an hour.
     pub interval: Millis,
@@ -39,6 +43,8 @@ pub struct Check {
     pub fall: u8,
     /// So many answered, one after the other, and it is up again: 1 to 10.
     pub rise: u8,
+    /// What to do when all of them are down.
+    pub all_down: AllDown,
 }
 
 wire_struct!(Check {
@@ -47,20 +53,21 @@ wire_struct!(Check {
     interval,
     timeout,
     fall,
-    rise
+    rise,
+    all_down
 });
 
 impl Check {
     /// The longest time to answer: whoever waits takes a place from others.
     pub const MAX_TIMEOUT: Millis = Millis(10_000);
-    /// The longest path of a question, in bytes.
-    pub const MAX_PATH: usize = 255;
-
     /// The port to ask a backend at, which has `own` (0: none); 0 if there is none.
     #[must_use]
     pub fn port_of(&self, spec: &VipSpec, own: u16) -> u16 {
-        let tcp = |protocol| matches!(protocol, Protocol::Tcp);
-        let first = spec.ports.iter().find(|(port, _)| tcp(port.protocol));
+        let protocol = self.question.protocol();
+        let first = spec
+            .ports
+            .iter()
+            .find(|(port, _)| port.protocol == protocol);
         let led = first.map_or(0, |(port, PortSpec { target, .. })| match (own, *target) {
             (0, 0) => port.port,
             (0, target) => target,
@@ -100,25 +107,13 @@ impl Check {
                 ));
             }
         }
-        if let Question::Http { path, status } = &self.question {
-            // RFC 3986, 3.3 and 3.4.
-            let plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&c);
-            if !path.starts_with('/') || path.len() > Self::MAX_PATH || !path.bytes().all(plain) {
-                return Err(format!(
-                    "asks its backends for {path:?}: a path begins with / and has up to {} of the characters of URLs (others as %20)",
-                    Self::MAX_PATH
-                ));
-            }
-            if *status != 0 && !(100..=599).contains(status) {
-                return Err(format!(
-                    "wants status {status} of its backends: 100 to 599 can be"
-                ));
-            }
-        }
-        if self.port_of(spec, 0) == 0 {
-            return Err(
-                "has a health check without a port, and none of its TCP ports leads to one: name health.port".into(),
-            );
+        self.question.check()?;
+        // A program that is run is told the port, and needs none.
+        if self.port_of(spec, 0) == 0 && !matches!(self.question, Question::Exec { .. }) {
+            let protocol = self.question.protocol();
+            return Err(format!(
+                "has a health check without a port, and none of its {protocol} ports leads to one: name health.port"
+            ));
         }
         Ok(())
     }
@@ -130,6 +125,8 @@ pub struct Health {
     down: bool,
     /// Answers, one after the other, that speak against that.
     against: u8,
+    /// It was asked at all.
+    asked: bool,
 }
 
 impl Health {
@@ -139,8 +136,15 @@ impl Health {
         !self.down
     }
 
+    /// Whether it is up by what it has answered itself, not for want of a question.
+    #[must_use]
+    pub fn is_known_up(&self) -> bool {
+        self.asked && !self.down && self.against == 0
+    }
+
     /// Takes the outcome of a question; whether it has changed what is to be done.
     pub fn take(&mut self, well: bool, check: &Check) -> bool {
+        self.asked = true;
         if well == self.is_up() {
             self.against = 0;
             return false;
@@ -159,7 +163,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Port, Ports};
+    use crate::service::{Port, Ports, Protocol};
     use alloc::vec::Vec;
 
     fn check(fall: u8, rise: u8) -> Check {
@@ -170,6 +174,7 @@ mod tests {
             timeout: Millis(1000),
             fall,
             rise,
+            all_down: AllDown::Keep,
         }
     }
 
@@ -210,6 +215,16 @@ mod tests {
     }
 
     #[test]
+    fn who_was_never_asked_is_up_but_not_known_to_be() {
+        let (check, mut health) = (check(2, 1), Health::default());
+        assert!(health.is_up() && !health.is_known_up());
+        health.take(false, &check);
+        assert!(health.is_up() && !health.is_known_up());
+        health.take(true, &check);
+        assert!(health.is_known_up());
+    }
+
+    #[test]
     fn it_asks_where_packets_go_unless_a_port_is_named() {
         let spec = nat(&[
             (Protocol::Udp, 53, 0),
@@ -225,33 +240,32 @@ mod tests {
         assert_eq!(named.port_of(&spec, 9000), 7);
         let plain = nat(&[(Protocol::Tcp, 443, 0)]);
         assert_eq!(check(1, 1).port_of(&plain, 0), 443);
+        let udp = Check {
+            question: Question::Udp {
+                datagram: Udp::default(),
+            },
+            ..check(1, 1)
+        };
+        assert_eq!(udp.port_of(&spec, 0), 53);
     }
 
     #[test]
     fn what_cannot_be_asked_is_refused_with_the_reason() {
         let web = nat(&[(Protocol::Tcp, 80, 0)]);
         assert_eq!(check(3, 2).check(&web), Ok(()));
-        let http = |path: &str, status| Check {
-            question: Question::Http {
-                path: path.into(),
-                status,
+        let exec = Check {
+            question: Question::Exec {
+                program: "look".into(),
             },
             ..check(3, 2)
         };
-        assert_eq!(http("/a?b=c", 204).check(&web), Ok(()));
-        let long: String = core::iter::repeat_n('/', Check::MAX_PATH + 1).collect();
+        assert_eq!(exec.check(&nat(&[(Protocol::Udp, 53, 0)])), Ok(()));
         let bad: Vec<(Check, VipSpec, &str)> = alloc::vec![
             (check(3, 2), VipSpec::default(), "mode is local"),
             (check(0, 2), web.clone(), "fall 0"),
             (check(3, 11), web.clone(), "rise 11"),
             (check(3, 2), nat(&[(Protocol::Udp, 53, 0)]), "health.port"),
             (check(3, 2), nat(&[(Protocol::Tcp, 0, 0)]), "health.port"),
-            (http("a", 0), web.clone(), "begins with /"),
-            (http("/ä", 0), web.clone(), "characters of URLs"),
-            (http("/a b", 0), web.clone(), "characters of URLs"),
-            (http("/a#b", 0), web.clone(), "characters of URLs"),
-            (http(&long, 0), web.clone(), "255"),
-            (http("/", 99), web.clone(), "status 99"),
             (
                 Check {
                     interval: Millis(99),
