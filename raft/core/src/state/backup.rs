@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Entry, State, done, size};
+use super::{Cooling, Entry, State, done, size};
 use crate::backup::{
     Backup, SavedAllocation, SavedNode, SavedPolicy, SavedPool, SavedToken, SavedVip,
 };
@@ -25,7 +25,7 @@ use crate::pool::Pool;
 use crate::rejection::Rejection;
 use crate::sharing::compatible;
 use crate::time::Millis;
-use crate::vip::Vip;
+use crate::vip::{Vip, VipSpec};
 
 /// The most bytes of a backup that is being brought in.
 pub const MAX_STAGED: usize = 64 * 1024 * 1024;
@@ -69,7 +69,7 @@ impl State {
         let vips = vips.into_iter().map(|vip| SavedVip {
             name: vip.name.clone(),
             labels: vip.labels.clone(),
-            spec: vip.spec.clone(),
+            spec: VipSpec::clone(&vip.spec),
             created: vip.created,
             addresses: vip.addresses.clone(),
         });
@@ -172,6 +172,7 @@ impl State {
 
     fn carry_out(&mut self, entry: Entry, backup: &Backup) -> Result<(), Rejection> {
         check(backup)?;
+        self.blind.clear();
         self.let_go(entry, backup)?;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         self.note(
@@ -270,12 +271,12 @@ impl State {
             };
             self.pools.insert(saved.name.clone(), pool);
         }
-        // What cools down does so because its pool says so.
-        let cools = |pool: &Name| {
-            let pool = self.pools.get(pool);
-            pool.is_some_and(|pool| pool.spec.cooldown.0 > 0)
+        // What cools down does so because its pool says so, or because somebody outside has it.
+        let cools = |cooling: &Cooling| {
+            let pool = self.pools.get(&cooling.pool);
+            pool.is_some_and(|pool| pool.spec.cooldown.0 > 0 || cooling.in_use.is_some())
         };
-        self.cooling.retain(|_, cooling| cools(&cooling.pool));
+        self.cooling.retain(|_, cooling| cools(cooling));
         Ok(())
     }
 
@@ -288,13 +289,13 @@ impl State {
             let (generation, revision) = versions(
                 entry,
                 old.as_ref().map(|old| (old.generation, old.revision)),
-                old.as_ref().is_some_and(|old| old.spec == saved.spec),
+                old.as_ref().is_some_and(|old| *old.spec == saved.spec),
                 old.as_ref().is_some_and(|old| old.labels == saved.labels),
             );
             let vip = Vip {
                 name: saved.name.clone(),
                 labels: saved.labels.clone(),
-                spec: saved.spec.clone(),
+                spec: self.specs.shared(&saved.spec),
                 addresses: old
                     .as_ref()
                     .map(|old| old.addresses.clone())
@@ -303,6 +304,7 @@ impl State {
                 generation,
                 revision,
                 born: self.next_born(entry),
+                unsatisfied_since: old.as_ref().and_then(|old| old.unsatisfied_since),
                 unmet: old.map(|old| old.unmet.clone()).unwrap_or_default(),
             };
             self.vips.insert(saved.name.clone(), Arc::new(vip));
@@ -334,6 +336,8 @@ impl State {
                     of.sharers = others.to_vec();
                 }
                 of.since = saved.since;
+                // Nobody here may have asked who has it, but it was announced before.
+                of.came_back = true;
             });
         }
         for saved in &backup.vips {

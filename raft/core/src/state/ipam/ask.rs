@@ -29,6 +29,8 @@ pub(super) struct Ask<'a> {
     pub(super) has: &'a [IpAddr],
     /// Whether its spec has changed, so that what it has is judged by it; else it keeps that.
     pub(super) anew: bool,
+    /// The address that it has just lost since somebody outside has it, and the pool of that one: it is given one beyond.
+    pub(super) lost: Option<(IpAddr, &'a Name)>,
 }
 
 impl<'a> Ask<'a> {
@@ -39,7 +41,13 @@ impl<'a> Ask<'a> {
             spec: &vip.spec,
             has: &vip.addresses,
             anew,
+            lost: None,
         }
+    }
+
+    /// The same after an address was lost to somebody outside.
+    pub(super) fn beyond(self, lost: Option<(IpAddr, &'a Name)>) -> Self {
+        Self { lost, ..self }
     }
 }
 
@@ -195,6 +203,8 @@ impl State {
         }
         match self.cooling.get(&address) {
             Some(cooling) if pool.spec.reclaim && cooling.vip == *ask.name => Ok(pool.name.clone()),
+            // It was set aside for those who take what they are given; who names it has his reasons.
+            Some(cooling) if cooling.in_use.is_some() => Ok(pool.name.clone()),
             Some(cooling) => Err(Rejection::Cooling {
                 address,
                 until: cooling.until,

@@ -3,9 +3,12 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::aside::SET_ASIDE;
+use crate::block::Family;
 use crate::codec::wire_struct;
 use crate::command::Outcome;
 use crate::name::Name;
+use crate::proof::Claim;
 use crate::state::{Entry, State, done};
 use crate::time::Millis;
 use crate::vip::Allocation;
@@ -19,9 +22,11 @@ pub struct Cooling {
     pub vip: Name,
     /// When that ends.
     pub until: Millis,
+    /// Who has it outside, if it is set aside for that: [`State::set_aside`].
+    pub in_use: Option<Claim>,
 }
 
-wire_struct!(Cooling { pool, vip, until });
+wire_struct!(Cooling { pool, vip, until } since 6 { in_use });
 
 impl State {
     /// When the next address has cooled down, by the wall clock, if somebody waits who may want it or it is due to be
@@ -35,16 +40,27 @@ impl State {
         let ripe = self.index.stock.ripe.iter();
         let ripe = ripe.take_while(|(until, _)| *until <= entry.at);
         let ripe: Vec<IpAddr> = ripe.map(|(_, address)| *address).collect();
+        let mut aside = false;
         for address in ripe {
+            aside |= self.index.stock.is_aside(address);
             self.warm(address);
+        }
+        if aside {
+            // There is room for others.
+            self.replace_all_in_use(entry);
         }
         done(entry)
     }
 
-    /// Begins to cool down an address that was just freed, if its pool asks for that.
+    /// Begins to cool down an address that was just freed, if its pool asks for that or somebody outside has it.
     pub(super) fn cool(&mut self, entry: Entry, address: IpAddr, was: &Allocation) -> bool {
-        let pool = self.pools.get(&was.pool);
-        let cooldown = pool.map_or(Millis(0), |pool| pool.spec.cooldown);
+        let Some(pool) = self.pools.get(&was.pool) else {
+            return false;
+        };
+        let in_use = was.kept_out_by();
+        let in_use = in_use.filter(|_| self.has_room_aside(pool, Family::of(address)));
+        // What never was announced needs no rest for the sake of clients' caches.
+        let cooldown = in_use.map_or(pool.spec.cooldown, |_| SET_ASIDE);
         if cooldown == Millis(0) {
             return false;
         }
@@ -52,6 +68,7 @@ impl State {
             pool: was.pool.clone(),
             vip: was.vip.clone(),
             until: Millis(entry.at.0.saturating_add(cooldown.0)),
+            in_use: in_use.cloned(),
         };
         self.index.stock.set_cooling(address, &cooling, true);
         self.cooling.insert(address, cooling);
@@ -66,9 +83,10 @@ impl State {
         }
     }
 
-    /// Ends it for all addresses of a pool: it is gone, or no longer asks for it.
-    pub(in crate::state) fn warm_all_of(&mut self, pool: &Name) {
+    /// Ends it for all addresses of a pool: it is gone, or no longer asks for it. Then those that are `set_aside` stay so.
+    pub(in crate::state) fn warm_all_of(&mut self, pool: &Name, set_aside: bool) {
         let cooling = self.cooling.iter().filter(|(_, of)| of.pool == *pool);
+        let cooling = cooling.filter(|(_, of)| set_aside || of.in_use.is_none());
         let cooling: Vec<IpAddr> = cooling.map(|(address, _)| *address).collect();
         for address in cooling {
             self.warm(address);

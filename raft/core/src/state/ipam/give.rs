@@ -1,5 +1,6 @@
 //! Giving and taking: carries out what was granted, and looks again at those who wait.
 
+use alloc::collections::btree_map::Entry as Slot;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -11,9 +12,11 @@ use crate::event::{Cause, What};
 use crate::id::{Epoch, Revision};
 use crate::name::Name;
 use crate::pool::Pool;
-use crate::state::index::Whereabouts;
+use crate::proof::Proof;
+use crate::state::index::{Whereabouts, unproven};
 use crate::state::unit::UnitKey;
 use crate::state::{Entry, State, Topic};
+use crate::time::Millis;
 use crate::vip::{Allocation, Unmet, Vip};
 
 /// What a VIP was given, as against what it had.
@@ -26,13 +29,15 @@ pub(in crate::state) struct Gift {
 
 impl Gift {
     /// Writes what was granted into the VIP.
-    fn to(vip: &mut Vip, grant: Grant) -> Self {
+    fn to(vip: &mut Vip, grant: Grant, at: Millis) -> Self {
         let has = grant.addresses.iter().map(|(address, _)| *address);
         let had = core::mem::replace(&mut vip.addresses, has.collect());
         let news = vip.unmet != grant.unmet;
         if news {
             vip.unmet.clone_from(&grant.unmet);
         }
+        let lacks = !vip.satisfied();
+        vip.unsatisfied_since = lacks.then(|| vip.unsatisfied_since.unwrap_or(at));
         Self { had, grant, news }
     }
 }
@@ -40,9 +45,9 @@ impl Gift {
 impl State {
     /// Writes into a VIP whose spec is new what it can have now: what it has is judged again. Whoever calls that puts
     /// the VIP into the state and then has [`State::give`] carry it out.
-    pub(in crate::state) fn judge_anew(&self, vip: &mut Vip) -> Gift {
+    pub(in crate::state) fn judge_anew(&self, entry: Entry, vip: &mut Vip) -> Gift {
         let grant = self.grant(Ask::of(vip, true));
-        Gift::to(vip, grant)
+        Gift::to(vip, grant, entry.at)
     }
 
     /// Gives the VIP what it lacks, as far as it can have that now. Adds the units that this may have unsettled.
@@ -52,16 +57,29 @@ impl State {
         name: &Name,
         units: &mut Vec<UnitKey>,
     ) {
+        self.satisfy_beyond(entry, name, None, units);
+    }
+
+    /// The same for a VIP that has `lost` an address of a pool to somebody outside.
+    pub(super) fn satisfy_beyond(
+        &mut self,
+        entry: Entry,
+        name: &Name,
+        lost: Option<(IpAddr, &Name)>,
+        units: &mut Vec<UnitKey>,
+    ) {
         let Some(vip) = self.vips.get(name) else {
             return;
         };
-        let grant = self.grant(Ask::of(vip, false));
+        let grant = self.grant(Ask::of(vip, false).beyond(lost));
         let given = grant.addresses.iter().map(|(address, _)| address);
-        if vip.unmet == grant.unmet && vip.addresses.iter().eq(given) {
+        let same = vip.unmet == grant.unmet && vip.addresses.iter().eq(given);
+        // A restore may have changed its spec, by which the same is enough now, or no longer.
+        if same && vip.satisfied() == vip.unsatisfied_since.is_none() {
             return;
         }
         if let Some(shared) = self.vips.get_mut(name) {
-            let gift = Gift::to(Arc::make_mut(shared), grant);
+            let gift = Gift::to(Arc::make_mut(shared), grant, entry.at);
             let vip = Arc::clone(shared);
             self.changed_serving(name);
             self.give(entry, &vip, &gift, units);
@@ -161,57 +179,52 @@ impl State {
         pool: &Name,
         vip: &Vip,
     ) -> UnitKey {
-        let (interface, key) = (&vip.spec.interface, vip.spec.sharing_key.as_ref());
-        let name = || vip.name.clone();
+        match self.allocations.entry(address) {
+            Slot::Occupied(_) => self.allocate_more(entry, address, pool, vip),
+            Slot::Vacant(slot) => {
+                // Only who may reclaim it is given an address that cools down, unless that was set aside.
+                let rested = self.cooling.get(&address);
+                let came_back = rested.is_some_and(|it| it.vip == vip.name && it.in_use.is_none());
+                slot.insert(Arc::new(fresh(entry, pool, vip, came_back)));
+                self.warm(address);
+                self.index.stock.take(address);
+                self.index.stock.count(address, pool);
+                self.journal.at(address);
+                self.changed_pools(address);
+                let key = vip.spec.sharing_key.as_ref();
+                self.index.stock.set_key(address, key);
+                // Others that wait may share it.
+                self.index.stock.stir.keys.extend(key.cloned());
+                let name = vip.name.clone();
+                self.note(entry, What::Allocated { address, vip: name });
+                UnitKey::of(vip)
+            }
+        }
+    }
+
+    /// Gives an address to a VIP that is allocated: to the VIP itself, which gave it up and is not rid of it yet, or to others.
+    fn allocate_more(&mut self, entry: Entry, address: IpAddr, pool: &Name, vip: &Vip) -> UnitKey {
         let Some(allocation) = self.allocations.get(&address) else {
-            self.warm(address);
-            self.index.stock.take(address);
-            self.index.stock.count(address, pool);
-            let allocation = Allocation {
-                vip: name(),
-                pool: pool.clone(),
-                since: entry.at,
-                interface: interface.clone(),
-                holder: None,
-                epoch: Epoch(entry.revision.0),
-                held_since: entry.at,
-                vacating: None,
-                next: None,
-                freeing: false,
-                home: None,
-                sharers: Vec::new(),
-            };
-            self.allocations.insert(address, Arc::new(allocation));
-            self.journal.at(address);
-            self.changed(Topic::Pool, pool);
-            self.changed_pools(address);
-            self.index.stock.set_key(address, key);
-            // Others that wait may share it.
-            self.index.stock.stir.keys.extend(key.cloned());
-            self.note(
-                entry,
-                What::Allocated {
-                    address,
-                    vip: name(),
-                },
-            );
             return UnitKey::of(vip);
         };
         if allocation.freeing {
+            let bound = self.bound_for(allocation).is_some();
             self.rehome(address, pool);
-            let bound = self.is_bound(&address);
             self.change(address, |allocation| {
-                allocation.interface.clone_from(interface);
+                allocation.interface.clone_from(&vip.spec.interface);
                 if !bound {
                     allocation.take_back(entry.revision, entry.at);
                 }
                 allocation.freeing = false;
             });
+            let key = vip.spec.sharing_key.as_ref();
             self.index.stock.set_late(address, &vip.name, false);
+            self.index.stock.set_aside(address, None);
             self.index.stock.set_key(address, key);
             return UnitKey::of(vip);
         }
         let unit = self.unit_key(&allocation.vip);
+        let name = || vip.name.clone();
         self.change(address, |allocation| allocation.sharers.push(name()));
         self.note(
             entry,
@@ -225,13 +238,14 @@ impl State {
 
     /// Has an allocation belong to another pool.
     pub(in crate::state) fn rehome(&mut self, address: IpAddr, pool: &Name) {
-        if let Some(allocation) = self.allocations.get_mut(&address) {
-            let pool_now = &mut Arc::make_mut(allocation).pool;
-            let old = core::mem::replace(pool_now, pool.clone());
+        let mut was = None;
+        self.change(address, |of| {
+            was = Some(core::mem::replace(&mut of.pool, pool.clone()));
+        });
+        if let Some(old) = was {
             self.index.stock.discount(address, &old);
             self.index.stock.count(address, pool);
             self.changed(Topic::Pool, &old);
-            self.changed_at(address);
         }
     }
 
@@ -264,6 +278,8 @@ impl State {
             return None;
         }
         let bound = self.bound_for(allocation).is_some();
+        let aside = allocation.kept_out_by().map(|_| &allocation.pool);
+        self.index.stock.set_aside(address, aside);
         self.index.stock.set_late(address, vip, true);
         self.change(address, |allocation| {
             allocation.freeing = true;
@@ -299,7 +315,9 @@ impl State {
         self.index.set_away(address, of.home, None);
         if of.freeing {
             self.index.stock.set_late(address, &of.vip, false);
+            self.index.stock.set_aside(address, None);
         }
+        self.index.set_unproven(address, unproven(&of), false);
         self.index.stock.discount(address, &of.pool);
         self.journal.at(address);
         self.changed(Topic::Pool, &of.pool);
@@ -353,5 +371,25 @@ impl State {
     /// The unit that an address belongs to: that of the VIP that has had it longest.
     fn unit_of(&self, address: IpAddr) -> Option<UnitKey> {
         self.unit_key(&self.allocations.get(&address)?.vip)
+    }
+}
+
+/// An address of this VIP that nobody holds, and of which nobody has asked who else has it.
+fn fresh(entry: Entry, pool: &Name, vip: &Vip, came_back: bool) -> Allocation {
+    Allocation {
+        vip: vip.name.clone(),
+        pool: pool.clone(),
+        since: entry.at,
+        interface: vip.spec.interface.clone(),
+        holder: None,
+        epoch: Epoch(entry.revision.0),
+        held_since: entry.at,
+        vacating: None,
+        next: None,
+        freeing: false,
+        home: None,
+        sharers: Vec::new(),
+        proof: Proof::Unproven,
+        came_back,
     }
 }

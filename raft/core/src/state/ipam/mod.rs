@@ -4,6 +4,7 @@
 //! VIP first, whenever something that could help has changed. What a VIP has it keeps, whatever becomes of pools,
 //! selectors and other VIPs; only a change of its own spec has it judged anew.
 
+mod aside;
 mod ask;
 mod choose;
 mod clash;

@@ -25,8 +25,8 @@ pub(in crate::state) struct Stock {
     free: BTreeMap<Name, [RangeSet; 2]>,
     /// Allocations of each pool that has any. By [`slot`].
     used: BTreeMap<Name, [u64; 2]>,
-    /// All blocks by their first address.
-    blocks: BTreeMap<IpAddr, Vec<Shelf>>,
+    /// All blocks by their first address; of several with the same one, those of pools that come first by name last.
+    blocks: Vec<Shelf>,
     /// Pools that hand out nothing, since they overlap others.
     pub(super) clashes: BTreeMap<Name, Clash>,
     /// The addresses of VIPs with each sharing key.
@@ -41,6 +41,8 @@ pub(in crate::state) struct Stock {
     pub(super) late: BTreeMap<Name, BTreeSet<IpAddr>>,
     /// How many those are.
     late_addresses: usize,
+    /// Those of them that somebody outside has, with the pool that they came from: see [`super::aside`].
+    aside: BTreeMap<IpAddr, Name>,
     /// What has changed that those who wait may profit from. Empty between entries.
     pub(in crate::state) stir: Stir,
 }
@@ -49,6 +51,8 @@ pub(in crate::state) struct Stock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shelf {
     pool: Name,
+    /// Its first address.
+    start: IpAddr,
     /// Its last address.
     stop: IpAddr,
     /// The first and the last address that the pool hands out.
@@ -122,6 +126,13 @@ impl Stock {
         Some(family.address(free.first()?))
     }
 
+    /// The lowest one of them beyond `address`, of its family.
+    pub(super) fn first_free_beyond(&self, pool: &Name, address: IpAddr) -> Option<IpAddr> {
+        let family = Family::of(address);
+        let free = &self.free.get(pool)?[slot(family)];
+        Some(family.address(free.first_from(number(address).checked_add(1)?)?))
+    }
+
     /// Whether some pool could hand this very address out.
     pub(super) fn is_free(&self, pool: &Name, address: IpAddr) -> bool {
         let free = self.free.get(pool);
@@ -143,14 +154,17 @@ impl Stock {
             let place = (pool.spec.priority, general, pool.name.clone());
             self.order.insert(place);
             for block in &pool.spec.blocks {
-                let at = self.blocks.entry(block.start()).or_default();
-                at.push(Shelf {
+                self.blocks.push(Shelf {
                     pool: pool.name.clone(),
+                    start: block.start(),
                     stop: block.stop(),
                     usable: block.usable(pool.spec.allow_first_last),
                 });
             }
         }
+        // They are looked through backwards.
+        self.blocks.reverse();
+        self.blocks.sort_by_key(|shelf| shelf.start);
         self.free.retain(|pool, _| pools.contains_key(pool));
         self.stir.pools = true;
     }
@@ -224,6 +238,8 @@ impl Stock {
     /// Follows the begin or end of an address's cooling down.
     pub(in crate::state) fn set_cooling(&mut self, address: IpAddr, cooling: &Cooling, is: bool) {
         self.set_late(address, &cooling.vip, is);
+        let aside = is && cooling.in_use.is_some();
+        self.set_aside(address, aside.then_some(&cooling.pool));
         if is {
             self.ripe.insert((cooling.until, address));
         } else {
@@ -242,6 +258,25 @@ impl Stock {
                 self.late.remove(vip);
             }
         }
+    }
+
+    /// Notes whether somebody outside has an address that a VIP had, and the pool that it came from.
+    pub(in crate::state) fn set_aside(&mut self, address: IpAddr, pool: Option<&Name>) {
+        match pool {
+            Some(pool) => drop(self.aside.insert(address, pool.clone())),
+            None => drop(self.aside.remove(&address)),
+        }
+    }
+
+    /// Whether the address is one of those.
+    pub(super) fn is_aside(&self, address: IpAddr) -> bool {
+        self.aside.contains_key(&address)
+    }
+
+    /// Those of a pool.
+    pub(super) fn aside_of(&self, pool: &Name) -> impl Iterator<Item = IpAddr> {
+        let of_pool = self.aside.iter().filter(move |(_, of)| *of == pool);
+        of_pool.map(|(address, _)| *address)
     }
 
     /// How many addresses VIPs had that nobody else has yet.
@@ -279,14 +314,14 @@ impl Stock {
 
 /// The blocks that contain `address`; more than one only while pools clash.
 fn shelves_with<'a>(
-    blocks: &'a BTreeMap<IpAddr, Vec<Shelf>>,
+    blocks: &'a [Shelf],
     clashes: &BTreeMap<Name, Clash>,
     address: IpAddr,
 ) -> impl Iterator<Item = &'a Shelf> + use<'a> {
     // Without clashes the blocks are disjoint, and the last that begins before it is the only one that may.
     let most = if clashes.is_empty() { 1 } else { usize::MAX };
-    let begun = blocks.range(..=address).rev().take(most);
-    let begun = begun.flat_map(|(_, shelves)| shelves);
+    let begun = blocks.partition_point(|shelf| shelf.start <= address);
+    let begun = blocks[..begun].iter().rev().take(most);
     begun
         .filter(move |shelf| shelf.stop >= address && Family::of(shelf.stop) == Family::of(address))
 }

@@ -144,6 +144,25 @@ fn who_waited_longer_still_does_so_and_newcomers_come_behind() {
 }
 
 #[test]
+fn a_vip_that_a_restore_has_need_more_lacks_it_since_then() {
+    let mut c = Cluster::of(2);
+    c.pool("web", &["10.0.0.1-10.0.0.3"]).unwrap();
+    let prefers = VipSpec {
+        families: Families::PreferDual,
+        ..VipSpec::default()
+    };
+    c.vip("www", prefers).unwrap();
+    let mut backup = c.state.backup();
+    for (families, lacks) in [(Families::RequireDual, true), (Families::PreferDual, false)] {
+        backup.vips[0].spec.families = families;
+        c.restore(&backup, 1 << 16).unwrap();
+        let since = lacks.then_some(Millis(c.state.applied() * 10));
+        assert_eq!(c.state.vips()[&name("www")].unsatisfied_since, since);
+        assert_eq!(c.addresses("www"), ["10.0.0.1"]);
+    }
+}
+
+#[test]
 fn a_backup_is_whole_or_it_is_refused_and_says_why() {
     let mut c = Cluster::of(2);
     c.pool("web", &["10.0.0.1-10.0.0.3"]).unwrap();

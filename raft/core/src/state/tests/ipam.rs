@@ -55,7 +55,7 @@ impl Cluster {
         })
     }
 
-    fn delete(&mut self, vip: &str) {
+    pub(super) fn delete(&mut self, vip: &str) {
         self.apply(Command::DeleteVip {
             name: name(vip),
             expect: Expect::Any,
@@ -360,6 +360,33 @@ fn one_who_requires_both_families_gets_both_or_nothing_and_one_who_prefers_them_
     c.set_pool("six", &["fd00::1-fd00::2"], |_| {});
     assert_eq!(c.addresses("a"), ["10.0.0.1", "fd00::1"]);
     assert_eq!(c.addresses("b"), ["10.0.0.0", "fd00::2"]);
+}
+
+#[test]
+fn a_vip_lacks_what_it_needs_since_it_lost_that_or_asked_for_it_not_since_it_wanted_more() {
+    let mut c = Cluster::of(2);
+    let since = |c: &Cluster| c.state.vips()[&name("www")].unsatisfied_since;
+    let now = |c: &Cluster| Some(Millis(c.state.applied() * 10));
+    let prefers = VipSpec {
+        families: Families::PreferDual,
+        ..VipSpec::default()
+    };
+    c.set_pool("four", &["10.0.0.0/28"], |_| {});
+    c.vip("www", prefers).unwrap();
+    assert_eq!((c.waiting_for("www"), since(&c)), (Some("no_pool"), None));
+    c.delete_pool("four", true).unwrap();
+    let lost = now(&c);
+    assert_eq!(since(&c), lost);
+    c.set_pool("four", &["10.0.0.0/28"], |spec| spec.disabled = true);
+    assert_eq!(c.waiting_for("www"), Some("pool_disabled"));
+    assert_eq!(since(&c), lost, "for another reason");
+    c.set_pool("four", &["10.0.0.0/28"], |_| {});
+    assert_eq!((c.waiting_for("www"), since(&c)), (Some("no_pool"), None));
+    c.vip("www", dual()).unwrap();
+    let asked = now(&c);
+    assert_eq!(since(&c), asked);
+    c.vip("www", asks(&["fd00::1"])).unwrap();
+    assert_eq!(since(&c), asked, "whatever it asks for instead");
 }
 
 #[test]

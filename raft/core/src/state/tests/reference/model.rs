@@ -38,6 +38,8 @@ pub(super) struct Model {
     pub(super) vips: Vec<AVip>,
     pub(super) given: Vec<Given>,
     pub(super) cooling: Vec<Cooling>,
+    /// Why the wishes of the VIP that was put last were not met, before others were given what it gave back.
+    pub(super) at_first: Vec<&'static str>,
 }
 
 type Judged = Result<Name, &'static str>;
@@ -462,6 +464,7 @@ impl Model {
                     }),
                 }
                 self.satisfy(name, true, at);
+                self.at_first = self.vip(name).unmet.clone();
                 self.look_again(at);
             }
             Command::DeleteVip { name, .. } => {
