@@ -44,8 +44,10 @@ pub enum Duty {
     Hand {
         /// The next holder's interface.
         to: Mac,
-        /// How long, by the local clock; `None`: while it is the holder itself, within its own lease.
-        until: Option<Instant>,
+        /// How long at most, by the local clock.
+        until: Instant,
+        /// It is the holder still: within its own lease only.
+        leased: bool,
     },
     /// It is the next holder: it serves what the silent holder hands to it, and answers no question.
     Take {
@@ -107,10 +109,12 @@ pub(super) fn stance(
     }
     let allowed = state.interface_for(node, address);
     let interface = allowed.or_else(|| node.interface_for(address, of.interface.as_deref()))?;
-    let may = may && allowed.is_some();
+    // One that somebody outside may have is asked for first, see `asking`.
+    let may = may && allowed.is_some() && of.proof.lets_announce();
+    let opens = may && moves.lets_open(&address);
     let duty = match of.vacating {
         _ if !holds => moves.elsewhere(state, node.id, address, may),
-        None if may => Duty::Open,
+        None if opens => Duty::Open,
         None => Duty::Shut,
         Some(_) => moves.leaving(state, address, may),
     };
