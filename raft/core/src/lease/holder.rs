@@ -99,6 +99,15 @@ impl Holder {
         !self.voters.sets.is_empty() && self.voters.majority(have)
     }
 
+    /// Whether a majority of each voter set has answered a beat that was sent within the last lease, with whatever verdict.
+    pub(super) fn answered(&self, now: Instant) -> bool {
+        self.majority(|voter| {
+            let newest = self.heard(voter);
+            let (seq, at) = self.sent[(newest % REMEMBERED as u64) as usize];
+            newest > 0 && seq == newest && now.since(at) < self.timing.lease
+        })
+    }
+
     /// The number of the next beat, sent at `now`.
     pub fn beat(&mut self, now: Instant) -> u64 {
         let seq = self.next_seq;

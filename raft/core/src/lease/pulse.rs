@@ -100,6 +100,12 @@ impl Pulse {
         self.membership
     }
 
+    /// Whether a majority of voters has answered this node's beats within the last lease, be it with a refusal.
+    #[must_use]
+    pub fn answered(&self, now: Instant) -> bool {
+        self.holder.answered(now)
+    }
+
     /// When [`Pulse::tick`] next has something to do, if no datagram comes before.
     #[must_use]
     pub fn next_tick(&self) -> Instant {

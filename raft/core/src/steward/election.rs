@@ -3,6 +3,10 @@
 //! When this voter's promise to the leader has run out, it stands for election at once, in an order that all voters agree
 //! on, and only while nobody else has begun: the same leader is still on record and the vote has not changed. Raft's own
 //! time-out stays as the fallback.
+//!
+//! Their promises do not run out in one instant, so the order alone does not keep two of them from standing at the same
+//! time, each with its own vote. Whoever is refused tries again, and each at a pace of its own: two that have met do not
+//! meet the next time.
 
 use super::Facts;
 use crate::id::NodeId;
@@ -32,7 +36,7 @@ pub(super) struct Candidacy {
     before: VoteMark,
     /// When to stand next.
     pub(super) next: Instant,
-    /// Between tries.
+    /// Between tries: one turn more than the candidate before it takes.
     step: Span,
     tries: u32,
 }
@@ -63,7 +67,7 @@ impl Candidacy {
             leader: node,
             before: facts.vote,
             next: facts.now.after(Span(step.0 * rank as u64)),
-            step: Span(step.0 * 2),
+            step: Span(step.0 * (rank as u64 + 2)),
             tries: TRIES,
         })
     }

@@ -244,6 +244,22 @@ fn a_refusal_is_said_at_once() {
 }
 
 #[test]
+fn a_node_is_answered_while_a_majority_answers_its_beats_even_if_all_refuse() {
+    let mut trio = Trio::new(OnQuorumLoss::Stop);
+    trio.run_until(2_500);
+    let answered = |trio: &Trio| trio.pulses[&NodeId(1)].answered(at(trio.ms));
+    assert!(answered(&trio));
+    trio.cut.extend([NodeId(2), NodeId(3)]);
+    trio.run_until(2_500 + LAN.lease.as_millis());
+    assert!(!answered(&trio), "by itself alone");
+    trio.run_until(2_800);
+    // Node 2 is back, and says that it has fenced the lease.
+    trio.cut.remove(&NodeId(2));
+    trio.run_until(2_830);
+    assert!(answered(&trio) && !trio.announces(1));
+}
+
+#[test]
 fn without_a_majority_a_holder_stops_at_the_end_of_its_lease() {
     let mut trio = Trio::new(OnQuorumLoss::Stop);
     trio.run_until(200);
