@@ -14,6 +14,7 @@ use crate::notice::Notice;
 use crate::once::{Ticket, Ticketed};
 use crate::policy::PolicySpec;
 use crate::pool::{Care, PoolSpec};
+use crate::proof::Found;
 use crate::time::Millis;
 use crate::token::{Access, TokenHash};
 use crate::vip::VipSpec;
@@ -226,6 +227,13 @@ pub enum Command {
     FailBack,
     /// Lets those addresses be given again that have cooled down.
     Ripen,
+    /// A holder has asked the link whether somebody outside has addresses.
+    Probed {
+        /// Which holder.
+        node: NodeId,
+        /// What it found.
+        found: Vec<Found>,
+    },
     /// Carries a command out, unless one with the same ticket was: then it is answered as that one.
     Once {
         /// By what it is known again.
@@ -253,6 +261,15 @@ pub enum Command {
         node: NodeId,
         /// What.
         notice: Notice,
+    },
+    /// A node says of a VIP that leaves it for that, whether all backends are down as it sees them.
+    Sight {
+        /// Which node.
+        node: NodeId,
+        /// Which VIP.
+        vip: Name,
+        /// All are down.
+        down: bool,
     },
 }
 
@@ -284,6 +301,8 @@ wire_enum!(Command {
     24 => Stage { upload, part, bytes },
     25 => Restore { upload },
     26 => Once { ticket, command },
+    27 => Probed { node, found },
+    28 => Sight { node, vip, down },
 });
 
 /// A command with the wall-clock time its proposer stamped on it: the payload of a log entry.

@@ -10,6 +10,7 @@ use crate::id::{Epoch, NodeId, Revision};
 use crate::name::Name;
 use crate::node::{Role, Weight};
 use crate::notice::Notice;
+use crate::proof::Claim;
 use crate::rejection::Rejection;
 use crate::time::Millis;
 use crate::token::Access;
@@ -35,6 +36,8 @@ pub enum Cause {
     Rebalanced,
     /// The rest of its VIP or group is there.
     Grouped,
+    /// All backends of its VIP are down, as its holder sees them, and another node has not said so.
+    Withdrawn,
 }
 
 wire_enum!(Cause {
@@ -47,6 +50,7 @@ wire_enum!(Cause {
     6 => FailedBack,
     7 => Rebalanced,
     8 => Grouped,
+    9 => Withdrawn,
 });
 
 impl fmt::Display for Cause {
@@ -61,6 +65,7 @@ impl fmt::Display for Cause {
             Self::FailedBack => "back to its home",
             Self::Rebalanced => "rebalanced",
             Self::Grouped => "joins the rest of its group",
+            Self::Withdrawn => "holder sees all backends down",
         })
     }
 }
@@ -159,6 +164,35 @@ pub enum What {
         address: IpAddr,
         /// The VIP that left.
         vip: Name,
+    },
+    /// Somebody outside has an address that is to be announced.
+    InUse {
+        /// Which.
+        address: IpAddr,
+        /// Its VIP.
+        vip: Name,
+        /// The node that heard him.
+        node: NodeId,
+        /// What it heard.
+        claim: Claim,
+        /// Whether it is announced all the same.
+        announced: bool,
+    },
+    /// Nobody has an address any more that somebody had.
+    NotInUse {
+        /// Which.
+        address: IpAddr,
+        /// Its VIP.
+        vip: Name,
+    },
+    /// An address that was chosen for a VIP and that somebody outside has is set aside, and the VIP is given another.
+    SetAside {
+        /// Which.
+        address: IpAddr,
+        /// The VIP that had it.
+        vip: Name,
+        /// Its pool.
+        pool: Name,
     },
     /// A VIP waits for what it asks for.
     Unmet {
@@ -313,6 +347,9 @@ wire_enum!(What {
     26 => TokenRevoked { token },
     27 => JoinTokenMade { role, uses },
     28 => Restored { pools, policies, vips, addresses },
+    29 => InUse { address, vip, node, claim, announced },
+    30 => NotInUse { address, vip },
+    31 => SetAside { address, vip, pool },
 });
 
 /// One event.
@@ -375,6 +412,29 @@ impl fmt::Display for What {
             Self::Unshared { address, vip } => {
                 write!(f, "{address} no longer shared with VIP {vip}")
             }
+            Self::InUse {
+                address,
+                claim,
+                announced,
+                ..
+            } => {
+                let announced = if *announced {
+                    "is announced all the same"
+                } else {
+                    "is not announced"
+                };
+                write!(
+                    f,
+                    "another host has {address}, which {announced}: {claim}. Next: take it off that host"
+                )
+            }
+            Self::NotInUse { address, .. } => {
+                write!(f, "no other host has {address} any more: it is announced")
+            }
+            Self::SetAside { address, vip, pool } => write!(
+                f,
+                "{address} of pool {pool} is set aside for a while, and VIP {vip} is given another"
+            ),
             Self::Unmet { vip, why } => write!(f, "VIP {vip} waits: {why}"),
             Self::Satisfied { vip } => write!(f, "VIP {vip} has all it asks for"),
             Self::HolderChanged {

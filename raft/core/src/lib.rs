@@ -30,6 +30,7 @@ pub mod notice;
 pub mod once;
 pub mod policy;
 pub mod pool;
+pub mod proof;
 pub mod range_set;
 pub mod rejection;
 pub mod selector;

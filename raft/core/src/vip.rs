@@ -13,9 +13,10 @@ use crate::health::Check;
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
 use crate::node::{Node, Prefix};
+use crate::proof::{Claim, Proof};
 use crate::rejection::Rejection;
 use crate::selector::{NAMESPACE_LABEL, Selector};
-use crate::service::{Affinity, Backends, Mode, Ports, TrafficPolicy};
+use crate::service::{Affinity, Backends, Dispatch, Mode, Ports, TrafficPolicy};
 use crate::time::Millis;
 
 /// Which families a VIP wants.
@@ -101,6 +102,8 @@ pub struct VipSpec {
     pub affinity: Affinity,
     /// Whose connections are taken; everybody's when it is empty.
     pub sources: BTreeSet<Prefix>,
+    /// How packets travel to the backends of [`Mode::Dsr`].
+    pub dispatch: Dispatch,
 }
 
 wire_struct!(VipSpec {
@@ -109,7 +112,7 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health, affinity, sources });
+} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health, affinity, sources } since 5 { dispatch });
 
 impl VipSpec {
     /// The namespace of a VIP that names none.
@@ -181,8 +184,8 @@ pub struct Vip {
     pub name: Name,
     /// Its labels.
     pub labels: Labels,
-    /// What was asked.
-    pub spec: VipSpec,
+    /// What was asked. Those that ask for the same may share it, see `state::specs`.
+    pub spec: Arc<VipSpec>,
     /// Its addresses; each has an [`Allocation`].
     pub addresses: Vec<IpAddr>,
     /// When it was made.
@@ -195,6 +198,9 @@ pub struct Vip {
     pub born: Revision,
     /// What it asks for and has not been given; it waits for that.
     pub unmet: Vec<Unmet>,
+    /// Since when it lacks what it needs, if it does ([`Vip::satisfied`]), whatever that was meanwhile. No wish can tell: one
+    /// that is not needed may wait long before the VIP lacks anything, and be needed after a change of its spec.
+    pub unsatisfied_since: Option<Millis>,
 }
 
 wire_struct!(Vip {
@@ -205,7 +211,7 @@ wire_struct!(Vip {
     created,
     generation,
     revision
-} since 3 { born, unmet });
+} since 3 { born, unmet } since 7 { unsatisfied_since });
 
 impl Vip {
     /// Whether it has what it needs. One that prefers two families needs but one of them.
@@ -250,6 +256,11 @@ pub struct Allocation {
     pub home: Option<NodeId>,
     /// The other VIPs that share it, in the order they came.
     pub sharers: Vec<Name>,
+    /// Whether somebody outside has it.
+    pub proof: Proof,
+    /// Its VIP had it before it was allocated this time: a restore or a pool's `reclaim` gave it back. So it may have been
+    /// announced, whatever its proof says, and is kept as though the VIP had named it.
+    pub came_back: bool,
 }
 
 wire_struct!(Allocation {
@@ -263,12 +274,18 @@ wire_struct!(Allocation {
     vacating,
     next,
     freeing
-} since 2 { home } since 3 { sharers });
+} since 2 { home } since 3 { sharers } since 5 { proof } since 7 { came_back });
 
 impl Allocation {
     /// The VIPs that have it.
     pub fn vips(&self) -> impl Iterator<Item = &Name> + Clone {
         core::iter::once(&self.vip).chain(&self.sharers)
+    }
+
+    /// Who has it outside, where it never was announced for that: nobody knows it by its VIP, which may be given another one.
+    #[must_use]
+    pub fn kept_out_by(&self) -> Option<&Claim> {
+        self.proof.refused_for().filter(|_| !self.came_back)
     }
 
     /// Whether this VIP has it.

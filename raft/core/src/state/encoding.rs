@@ -1,11 +1,12 @@
 //! The state as bytes: what a snapshot holds.
 
 use super::State;
-use super::index::{Index, Whereabouts};
+use super::index::{Index, Whereabouts, unproven};
 use super::ipam::{Stir, Taken};
 use super::journal::Journal;
 use super::placement::away_from;
 use super::size;
+use super::specs::Specs;
 use crate::codec::{DecodeError, LAYOUT, Reader, Wire, Writer, since};
 
 impl Wire for State {
@@ -27,6 +28,7 @@ impl Wire for State {
         self.staged.encode(out);
         self.ahead.encode(out);
         self.answers.encode(out);
+        self.blind.encode(out);
     }
 
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -48,10 +50,13 @@ impl Wire for State {
                 staged: since(3, input)?,
                 ahead: since(3, input)?,
                 answers: since(3, input)?,
+                blind: since(5, input)?,
                 index: Index::default(),
                 journal: Journal::default(),
+                specs: Specs::default(),
             })
         })?;
+        state.share_specs();
         state.index = state.derive();
         state.journal = Journal::from(state.applied);
         Ok(state)
@@ -63,6 +68,7 @@ impl State {
     pub(super) fn derive(&self) -> Index {
         let mut index = Index::default();
         for vip in self.vips.values() {
+            index.weigh(None, Some(size::of_vip(vip)));
             index.put_vip(None, Some(vip));
             index.stock.set_waiting(vip, true);
         }
@@ -70,10 +76,15 @@ impl State {
             index.stock.count(*address, &allocation.pool);
             if allocation.freeing {
                 index.stock.set_late(*address, &allocation.vip, true);
+                let aside = allocation.kept_out_by().is_some();
+                index
+                    .stock
+                    .set_aside(*address, aside.then_some(&allocation.pool));
             } else if let Some(vip) = self.vips.get(&allocation.vip) {
                 let key = vip.spec.sharing_key.as_ref();
                 index.stock.set_key(*address, key);
             }
+            index.set_unproven(*address, false, unproven(allocation));
             index.changed(
                 *address,
                 Whereabouts::default(),

@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::unit::UnitKey;
+use super::unit::{Given, UnitKey};
 use super::{Entry, State, done};
 use crate::command::Outcome;
 use crate::event::Cause;
@@ -70,10 +70,11 @@ impl State {
                 let Some(delay) = self.failback_of(&key) else {
                     continue;
                 };
-                let part = self.part_at_home(key, *home);
-                if part.iter().all(|address| self.can_return(*address, *home)) {
+                let part = self.part_at_home(key.clone(), *home);
+                let sees = !self.blindness(&self.unit(key)).contains_key(home);
+                if sees && part.iter().all(|given| self.can_return(*given, *home)) {
                     returns.push(Return {
-                        addresses: part,
+                        addresses: part.iter().map(|given| given.address).collect(),
                         home: *home,
                         due: Millis(node.steady_since.0.saturating_add(delay.max(SUPPORTED).0)),
                     });
@@ -84,19 +85,15 @@ impl State {
     }
 
     /// What of a unit returns to `home` together: all of a group, the addresses of a VIP that belong there.
-    fn part_at_home(&self, key: UnitKey, home: NodeId) -> Vec<IpAddr> {
+    fn part_at_home(&self, key: UnitKey, home: NodeId) -> Vec<Given<'_>> {
         let unit = self.unit(key);
         let strict = unit.strict();
-        let belongs = |address: &IpAddr| {
-            let allocation = self.allocations.get(address);
-            strict || allocation.is_some_and(|allocation| allocation.home == Some(home))
-        };
-        unit.addresses.into_iter().filter(belongs).collect()
+        let all = unit.given.into_iter();
+        all.filter(|given| strict || given.of.home == Some(home))
+            .collect()
     }
 
-    fn can_return(&self, address: IpAddr, home: NodeId) -> bool {
-        let here = self.allocations.get(&address);
-        here.is_some_and(|of| of.vacating.is_none() && of.home == Some(home))
-            && self.keeps(home, address)
+    fn can_return(&self, given: Given<'_>, home: NodeId) -> bool {
+        given.of.vacating.is_none() && given.of.home == Some(home) && self.keeps(home, given)
     }
 }

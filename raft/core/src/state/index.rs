@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::ipam::Stock;
-use super::size;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
+use crate::proof::Proof;
 use crate::service::TrafficPolicy;
 use crate::vip::{Allocation, Vip};
 
@@ -49,6 +49,8 @@ pub(super) struct Index {
     pub(super) hosts: BTreeMap<IpAddr, NodeId>,
     /// Node numbers by name.
     pub(super) names: BTreeMap<Name, NodeId>,
+    /// Addresses that somebody holds and of which it is not known that nobody outside has them.
+    unproven: BTreeSet<IpAddr>,
     /// What users' objects weigh, see [`super::size`].
     pub(super) weight: u64,
 }
@@ -56,6 +58,13 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn held_by(&self, node: NodeId) -> impl Iterator<Item = IpAddr> {
         self.held.get(&node).into_iter().flatten().copied()
+    }
+
+    /// The unproven addresses that a node holds.
+    pub(super) fn unproven_of(&self, node: NodeId) -> impl Iterator<Item = IpAddr> {
+        let held = self.held.get(&node).into_iter();
+        held.flat_map(|held| held.intersection(&self.unproven))
+            .copied()
     }
 
     pub(super) fn load(&self, node: NodeId) -> u64 {
@@ -102,6 +111,15 @@ impl Index {
         }
     }
 
+    /// Follows a change of whether a holder may have to ask who has an address.
+    pub(super) fn set_unproven(&mut self, address: IpAddr, was: bool, is: bool) {
+        match (was, is) {
+            (false, true) => drop(self.unproven.insert(address)),
+            (true, false) => drop(self.unproven.remove(&address)),
+            (false, false) | (true, true) => {}
+        }
+    }
+
     /// Follows a change of what an object weighs.
     pub(super) fn weigh(&mut self, from: Option<u64>, to: Option<u64>) {
         self.weight = self.weight - from.unwrap_or(0) + to.unwrap_or(0);
@@ -114,8 +132,6 @@ impl Index {
 
     /// Follows a change of a VIP.
     pub(super) fn put_vip(&mut self, old: Option<&Vip>, new: Option<&Vip>) {
-        let weight = |vip: &Vip| size::of_vip(&vip.name, &vip.labels, &vip.spec);
-        self.weigh(old.map(weight), new.map(weight));
         let group = |vip: &Vip| vip.spec.group.clone();
         let apart = |vip: &Vip| vip.spec.apart.clone();
         if let Some(name) = new.or(old).map(|vip| &vip.name) {
@@ -130,6 +146,11 @@ impl Index {
             }
         }
     }
+}
+
+/// Whether its holder may have to ask who has the address.
+pub(super) fn unproven(of: &Allocation) -> bool {
+    of.holder.is_some() && of.proof != Proof::Clear
 }
 
 /// Takes an item from where it is filed, and files it anew.

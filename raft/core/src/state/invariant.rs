@@ -20,6 +20,13 @@ impl State {
     /// What is broken.
     pub fn check(&self) -> Result<(), String> {
         for (name, vip) in &self.vips {
+            if vip.satisfied() != vip.unsatisfied_since.is_none() {
+                let since = vip.unsatisfied_since;
+                return Err(format!(
+                    "VIP {name} lacks what it needs since {since:?}, but waits for {:?}",
+                    vip.unmet
+                ));
+            }
             for address in &vip.addresses {
                 match self.allocations.get(address) {
                     Some(allocation) if allocation.is_of(name) && !allocation.freeing => {}
@@ -69,6 +76,7 @@ impl State {
                 ));
             }
         }
+        self.check_sight()?;
         for group in self.index.groups.keys() {
             self.check_group(group)?;
         }
@@ -100,14 +108,14 @@ impl State {
     /// A group on which nothing is under way is together, if some node can hold all of it.
     fn check_group(&self, group: &Name) -> Result<(), String> {
         let unit = self.unit(UnitKey::Group(group.clone()));
-        let members = unit.addresses.iter();
-        let members = members.filter_map(|address| self.allocations.get(address));
+        let members = unit.given.iter().map(|given| given.of);
         let holders: BTreeSet<_> = members.clone().map(|of| of.holder).collect();
         if holders.len() < 2 || members.clone().any(|of| of.vacating.is_some()) {
             return Ok(());
         }
-        let able =
-            |node: &&Node| node.accepts() && unit.addresses.iter().all(|a| self.keeps(node.id, *a));
+        let able = |node: &&Node| {
+            node.accepts() && unit.given.iter().all(|given| self.keeps(node.id, *given))
+        };
         match self.nodes.values().find(able) {
             None => Ok(()),
             Some(node) => Err(format!(

@@ -3,13 +3,15 @@
 //! Not agreed on, and not encoded: a state that was decoded or cloned begins an empty one, which says of itself from
 //! where on it knows. Whoever asks for what is older is told so, and reads everything anew.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use core::net::IpAddr;
 
 use super::State;
 use crate::event::What;
 use crate::id::NodeId;
 use crate::name::Name;
+use crate::node::Node;
+use crate::vip::Allocation;
 
 /// How many changes are remembered: enough for a loss of ten thousand addresses, in 3 MiB.
 pub(super) const KEPT: usize = 32 * 1024;
@@ -109,10 +111,32 @@ impl Journal {
         self.addresses.add((self.newest, address));
     }
 
+    /// The same, and the VIPs that have the address, where it comes from, and who holds it.
+    pub(super) fn of(
+        &mut self,
+        address: IpAddr,
+        allocation: &Allocation,
+        nodes: &BTreeMap<NodeId, Node>,
+    ) {
+        self.at(address);
+        for vip in allocation.vips() {
+            self.add(Topic::Vip, vip, false);
+        }
+        self.add(Topic::Pool, &allocation.pool, false);
+        for id in [allocation.holder, allocation.next].into_iter().flatten() {
+            if let Some(node) = nodes.get(&id) {
+                self.add(Topic::Node, &node.name, false);
+            }
+        }
+    }
+
     fn add(&mut self, topic: Topic, name: &Name, made: bool) {
-        let mut recent = self.objects.changes.iter().rev().take(RECENT);
+        let changes = &self.objects.changes;
+        let recent = (changes.len().saturating_sub(RECENT)..changes.len()).rev();
         let again = recent
-            .any(|last| last.revision == self.newest && last.topic == topic && last.name == *name);
+            .map(|i| &changes[i])
+            .take_while(|last| last.revision == self.newest)
+            .any(|last| last.topic == topic && last.name == *name);
         if again && !made {
             return;
         }
@@ -207,23 +231,6 @@ impl State {
         self.journal.served.add((self.journal.newest, vip.clone()));
     }
 
-    /// The VIPs that have an address, where it comes from, and who holds it.
-    pub(super) fn changed_at(&mut self, address: IpAddr) {
-        self.journal.at(address);
-        let Some(allocation) = self.allocations.get(&address) else {
-            return;
-        };
-        for vip in allocation.vips() {
-            self.journal.add(Topic::Vip, vip, false);
-        }
-        self.journal.add(Topic::Pool, &allocation.pool, false);
-        for id in [allocation.holder, allocation.next].into_iter().flatten() {
-            if let Some(node) = self.nodes.get(&id) {
-                self.journal.add(Topic::Node, &node.name, false);
-            }
-        }
-    }
-
     pub(super) fn changed_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get(&id) {
             self.journal.add(Topic::Node, &node.name, false);
@@ -265,6 +272,13 @@ impl State {
             | What::Freed { address: _, vip }
             | What::Shared { address: _, vip }
             | What::Unshared { address: _, vip }
+            | What::InUse { vip, .. }
+            | What::NotInUse { address: _, vip }
+            | What::SetAside {
+                address: _,
+                vip,
+                pool: _,
+            }
             | What::VipMoved { vip, to: _ }
             | What::Unmet { vip, why: _ }
             | What::Satisfied { vip } => self.changed(Topic::Vip, vip),

@@ -17,9 +17,12 @@ mod placement;
 mod places;
 mod policies;
 mod pools;
+mod proofs;
 mod rebalance;
 mod services;
+mod sight;
 mod size;
+mod specs;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -49,6 +52,7 @@ use index::Index;
 pub use ipam::{Clash, Cooling};
 pub use journal::{Change, Journal, Topic};
 pub use size::MOST;
+use specs::Specs;
 
 /// How many of the newest events are kept; more of one entry.
 pub const EVENTS_KEPT: usize = 1000;
@@ -76,10 +80,14 @@ pub struct State {
     answers: VecDeque<Answer>,
     /// By how much numbers of birth are ahead of the log: a restore makes many objects in one entry, in their old order.
     ahead: u64,
+    /// Nodes that have said of a VIP that all of its backends are down, where that matters.
+    blind: BTreeMap<Name, BTreeSet<NodeId>>,
     /// Derived from the rest, never encoded.
     index: Index,
     /// Of this copy alone, never encoded.
     journal: Journal,
+    /// Of this copy alone, never encoded: what VIPs have asked for lately.
+    specs: Specs,
 }
 
 /// The entry being applied.
@@ -214,7 +222,9 @@ impl State {
             Command::Rebalance => self.rebalance(entry),
             Command::FailBack => self.fail_back(entry),
             Command::Notice { node, notice } => self.notice(entry, *node, notice),
+            Command::Sight { node, vip, down } => self.sight(entry, *node, vip, *down),
             Command::Ripen => self.ripen(entry),
+            Command::Probed { node, found } => self.probed(entry, *node, found),
             Command::Stage {
                 upload,
                 part,

@@ -200,7 +200,7 @@ impl State {
                 let allocation = self.allocations.get(address);
                 allocation.map(|allocation| allocation.vip.clone())
             }
-            Notice::Backend { vip, .. } => Some(vip.clone()),
+            Notice::Backend { vip, .. } | Notice::Sight { vip, .. } => Some(vip.clone()),
             Notice::ProgramsLost { .. } | Notice::ClockJumped { .. } | Notice::Refused { .. } => {
                 None
             }
@@ -410,6 +410,7 @@ impl State {
             self.change(address, |of| of.home = of.destination());
         }
         self.nodes.remove(&id);
+        self.forget_sight_of(id);
         self.follow_hosts();
         self.index.names.remove(name);
         self.note(
@@ -422,7 +423,7 @@ impl State {
         done(entry)
     }
 
-    fn member_mut(&mut self, id: NodeId) -> Result<&mut Node, Rejection> {
+    pub(super) fn member_mut(&mut self, id: NodeId) -> Result<&mut Node, Rejection> {
         self.nodes.get_mut(&id).ok_or_else(|| Rejection::NotFound {
             kind: "node".into(),
             name: alloc::format!("with number {id}"),

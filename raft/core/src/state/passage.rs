@@ -9,6 +9,7 @@
 use core::net::IpAddr;
 
 use super::State;
+use super::unit::Given;
 use crate::id::NodeId;
 use crate::node::Lease;
 use crate::rejection::Rejection;
@@ -20,12 +21,6 @@ impl State {
         let next = of.next.filter(|_| of.vacating.is_some())?;
         let node = self.nodes.get(&next)?;
         (node.lease == Lease::Up && of.holder != Some(next)).then_some(next)
-    }
-
-    /// Whether `address` is on its way to a node that may be speaking for it already.
-    pub(super) fn is_bound(&self, address: &IpAddr) -> bool {
-        let of = self.allocations.get(address);
-        of.is_some_and(|of| self.bound_for(of).is_some())
     }
 
     /// Whether addresses are on their way to `node`.
@@ -52,17 +47,15 @@ impl State {
         }
     }
 
-    /// Whether its holder, though asked to let it go, could go on answering for `address`.
-    pub(super) fn could_stay(&self, address: IpAddr) -> bool {
-        let Some(of) = self.allocations.get(&address) else {
-            return false;
-        };
+    /// Whether its holder, though asked to let it go, could go on answering for an address.
+    pub(super) fn could_stay(&self, given: Given<'_>) -> bool {
+        let of = given.of;
         let holder = of.holder.and_then(|holder| self.nodes.get(&holder));
         !of.freeing
             && of.vacating.is_some()
             && self.bound_for(of).is_none()
             && holder.is_some_and(|node| {
-                node.lease == Lease::Up && self.interface_of(node, address, of).is_some()
+                node.lease == Lease::Up && self.interface_of(node, given).is_some()
             })
     }
 }

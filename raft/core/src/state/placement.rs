@@ -3,14 +3,14 @@
 //! A holder is replaced only after it released the address or its lease was withdrawn; until then the address
 //! is *vacating*. So nothing here can make two holders, whatever the order of commands.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::index::Whereabouts;
+use super::index::{Whereabouts, unproven};
 use super::places::{Places, most_frequent};
-use super::unit::{Unit, UnitKey};
+use super::unit::{Given, Unit, UnitKey};
 use super::{Entry, State};
 use crate::event::{Cause, What};
 use crate::id::{Epoch, NodeId};
@@ -46,20 +46,18 @@ impl State {
         without: Option<NodeId>,
     ) -> BTreeMap<IpAddr, Option<NodeId>> {
         let mut places = Places::new(self, without, None);
-        let mut parts: BTreeMap<UnitKey, Vec<IpAddr>> = BTreeMap::new();
+        let mut parts: BTreeMap<UnitKey, Vec<Given<'_>>> = BTreeMap::new();
         let mut successors = BTreeMap::new();
-        for address in addresses {
-            let Some(allocation) = self.allocations.get(address) else {
-                continue;
-            };
-            if let Some(next) = self.bound_for(allocation) {
-                successors.insert(*address, Some(next));
-            } else if let Some(key) = self.unit_key(&allocation.vip) {
-                parts.entry(key).or_default().push(*address);
+        for given in addresses.iter().filter_map(|at| self.given(*at)) {
+            if let Some(next) = self.bound_for(given.of) {
+                successors.insert(given.address, Some(next));
+            } else if let Some(key) = self.unit_key(&given.of.vip) {
+                parts.entry(key).or_default().push(given);
             }
         }
         for (key, part) in parts {
-            successors.extend(places.place(&self.unit(key), &part));
+            let placed = places.place(&self.unit(key), &part).into_iter();
+            successors.extend(placed.map(|(given, to)| (given.address, to)));
         }
         successors
     }
@@ -88,7 +86,8 @@ impl State {
             let arrives = self.bound_for(allocation);
             let (vip, cause) = (allocation.vip.clone(), cause(allocation, to));
             self.set_holder(entry, address, to, cause);
-            let stays = arrives.is_none_or(|to| self.keeps(to, address));
+            let keeps = |to| self.given(address).is_some_and(|of| self.keeps(to, of));
+            let stays = arrives.is_none_or(keeps);
             if !stays || !self.index.groups.is_empty() {
                 let key = self.unit_key(&vip);
                 unsettled.extend(key.filter(|key| !stays || matches!(key, UnitKey::Group(_))));
@@ -100,12 +99,12 @@ impl State {
     /// Settles whatever a change of nodes or policies may have unsettled.
     pub(super) fn settle(&mut self, entry: Entry) {
         let mut keys = Vec::new();
-        for (address, allocation) in &self.allocations {
-            let settled = allocation
-                .destination()
-                .is_some_and(|node| self.keeps(node, *address));
-            if !settled && !allocation.freeing {
-                keys.extend(self.unit_key(&allocation.vip));
+        for (address, of) in &self.allocations {
+            let address = *address;
+            let to = of.destination();
+            let settled = to.is_some_and(|node| self.keeps(node, Given { address, of }));
+            if !settled && !of.freeing {
+                keys.extend(self.unit_key(&of.vip));
             }
         }
         keys.extend(self.index.groups.keys().cloned().map(UnitKey::Group));
@@ -118,7 +117,7 @@ impl State {
     pub(super) fn settle_units(&mut self, entry: Entry, mut keys: Vec<UnitKey>) {
         keys.sort_unstable();
         keys.dedup();
-        let mut places = Places::new(self, None, Some(entry.at));
+        let mut places = None;
         let (mut plan, mut stay) = (Vec::new(), Vec::new());
         for key in keys {
             let unit = self.unit(key);
@@ -126,11 +125,14 @@ impl State {
             if part.is_empty() {
                 continue;
             }
-            let home = self.home_of_rest(&unit, &part);
-            for (address, to) in places.place(&unit, &part) {
+            let mut rest = unit.without(&part).into_iter();
+            // Those that join it share its home.
+            let home = rest.find_map(|given| given.of.home);
+            let places = places.get_or_insert_with(|| Places::new(self, None, Some(entry.at)));
+            for (given, to) in places.place(&unit, &part) {
                 match to {
-                    Some(to) => plan.push((address, to, self.why(address), home)),
-                    None if self.could_stay(address) => stay.push(address),
+                    Some(to) => plan.push((given.address, to, self.why(given), home)),
+                    None if self.could_stay(given) => stay.push(given.address),
                     None => {}
                 }
             }
@@ -144,49 +146,39 @@ impl State {
                 self.change(address, |allocation| allocation.home = Some(home));
             }
         }
+        self.withdraw(entry);
     }
 
     /// The addresses of a unit that are neither where they may stay nor on their way to where they can be moved on.
-    fn unsettled(&self, unit: &Unit) -> Vec<IpAddr> {
-        let destination = |address: &IpAddr| self.allocations.get(address)?.destination();
-        let addresses = unit.addresses.iter();
+    fn unsettled<'a>(&self, unit: &Unit<'a>) -> Vec<Given<'a>> {
+        let all = unit.given.iter().copied();
+        let all = all.filter(|given| self.bound_for(given.of).is_none());
         if !unit.strict() {
-            let settled =
-                |address: &IpAddr| destination(address).map(|to| self.keeps(to, *address));
-            let unsettled = addresses
-                .filter(|address| settled(address) != Some(true) && !self.is_bound(address));
-            return unsettled.copied().collect();
+            let settled = |given: &Given<'_>| {
+                let to = given.of.destination();
+                to.is_some_and(|to| self.keeps(to, *given))
+            };
+            return all.filter(|given| !settled(given)).collect();
         }
-        let keeps_all = |node: &NodeId| unit.addresses.iter().all(|a| self.keeps(*node, *a));
+        let keeps_all = |node: &NodeId| unit.given.iter().all(|of| self.keeps(*node, *of));
         // Asked of each node once: a group may have thousands of addresses.
         let mut able: BTreeMap<NodeId, bool> = BTreeMap::new();
-        let on_able = addresses.clone().filter_map(destination).filter(|node| {
+        let to = unit.given.iter().filter_map(|given| given.of.destination());
+        let on_able = to.filter(|node| {
             let able = able.entry(*node).or_insert_with(|| keeps_all(node));
             *able
         });
         let stays = most_frequent(on_able);
-        let astray = |a: &&IpAddr| stays.is_none() || destination(a) != stays;
-        let unsettled = addresses.filter(|a| astray(a) && !self.is_bound(a));
-        unsettled.copied().collect()
-    }
-
-    /// The home of what stays of a unit, which those that join it share.
-    fn home_of_rest(&self, unit: &Unit, part: &[IpAddr]) -> Option<NodeId> {
-        if part.len() == unit.addresses.len() {
-            return None;
-        }
-        let part: BTreeSet<&IpAddr> = part.iter().collect();
-        let mut stay = unit.addresses.iter().filter(|a| !part.contains(a));
-        stay.find_map(|address| self.allocations.get(address)?.home)
+        let astray = |given: &Given<'_>| stays.is_none() || given.of.destination() != stays;
+        all.filter(astray).collect()
     }
 
     /// Why an address has to leave where it is, or comes to where it goes.
-    fn why(&self, address: IpAddr) -> Cause {
-        let holder = self.allocations.get(&address).and_then(|a| a.holder);
-        match holder.and_then(|holder| self.nodes.get(&holder)) {
+    fn why(&self, given: Given<'_>) -> Cause {
+        match given.of.holder.and_then(|holder| self.nodes.get(&holder)) {
             None => Cause::Placed,
             Some(node) if node.drained || node.retiring => Cause::Drained,
-            Some(node) if self.interface_for(node, address).is_none() => Cause::Ineligible,
+            Some(node) if self.interface_of(node, given).is_none() => Cause::Ineligible,
             Some(_) => Cause::Grouped,
         }
     }
@@ -222,18 +214,17 @@ impl State {
             | Cause::Drained
             | Cause::Ineligible
             | Cause::Freed
-            | Cause::FailedBack => {}
+            | Cause::FailedBack
+            | Cause::Withdrawn => {}
         }
     }
 
     /// Makes `to` the holder of an address that nobody can be announcing any more.
     fn set_holder(&mut self, entry: Entry, address: IpAddr, to: Option<NodeId>, cause: Cause) {
-        let Some(allocation) = self.allocations.get(&address) else {
-            return;
-        };
-        let (from, vip) = (allocation.holder, allocation.vip.clone());
+        let mut was = None;
         let epoch = Epoch(entry.revision.0);
         self.change(address, |allocation| {
+            was = Some((allocation.holder, allocation.vip.clone()));
             allocation.holder = to;
             allocation.epoch = epoch;
             allocation.held_since = entry.at;
@@ -242,7 +233,9 @@ impl State {
             allocation.next = None;
             allocation.home = allocation.home.or(to);
         });
-        if from != to {
+        if let Some((from, vip)) = was
+            && from != to
+        {
             self.note(
                 entry,
                 What::HolderChanged {
@@ -264,13 +257,14 @@ impl State {
         };
         let allocation = Arc::make_mut(shared);
         let (before, home) = (Whereabouts::of(allocation), allocation.home);
-        let holder = allocation.holder;
+        let (holder, asks) = (allocation.holder, unproven(allocation));
         change(allocation);
         let after = Whereabouts::of(allocation);
+        self.index.set_unproven(address, asks, unproven(allocation));
         let away = away_from(&self.vips, allocation);
         self.index.changed(address, before, after);
         self.index.set_away(address, home, away);
-        self.changed_at(address);
+        self.journal.of(address, allocation, &self.nodes);
         if let Some(holder) = holder {
             self.changed_node(holder);
         }

@@ -2,18 +2,18 @@
 //!
 //! A unit goes to the node that is the least loaded after taking it, in proportion to its weight; among equals
 //! to the lowest number. VIPs that want to be apart come first: a node without such a neighbour wins over any
-//! load; and before all that, one that has been up for a while wins over one that has just come. Working it out changes
-//! nothing, so that the same code says what *would* happen.
+//! load; before all that, one that has been up for a while wins over one that has just come; and first of all, one
+//! that does not see all backends down wins over one that does (`sight.rs`). Working it out changes nothing, so that the same code says what *would* happen.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
-use core::net::IpAddr;
 
 use super::State;
 use super::failback::SUPPORTED;
-use super::unit::Unit;
+use super::sight::Blindness;
+use super::unit::{Given, Unit};
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
@@ -57,72 +57,78 @@ impl<'a> Places<'a> {
 
     /// Where the addresses `part` of `unit` go, each with its node: to where the rest of the unit is, else to the
     /// best node for all of them, else (unless it is a group) each to its own best.
-    pub(super) fn place(&mut self, unit: &Unit, part: &[IpAddr]) -> Vec<(IpAddr, Option<NodeId>)> {
+    pub(super) fn place<'g>(
+        &mut self,
+        unit: &Unit<'g>,
+        part: &[Given<'g>],
+    ) -> Vec<(Given<'g>, Option<NodeId>)> {
+        let blind = self.state.blindness(unit);
         let rest = self.rest(unit, part);
-        let whole: &[IpAddr] = if unit.strict() { &unit.addresses } else { part };
+        let rest = rest.filter(|node| !blind.contains_key(node));
+        let whole: &[Given<'_>] = if unit.strict() { &unit.given } else { part };
         let together = rest
             .filter(|node| self.can_take(*node, whole))
-            .or_else(|| self.best(unit, whole, part.len()));
+            .or_else(|| self.best(unit, &blind, whole, part.len()));
         if together.is_some() || unit.strict() {
-            for address in part {
-                self.moves(unit, *address, together);
+            for given in part {
+                self.moves(unit, *given, together);
             }
-            return part.iter().map(|address| (*address, together)).collect();
+            return part.iter().map(|given| (*given, together)).collect();
         }
         part.iter()
-            .map(|address| {
-                let alone = [*address];
+            .map(|given| {
+                let alone = [*given];
                 let to = rest
                     .filter(|node| self.can_take(*node, &alone))
-                    .or_else(|| self.best(unit, &alone, 1));
-                self.moves(unit, *address, to);
-                (*address, to)
+                    .or_else(|| self.best(unit, &blind, &alone, 1));
+                self.moves(unit, *given, to);
+                (*given, to)
             })
             .collect()
     }
 
     /// Where most of the unit is that stays.
-    fn rest(&self, unit: &Unit, part: &[IpAddr]) -> Option<NodeId> {
-        if part.len() == unit.addresses.len() {
-            return None;
-        }
-        let part: BTreeSet<&IpAddr> = part.iter().collect();
-        let stay = unit
-            .addresses
-            .iter()
-            .filter(|address| !part.contains(address));
-        most_frequent(stay.filter_map(|address| {
-            let to = self.state.allocations.get(address)?.destination()?;
-            self.state.keeps(to, *address).then_some(to)
+    fn rest(&self, unit: &Unit<'_>, part: &[Given<'_>]) -> Option<NodeId> {
+        most_frequent(unit.without(part).into_iter().filter_map(|given| {
+            let to = given.of.destination()?;
+            self.state.keeps(to, given).then_some(to)
         }))
     }
 
     /// Whether this node accepts all of these.
-    fn can_take(&self, node: NodeId, addresses: &[IpAddr]) -> bool {
+    fn can_take(&self, node: NodeId, all: &[Given<'_>]) -> bool {
         let place = self.places.iter().find(|place| place.node.id == node);
-        place.is_some_and(|place| self.can_hold_all(place.node, addresses))
+        place.is_some_and(|place| self.can_hold_all(place.node, all))
     }
 
-    fn can_hold_all(&self, node: &Node, addresses: &[IpAddr]) -> bool {
-        let mut addresses = addresses.iter();
-        addresses.all(|address| self.state.interface_for(node, *address).is_some())
+    fn can_hold_all(&self, node: &Node, all: &[Given<'_>]) -> bool {
+        let mut all = all.iter();
+        all.all(|given| self.state.interface_of(node, *given).is_some())
     }
 
-    /// The best node for all of `addresses`, of which `new` are not there yet.
-    fn best(&mut self, unit: &Unit, addresses: &[IpAddr], new: usize) -> Option<NodeId> {
+    /// The best node for `all`, of which `new` are not there yet.
+    fn best(
+        &mut self,
+        unit: &Unit<'_>,
+        blind: &Blindness,
+        all: &[Given<'_>],
+        new: usize,
+    ) -> Option<NodeId> {
         for key in &unit.apart {
             self.look_apart(key);
         }
         let new = new as u64;
-        let mut best: Option<((bool, u64), &Place<'_>)> = None;
+        let mut best: Option<((usize, bool, u64), &Place<'_>)> = None;
         for place in &self.places {
-            let rank = (place.fresh, self.crowd(unit, place.node.id));
+            let id = place.node.id;
+            let blind = blind.get(&id).copied().unwrap_or(0);
+            let rank = (blind, place.fresh, self.crowd(unit, id));
             let better = best.is_none_or(|(least, found)| {
                 let by_rank = rank.cmp(&least);
                 by_rank.then_with(|| fuller(place, found, new)) == Ordering::Less
             });
             // The costly question last: of few nodes, and never of the fuller ones.
-            if better && self.can_hold_all(place.node, addresses) {
+            if better && self.can_hold_all(place.node, all) {
                 best = Some((rank, place));
             }
         }
@@ -130,7 +136,7 @@ impl<'a> Places<'a> {
     }
 
     /// How many addresses this unit should be kept apart from are on `node`.
-    fn crowd(&self, unit: &Unit, node: NodeId) -> u64 {
+    fn crowd(&self, unit: &Unit<'_>, node: NodeId) -> u64 {
         let there = unit.apart.iter().filter_map(|key| self.apart.get(key));
         there.filter_map(|counts| counts.get(&node)).sum()
     }
@@ -153,11 +159,9 @@ impl<'a> Places<'a> {
         self.apart.insert(key.clone(), counts);
     }
 
-    /// Counts `address` at `to` from now on.
-    fn moves(&mut self, unit: &Unit, address: IpAddr, to: Option<NodeId>) {
-        let allocation = self.state.allocations.get(&address);
-        let from = allocation.and_then(|allocation| allocation.destination());
-        for (node, comes) in [(from, false), (to, true)] {
+    /// Counts an address at `to` from now on.
+    fn moves(&mut self, unit: &Unit<'_>, given: Given<'_>, to: Option<NodeId>) {
+        for (node, comes) in [(given.of.destination(), false), (to, true)] {
             let Some(node) = node else { continue };
             let change = |n: u64| if comes { n + 1 } else { n.saturating_sub(1) };
             if let Ok(i) = self.places.binary_search_by_key(&node, |p| p.node.id) {

@@ -81,7 +81,7 @@ impl State {
         self.index.stock.set_pools(&self.pools);
         self.changed_clashes();
         if spec.cooldown == Millis(0) {
-            self.warm_all_of(name);
+            self.warm_all_of(name, false);
         }
         if let Some(pool) = self.pools.get(name).cloned() {
             self.refill(&pool);
@@ -110,7 +110,7 @@ impl State {
         self.changed_clashes();
         self.index.stock.set_pools(&self.pools);
         self.changed_clashes();
-        self.warm_all_of(name);
+        self.warm_all_of(name, true);
         self.note(entry, What::PoolDeleted { pool: name.clone() });
         self.evict(entry, stranded);
         Ok(Applied::Done {

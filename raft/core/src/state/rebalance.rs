@@ -11,7 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::unit::{Unit, UnitKey};
+use super::unit::{Given, Unit, UnitKey};
 use super::{Entry, State, done};
 use crate::command::Outcome;
 use crate::event::{Cause, What};
@@ -110,48 +110,40 @@ impl<'a> Sites<'a> {
         keys.sort_unstable();
         keys.dedup();
         for unit in keys.into_iter().map(|key| state.unit(key)) {
-            let mut parts: BTreeMap<usize, (Vec<IpAddr>, bool)> = BTreeMap::new();
-            for address in &unit.addresses {
-                let Some(allocation) = state.allocations.get(address) else {
-                    continue;
-                };
-                let site = allocation
-                    .destination()
-                    .and_then(|node| self.position(node));
+            let mut parts: BTreeMap<usize, (Vec<Given<'_>>, bool)> = BTreeMap::new();
+            for given in &unit.given {
+                let site = given.of.destination().and_then(|node| self.position(node));
                 let Some(site) = site else { continue };
-                let (addresses, moving) = parts.entry(site).or_default();
-                addresses.push(*address);
-                *moving |= allocation.vacating.is_some();
+                let (part, moving) = parts.entry(site).or_default();
+                part.push(*given);
+                *moving |= given.of.vacating.is_some();
             }
-            for (site, (addresses, moving)) in parts {
-                self.sites[site].load += addresses.len() as i64;
+            for (site, (part, moving)) in parts {
+                self.sites[site].load += part.len() as i64;
                 for key in &unit.apart {
-                    *self.apart.entry((key.clone(), site)).or_default() += addresses.len();
+                    *self.apart.entry((key.clone(), site)).or_default() += part.len();
                 }
-                let partial = unit.strict() && addresses.len() < unit.addresses.len();
+                let partial = unit.strict() && part.len() < unit.given.len();
                 if !moving && !partial {
-                    self.put(site, &unit, addresses);
+                    self.put(site, &unit, &part);
                 }
             }
         }
     }
 
-    fn put(&mut self, site: usize, unit: &Unit, addresses: Vec<IpAddr>) {
-        // Found once, and then looked at for every node.
-        let all = addresses.iter();
-        let all: Vec<_> = all
-            .filter_map(|address| Some((*address, self.state.allocations.get(address)?)))
-            .collect();
+    fn put(&mut self, site: usize, unit: &Unit<'_>, all: &[Given<'_>]) {
+        let blind = self.state.blindness(unit);
         let able = |node: &Node| {
             let mut all = all.iter();
             node.weight > Weight::ZERO
-                && all.all(|(address, of)| self.state.interface_of(node, *address, of).is_some())
+                && !blind.contains_key(&node.id)
+                && all.all(|given| self.state.interface_of(node, *given).is_some())
         };
         let able: Vec<usize> = (0..self.sites.len())
             .filter(|i| able(self.sites[*i].node))
             .collect();
         let part = Part {
-            addresses,
+            addresses: all.iter().map(|given| given.address).collect(),
             apart: unit.apart.iter().cloned().collect(),
         };
         self.add(site, able, part);

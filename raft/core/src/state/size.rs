@@ -11,7 +11,7 @@ use crate::name::{Labels, Name};
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::rejection::Rejection;
-use crate::vip::VipSpec;
+use crate::vip::{Vip, VipSpec};
 
 /// The most that users' objects may weigh, in bytes: with names and specs of usual length, 140,000 VIPs of two addresses each.
 pub const MOST: u64 = 128 * 1024 * 1024;
@@ -34,8 +34,9 @@ const MAX_VALUE: usize = 1024;
 const MAX_INTERFACE: usize = 15;
 
 /// What a VIP may come to hold.
-pub(super) fn of_vip(name: &Name, labels: &Labels, spec: &VipSpec) -> u64 {
-    weight(OBJECT + name.size() + labels.size() + spec.size() + wishes(spec) * WISH)
+pub(super) fn of_vip(vip: &Vip) -> u64 {
+    let asked = vip.name.size() + vip.labels.size() + vip.spec.size();
+    weight(OBJECT + asked + wishes(&vip.spec) * WISH)
 }
 
 /// How many addresses a VIP asks for.

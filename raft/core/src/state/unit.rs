@@ -22,11 +22,18 @@ pub(super) enum UnitKey {
     Vip(Name),
 }
 
+/// An address and its allocation: looked up once, and then asked about many times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given<'a> {
+    pub(super) address: IpAddr,
+    pub(super) of: &'a Allocation,
+}
+
 /// A unit and the addresses that belong to it now.
 #[derive(Debug)]
-pub(super) struct Unit {
+pub(super) struct Unit<'a> {
     pub(super) key: UnitKey,
-    pub(super) addresses: Vec<IpAddr>,
+    pub(super) given: Vec<Given<'a>>,
     /// Keys of VIPs that it should be kept apart from.
     pub(super) apart: BTreeSet<Name>,
 }
@@ -41,10 +48,22 @@ impl UnitKey {
     }
 }
 
-impl Unit {
+impl<'a> Unit<'a> {
     /// All or nothing.
     pub(super) fn strict(&self) -> bool {
         matches!(self.key, UnitKey::Group(_))
+    }
+
+    /// What is left of it without `part` of it.
+    pub(super) fn without(&self, part: &[Given<'_>]) -> Vec<Given<'a>> {
+        if part.len() == self.given.len() {
+            return Vec::new();
+        }
+        let part: BTreeSet<IpAddr> = part.iter().map(|given| given.address).collect();
+        let given = self.given.iter().copied();
+        given
+            .filter(|given| !part.contains(&given.address))
+            .collect()
     }
 }
 
@@ -55,25 +74,27 @@ impl State {
     }
 
     /// The unit as it is now.
-    pub(super) fn unit(&self, key: UnitKey) -> Unit {
-        let (mut addresses, mut apart) = (Vec::new(), BTreeSet::new());
+    pub(super) fn unit(&self, key: UnitKey) -> Unit<'_> {
+        let (mut given, mut apart) = (Vec::new(), BTreeSet::new());
         for vip in self.vips_of(&key) {
+            let all = vip.addresses.iter().filter_map(|at| self.given(*at));
             // One that several share belongs to the unit of one of them.
-            let own = |address: &&IpAddr| {
-                let allocation = self.allocations.get(*address);
-                allocation.is_some_and(|allocation| allocation.vip == vip.name)
-            };
-            addresses.extend(vip.addresses.iter().filter(own));
+            given.extend(all.filter(|given| given.of.vip == vip.name));
             apart.extend(vip.spec.apart.clone());
         }
-        Unit {
-            key,
-            addresses,
-            apart,
-        }
+        Unit { key, given, apart }
     }
 
-    pub(super) fn vips_of<'a>(&'a self, key: &'a UnitKey) -> impl Iterator<Item = &'a Vip> {
+    /// An address with its allocation, if it has one.
+    pub(super) fn given(&self, address: IpAddr) -> Option<Given<'_>> {
+        let of = self.allocations.get(&address)?;
+        Some(Given { address, of })
+    }
+
+    fn vips_of<'a: 'k, 'k>(
+        &'a self,
+        key: &'k UnitKey,
+    ) -> impl Iterator<Item = &'a Vip> + use<'a, 'k> {
         let (group, single) = match key {
             UnitKey::Group(group) => (self.index.groups.get(group), None),
             UnitKey::Vip(name) => (None, Some(name)),
@@ -84,9 +105,8 @@ impl State {
 
     /// How long the unit's home must have been steady before it returns: what the most reluctant VIP says.
     pub(super) fn failback_of(&self, key: &UnitKey) -> Option<Millis> {
-        let addresses = self.unit(key.clone()).addresses.into_iter();
-        let of = addresses.filter_map(|address| self.allocations.get(&address));
-        let vips = of.flat_map(|of| of.vips());
+        let given = self.unit(key.clone()).given.into_iter();
+        let vips = given.flat_map(|given| given.of.vips());
         let vips = vips.filter_map(|name| self.vips.get(name));
         let most_reluctant = vips.map(|vip| vip.spec.failback).max()?;
         match most_reluctant {
@@ -100,16 +120,12 @@ impl State {
     /// address that is not allocated.
     #[must_use]
     pub fn interface_for<'a>(&self, node: &'a Node, address: IpAddr) -> Option<&'a str> {
-        self.interface_of(node, address, self.allocations.get(&address)?)
+        self.interface_of(node, self.given(address)?)
     }
 
     /// The same for those who have the allocation at hand.
-    pub(super) fn interface_of<'a>(
-        &self,
-        node: &'a Node,
-        address: IpAddr,
-        allocation: &Allocation,
-    ) -> Option<&'a str> {
+    pub(super) fn interface_of<'a>(&self, node: &'a Node, given: Given<'_>) -> Option<&'a str> {
+        let (address, allocation) = (given.address, given.of);
         let named = allocation.interface.as_deref();
         if !self.has_backends(node, address, allocation) {
             return None;
@@ -145,15 +161,12 @@ impl State {
         })
     }
 
-    /// Whether `node` may go on, or begin, to hold `address`.
-    pub(super) fn keeps(&self, id: NodeId, address: IpAddr) -> bool {
-        let holds = self
-            .allocations
-            .get(&address)
-            .is_some_and(|allocation| allocation.holder == Some(id));
+    /// Whether a node may go on, or begin, to hold an address.
+    pub(super) fn keeps(&self, id: NodeId, given: Given<'_>) -> bool {
+        let holds = given.of.holder == Some(id);
         self.nodes.get(&id).is_some_and(|node| {
             (node.accepts() || (holds && node.can_hold_any().is_ok()))
-                && self.interface_for(node, address).is_some()
+                && self.interface_of(node, given).is_some()
         })
     }
 }

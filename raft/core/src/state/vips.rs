@@ -29,7 +29,7 @@ impl State {
         let old = self.vips.get(name).cloned();
         expected(expect, name, "VIP", old.as_ref().map(|vip| vip.revision))?;
         if let Some(old) = &old
-            && old.spec == *spec
+            && *old.spec == *spec
             && old.labels == *labels
         {
             return Ok(Applied::Done {
@@ -39,36 +39,39 @@ impl State {
         size::check_vip(name, labels, spec)?;
         Self::check_request(name, spec)?;
         self.check_backends(name, spec)?;
-        let had = old
-            .as_ref()
-            .map_or(0, |old| size::of_vip(name, &old.labels, &old.spec));
+        let had = old.as_ref().map(|old| size::of_vip(old));
         // What it has now may have to cool down, and what it gets instead comes on top.
         let late = old
             .as_ref()
             .map_or(0, |old| size::of_late(old.addresses.len()));
-        self.has_room(had, size::of_vip(name, labels, spec) + late)?;
         let mut vip = Vip {
             name: name.clone(),
             labels: labels.clone(),
-            spec: spec.clone(),
+            spec: self.specs.shared(spec),
             addresses: Vec::new(),
             created: entry.at,
             generation: 1,
             revision: entry.revision,
             born: self.born(entry),
             unmet: Vec::new(),
+            unsatisfied_since: None,
         };
         if let Some(old) = &old {
             vip.addresses.clone_from(&old.addresses);
             vip.unmet.clone_from(&old.unmet);
+            vip.unsatisfied_since = old.unsatisfied_since;
             vip.created = old.created;
-            vip.generation = old.generation + u64::from(old.spec != *spec);
+            vip.generation = old.generation + u64::from(*old.spec != *spec);
             vip.born = old.born;
         }
-        if old.is_none() {
-            self.made(Topic::Vip, name);
+        let has = size::of_vip(&vip);
+        self.has_room(had.unwrap_or(0), has + late)?;
+        self.index.weigh(had, Some(has));
+        match &old {
+            Some(old) => self.forget_sight(old, Some(spec)),
+            None => self.made(Topic::Vip, name),
         }
-        let gift = self.judge_anew(&mut vip);
+        let gift = self.judge_anew(entry, &mut vip);
         let vip = Arc::new(vip);
         self.vips.insert(name.clone(), Arc::clone(&vip));
         self.index.put_vip(old.as_deref(), Some(&vip));
@@ -104,10 +107,19 @@ impl State {
         };
         expected(expect, name, "VIP", Some(slot.get().revision))?;
         let vip = slot.remove();
+        self.index.weigh(Some(size::of_vip(&vip)), None);
+        self.forget_sight(&vip, None);
         self.index.put_vip(Some(&vip), None);
         self.index.stock.set_waiting(&vip, false);
         self.note(entry, What::VipDeleted { vip: name.clone() });
-        let mut units = Vec::from([UnitKey::of(&vip)]);
+        // The group it leaves may now fit where it did not.
+        let mut units: Vec<UnitKey> = vip
+            .spec
+            .group
+            .clone()
+            .map(UnitKey::Group)
+            .into_iter()
+            .collect();
         for address in &vip.addresses {
             units.extend(self.leave(entry, *address, name));
         }
@@ -120,7 +132,8 @@ impl State {
         let key = self.unit_key(name).ok_or_else(|| not_found("VIP", name))?;
         let node = self.node_named(to).ok_or_else(|| not_found("node", to))?;
         let id = node.id;
-        let mut addresses = self.unit(key).addresses;
+        let unit = self.unit(key).given.into_iter();
+        let mut addresses: Vec<IpAddr> = unit.map(|given| given.address).collect();
         // Those that it shares but has not had longest belong to other units, and move all the same.
         let own = self
             .vips
@@ -141,6 +154,7 @@ impl State {
             }
         }
         self.nothing_goes_elsewhere(&addresses, id)?;
+        self.sees_as_much(&addresses, id, to)?;
         self.note(
             entry,
             What::VipMoved {
@@ -156,19 +170,16 @@ impl State {
 
     /// Why `node` cannot hold `address`, if it cannot.
     fn can_hold(&self, node: &Node, address: IpAddr) -> Result<(), String> {
-        if self.keeps(node.id, address) {
+        let given = self.given(address);
+        if given.is_some_and(|given| self.keeps(node.id, given)) {
             return Ok(());
         }
         node.can_hold_any()?;
         if !node.accepts() {
             return Err("its weight is 0".into());
         }
-        let named = self
-            .allocations
-            .get(&address)
-            .and_then(|allocation| allocation.interface.as_deref());
-        let allocation = self.allocations.get(&address);
-        let served = allocation.is_none_or(|of| self.has_backends(node, address, of));
+        let named = given.and_then(|given| given.of.interface.as_deref());
+        let served = given.is_none_or(|given| self.has_backends(node, address, given.of));
         Err(match (node.interface_for(address, named), named) {
             (Some(_), _) if !served => {
                 "its traffic policy is local, and none of its backends is there".into()

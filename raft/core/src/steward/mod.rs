@@ -3,7 +3,8 @@
 //! ```text
 //!   state, facts ──┐                 ┌─> gates       what to answer for        first, and finished
 //!   beats' events ─┼─> look ─────────┼─> view        what to beat for          then
-//!   finished ──────┘                 └─> proposals   NodeUp, NodeReport, Released, NodeDown, NodeRetire, FailBack, Ripen; elect
+//!   answered ──────┤                 ├─> questions   whether somebody outside has an address
+//!   finished ──────┘                 └─> proposals   NodeUp, NodeReport, Released, NodeDown, NodeRetire, FailBack, Ripen; elect, quiet
 //! ```
 //! Nothing here is a delta: the whole is computed from the whole state, so a missed event heals with the next look. (Of many
 //! addresses those are looked at that entries have touched, and all of them at least once a second after that: `follow`.)
@@ -11,10 +12,12 @@
 //! **The order matters.** The datapath is told before the beats: a new lease could otherwise gather support, and open the
 //! deadline, while addresses that were lost with the last lease are still open in the kernel.
 
+mod asking;
 mod election;
 mod follow;
 mod gates;
 mod handing;
+mod lead;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -28,15 +31,18 @@ use crate::command::{Applied, Command, Outcome};
 use crate::id::{Epoch, NodeId, Revision};
 use crate::lease::{Event, Takeover, Timing, View};
 use crate::name::Labels;
-use crate::node::Interface;
+use crate::node::{Interface, Lease};
+use crate::proof::{Answer, Question, Rule};
 use crate::state::State;
 use crate::time::{Instant, Millis, Span};
 
+use asking::Asking;
 use election::Candidacy;
 pub use election::VoteMark;
 use follow::Basis;
 pub use gates::{Duty, Gates, Stance};
 use handing::Moves;
+use lead::Lead;
 use record::Own;
 
 /// How long a stopping node waits for others to take its addresses.
@@ -66,6 +72,8 @@ pub enum Purpose {
     FailBack,
     /// To let addresses be given again that have cooled down.
     Ripen,
+    /// To tell whether somebody outside has addresses.
+    Probed,
 }
 
 /// What came of a proposal.
@@ -118,6 +126,9 @@ pub struct Facts<'a> {
     pub leader: Option<NodeId>,
     /// This node's vote.
     pub vote: VoteMark,
+    /// Whether a majority has answered this node within a lease or an election time-out: its Raft, or its beats, be it with a
+    /// refusal ([`crate::lease::Pulse::answered`]). Of a node that does not lead it means nothing.
+    pub answered: bool,
     /// The membership entry that its beats count by and its kernel's deadline was reckoned by
     /// ([`crate::lease::Pulse::membership`]).
     pub counted: u64,
@@ -132,10 +143,15 @@ pub struct Decision {
     pub gates: Option<Gates>,
     /// Tell the beats.
     pub view: View,
+    /// Ask the link these, beside everything else and beside those under way, and report with [`Steward::answered`].
+    pub questions: Vec<Question>,
     /// Propose these, beside everything else, and report with [`Steward::finished`].
     pub proposals: Vec<(Purpose, Command)>,
     /// Stand for election.
     pub elect: bool,
+    /// Send the other voters neither heartbeats nor entries until a look says otherwise: this node leads, and nobody
+    /// answers it.
+    pub quiet: bool,
 }
 
 /// One node's rules.
@@ -154,6 +170,9 @@ pub struct Steward {
     /// Of what the gates were made that the datapath was told.
     basis: Option<Basis>,
     supported: bool,
+    /// Announces without a majority, because the operator wants that ([`crate::lease::OnQuorumLoss::Freeze`]).
+    frozen: bool,
+    lead: Lead,
     /// This node's own lease is fenced by some voter: renew it.
     fenced: Option<Epoch>,
     caught_up: bool,
@@ -161,6 +180,7 @@ pub struct Steward {
     /// again under the same.
     given_back: BTreeMap<IpAddr, Epoch>,
     moves: Moves,
+    asking: Asking,
     under_way: BTreeSet<Purpose>,
     /// When what has failed may be tried again.
     again: BTreeMap<Purpose, Instant>,
@@ -189,10 +209,13 @@ impl Steward {
             told: None,
             basis: None,
             supported: false,
+            frozen: false,
+            lead: Lead::default(),
             fenced: None,
             caught_up: false,
             given_back: BTreeMap::new(),
             moves: Moves::default(),
+            asking: Asking::default(),
             under_way: BTreeSet::new(),
             again: BTreeMap::new(),
             unseen: BTreeMap::new(),
@@ -221,7 +244,8 @@ impl Steward {
                     self.candidacy = Some(candidacy);
                 }
             }
-            Event::Frozen { .. } | Event::OtherLease { .. } => {}
+            Event::Frozen { frozen } => self.frozen = frozen,
+            Event::OtherLease { .. } => {}
         }
     }
 
@@ -237,6 +261,16 @@ impl Steward {
                 self.again.insert(purpose, now.after(RETRY));
             }
         }
+    }
+
+    /// What it does from now on about an address that somebody outside has.
+    pub fn set_rule(&mut self, rule: Rule) {
+        self.asking.rule = rule;
+    }
+
+    /// The link was asked: what came of some of the questions.
+    pub fn answered(&mut self, now: Instant, answers: &[(IpAddr, Answer)]) {
+        self.asking.answered(now, answers);
     }
 
     /// The node is asked to stop: it gives its addresses to others first.
@@ -265,7 +299,13 @@ impl Steward {
     pub fn next_look(&self) -> Option<Instant> {
         let again = self.again.values().copied();
         let candidacy = self.candidacy.map(|it| it.next);
-        let others = [candidacy, self.due, self.moves.next_look()];
+        let others = [
+            candidacy,
+            self.due,
+            self.lead.next_look(),
+            self.moves.next_look(),
+            self.asking.next_look(),
+        ];
         again.chain(others.into_iter().flatten()).min()
     }
 
@@ -286,6 +326,15 @@ impl Steward {
             self.withdraw_the_lost(state, &mut decision.proposals);
             self.what_is_due(facts, state, &mut decision.proposals);
         }
+        let leased = state.node(self.me).is_some_and(|me| me.lease == Lease::Up);
+        let may = leased && self.caught_up && self.supported && self.stop_by.is_none();
+        self.asking.tidy(facts.now, may);
+        if may {
+            if let Some(told) = self.asking.tell(state, self.me) {
+                self.propose(Purpose::Probed, told, &mut decision.proposals);
+            }
+            decision.questions = self.asking.questions(facts.now, state, self.me);
+        }
         if self.caught_up {
             self.keep_own_record(facts, state, &mut decision.proposals);
         }
@@ -296,6 +345,9 @@ impl Steward {
                 election::Step::Stand => decision.elect = true,
             }
         }
+        let leads = facts.leader == Some(self.me);
+        let supported = self.supported && !self.frozen;
+        decision.quiet = self.lead.quiet(self.timing, facts, leads, supported);
         decision
     }
 

@@ -7,6 +7,7 @@ use crate::lease::Profile;
 use crate::name::{Labels, Name};
 use crate::policy::{Pattern, PolicySpec};
 use crate::pool::PoolSpec;
+use crate::proof::Found;
 use crate::time::Millis;
 use crate::token::TokenHash;
 use crate::vip::{Failback, VipSpec};
@@ -15,10 +16,13 @@ use super::gates::{gates, vacating, view};
 use super::*;
 use crate::node::{Interface, Mac, Prefix};
 
+mod asking;
 mod cooling;
+mod election;
 mod failback;
 mod follow;
 mod handing;
+mod lead;
 mod start;
 
 const TOKEN: TokenHash = [3; 32];
@@ -27,7 +31,24 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+/// Applies a command, and what holders find who ask the link about new addresses: nobody else is there.
 fn apply(state: &mut State, command: Command) {
+    apply_alone(state, command);
+    let unproven = state.unproven();
+    let questions = unproven.filter_map(|(address, of)| Some((of.holder?, address, of.epoch)));
+    for (node, address, epoch) in questions.collect::<Vec<_>>() {
+        let (claim, rule) = (None, Rule::Refuse);
+        let found = vec![Found {
+            address,
+            epoch,
+            claim,
+            rule,
+        }];
+        apply_alone(state, Command::Probed { node, found });
+    }
+}
+
+fn apply_alone(state: &mut State, command: Command) {
     let (at, by, index) = (Millis(1), None, state.applied() + 1);
     state.apply(index, &Proposal { at, command, by }).unwrap();
 }
@@ -197,6 +218,7 @@ impl<'a> Scene<'a> {
             wall: Millis(1 + ms),
             leader,
             vote: VoteMark::default(),
+            answered: true,
             counted: 0,
             interfaces: &self.interfaces,
         }
@@ -366,35 +388,6 @@ fn a_node_that_a_policy_forbids_an_address_keeps_it_shut() {
     apply(&mut state, put);
     let shut = gates(&state, holder, true, &Moves::default());
     assert!(shut.len() == 1 && shut.values().all(|stance| !stance.is_open()));
-}
-
-#[test]
-fn a_voter_stands_for_election_in_its_turn_when_the_leader_is_fenced_and_nobody_else_has() {
-    let (mut state, leader, me) = two_nodes();
-    state.apply_membership(state.applied() + 1, &[[leader, NodeId(0), me].into()]);
-    let scene = Scene::of(&state, me);
-    let fencing = |node| Event::Fencing {
-        node,
-        epoch: Epoch(1),
-    };
-    let mut it = steward(me);
-    scene.tell(&mut it, 100, Some(leader), fencing(me));
-    assert_eq!(it.next_look(), None, "not the leader");
-    scene.tell(&mut it, 100, Some(leader), fencing(leader));
-    assert!(
-        !scene.look(&mut it, 109, Some(leader)).elect,
-        "another voter's turn"
-    );
-    assert!(scene.look(&mut it, 110, Some(leader)).elect);
-    assert!(!scene.look(&mut it, 111, Some(leader)).elect);
-    assert!(
-        scene.look(&mut it, 130, Some(leader)).elect,
-        "refused: again"
-    );
-    let mut facts = scene.facts(150, Some(leader));
-    facts.vote.term = 9;
-    assert!(!it.look(&facts, &state).elect, "somebody else stands");
-    assert_eq!(it.next_look(), None);
 }
 
 #[test]

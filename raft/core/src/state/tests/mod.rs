@@ -1,5 +1,6 @@
 //! The state under test: a cluster that checks its invariants after every command.
 
+mod aside;
 mod backup;
 mod failback;
 mod groups;
@@ -9,11 +10,13 @@ mod notices;
 mod old;
 mod once;
 mod policies;
+mod proofs;
 mod random;
 mod rebalance;
 mod reference;
 mod services;
 mod sharing;
+mod sight;
 mod size;
 mod speed;
 mod stories;
@@ -31,7 +34,7 @@ use super::State;
 use crate::block::{Block, Family};
 use crate::codec::Wire;
 use crate::command::{Applied, Command, Expect, Outcome, Proposal};
-use crate::id::NodeId;
+use crate::id::{NodeId, Revision};
 use crate::name::{Labels, Name};
 use crate::node::{Interface, Prefix, Role, Weight};
 use crate::pool::PoolSpec;
@@ -115,12 +118,48 @@ impl Cluster {
         }
         self.moved_only_where_it_may(&before, &proposal.command);
         self.handed_to_nobody_else(&before, &proposal.command);
+        self.proven_by_its_holder_alone(&before, &proposal.command);
         self.all_changes_are_noted(&before, &proposal.command);
         self.log.push(proposal);
         if let Err(broken) = self.state.check() {
             panic!("{broken} after {:?}", self.log.last());
         }
         outcome
+    }
+
+    /// A new allocation is unproven; one that may be announced stays so, whatever is said later; and nothing but its
+    /// holder's word changes what is known of one.
+    fn proven_by_its_holder_alone(&self, before: &State, command: &Command) {
+        use crate::event::What;
+        use crate::proof::Proof;
+
+        let entry = Revision(self.state.applied());
+        let new = self.state.events().iter().rev();
+        let new = new.take_while(|event| event.revision == entry);
+        let freed: Vec<IpAddr> = new
+            .filter_map(|event| match event.what {
+                What::Freed { address, .. } => Some(address),
+                _ => None,
+            })
+            .collect();
+        for (address, now) in self.state.allocations() {
+            let then = before.allocations().get(address);
+            // What is freed may be given to somebody else by the same entry.
+            let Some(then) = then.filter(|_| !freed.contains(address)) else {
+                assert_eq!(now.proof, Proof::Unproven, "{address} by {command:?}");
+                continue;
+            };
+            let silenced = then.proof.lets_announce() && !now.proof.lets_announce();
+            assert!(!silenced, "{address} by {command:?}");
+            let told = |node: &NodeId, found: &[crate::proof::Found]| {
+                let asked = found
+                    .iter()
+                    .any(|found| found.address == *address && found.epoch == then.epoch);
+                then.holder == Some(*node) && asked
+            };
+            let may = matches!(command, Command::Probed { node, found } if told(node, found));
+            assert!(may || now.proof == then.proof, "{address} by {command:?}");
+        }
     }
 
     /// Whom the holder may be handing packets to becomes the next holder, and nobody else does while its lease runs.
@@ -175,9 +214,13 @@ impl Cluster {
             let free = self.state.vips().get(&now.vip).is_some_and(|vip| {
                 vip.spec.group.is_none() && vip.spec.failback == Failback::Never && !now.freeing
             });
+            let given = self.state.given(*address);
             if let (Some(from), true, false) = (from, free, asked) {
+                let blind = now
+                    .vips()
+                    .any(|vip| self.state.blind_to(vip).any(|node| node == from));
                 assert!(
-                    !self.state.keeps(from, *address),
+                    blind || !given.is_some_and(|given| self.state.keeps(from, given)),
                     "{address} left node {from}, which could keep it, by {command:?}"
                 );
             }

@@ -17,7 +17,7 @@ fn what_a_later_vipd_wrote_is_refused_in_plain_words() {
     assert_eq!(
         refusal(later),
         format!(
-            "snapshot is of layout {later}, but this vipd reads 4 to {LAYOUT}: was it downgraded?"
+            "snapshot is of layout {later}, but this vipd reads 7 to {LAYOUT}: was it downgraded?"
         )
     );
 }

@@ -7,6 +7,7 @@ use super::services::{asked, serving};
 use super::*;
 use crate::policy::{Pattern, PolicySpec};
 use crate::pool::Care;
+use crate::proof::Rule;
 use crate::selector::Selector;
 
 /// A random command over few names, so that they collide.
@@ -81,6 +82,7 @@ fn command() -> impl Strategy<Value = Command> {
     let sharing = (
         prop::option::weighted(0.4, Just("s".to_string())),
         serving(1..4, backend),
+        prop::bool::weighted(0.5),
     );
     prop_oneof![
         1 => ((0u8..2).prop_map(|i| name(&format!("y{i}"))), policy).prop_map(|(name, spec)| {
@@ -98,10 +100,14 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         1 => (pool(), any::<bool>()).prop_map(|(name, force)| Command::DeletePool { name, expect: Expect::Any, force }),
         1 => Just(Command::Ripen),
-        6 => (vip(), prop::option::of(pool()), families, addresses, belongs, sharing).prop_map(|(name, pool, families, addresses, (group, apart, failback), (sharing_key, serving))| {
-            let spec = asked(VipSpec { pool, families, addresses, group, apart, failback, sharing_key, ..VipSpec::default() }, serving);
+        6 => (vip(), prop::option::of(pool()), families, addresses, belongs, sharing).prop_map(|(name, pool, families, addresses, (group, apart, failback), (sharing_key, serving, leaves))| {
+            let mut spec = asked(VipSpec { pool, families, addresses, group, apart, failback, sharing_key, ..VipSpec::default() }, serving);
+            if leaves && spec.mode != crate::service::Mode::Local {
+                spec.health = Some(super::sight::leaves_when_all_are_down());
+            }
             Command::PutVip { name, labels: Labels::new(), spec, expect: Expect::Any }
         }),
+        3 => (node(), vip(), any::<bool>()).prop_map(|(node, vip, down)| Command::Sight { node, vip, down }),
         2 => vip().prop_map(|name| Command::DeleteVip { name, expect: Expect::Any }),
         1 => (vip(), node_name()).prop_map(|(name, to)| Command::MoveVip { name, to }),
         2 => (node(), any::<bool>()).prop_map(|(node, up)| Command::NodeReport {
@@ -119,6 +125,8 @@ pub(super) enum Step {
     Down(u64),
     Retire(u64),
     ReleaseAll,
+    /// The nth asks the link; somebody outside has every address that ends so, if anybody.
+    Ask(u64, Option<u8>, Rule),
 }
 
 impl Step {
@@ -139,6 +147,14 @@ impl Step {
             }
             Self::Up(_) | Self::Down(_) => {}
             Self::ReleaseAll => c.release_all(),
+            Self::Ask(n, taken, rule) => {
+                let of = |address: &IpAddr| match address {
+                    IpAddr::V4(v4) => v4.octets()[3],
+                    IpAddr::V6(v6) => v6.octets()[15],
+                };
+                let taken = |address: &IpAddr| taken == Some(of(address) % 4);
+                let _no_member = c.asks(NodeId(n), rule, taken);
+            }
         }
     }
 }
@@ -150,6 +166,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (1u64..6).prop_map(Step::Down),
         1 => (1u64..6).prop_map(Step::Retire),
         3 => Just(Step::ReleaseAll),
+        2 => (1u64..6, prop::option::of(0u8..4), prop_oneof![Just(Rule::Refuse), Just(Rule::Warn)])
+            .prop_map(|(n, taken, rule)| Step::Ask(n, taken, rule)),
     ]
 }
 

@@ -131,16 +131,16 @@ fn one_group_of_10_000_and_one_key_for_10_000_are_no_slower() {
     // Joining one by one is the operator's time, not a failover's: put them into the group at once.
     for (i, vip) in state.vips.values_mut().enumerate() {
         let vip = alloc::sync::Arc::make_mut(vip);
-        vip.spec.group = Some(name("one"));
-        vip.spec.apart = (i % 2 == 0).then(|| name("key"));
+        alloc::sync::Arc::make_mut(&mut vip.spec).group = Some(name("one"));
+        alloc::sync::Arc::make_mut(&mut vip.spec).apart = (i % 2 == 0).then(|| name("key"));
     }
     let mut state = State::from_bytes(&state.to_bytes()).unwrap();
     quick("loss of one group of 10,000", down(&mut state));
     state.check().unwrap();
     for vip in state.vips.values_mut() {
         let vip = alloc::sync::Arc::make_mut(vip);
-        vip.spec.group = None;
-        vip.spec.apart = Some(name("key"));
+        alloc::sync::Arc::make_mut(&mut vip.spec).group = None;
+        alloc::sync::Arc::make_mut(&mut vip.spec).apart = Some(name("key"));
     }
     let mut state = State::from_bytes(&state.to_bytes()).unwrap();
     let now = *state

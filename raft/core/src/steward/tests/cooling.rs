@@ -29,6 +29,7 @@ fn the_leader_lets_an_address_be_given_again_once_it_has_cooled_down() {
     let due = state.ripe_at().unwrap().0 - 1;
     let mut it = steward(me);
     let scene = Scene::of(&state, me);
+    scene.tell(&mut it, 0, Some(me), Event::Support { held: true });
     assert_eq!(purposes(&scene.look(&mut it, 100, Some(me))), []);
     assert_eq!(it.next_look(), Some(scene.facts(due, None).now));
     let early = scene.look(&mut it, due, Some(holder));

@@ -8,7 +8,7 @@ fn the_leader_returns_a_vip_to_its_home_when_its_delay_is_over_and_looks_again_j
     let delay = Millis(2000);
     let spec = VipSpec {
         failback: Failback::After { delay },
-        ..state.vips().values().next().unwrap().spec.clone()
+        ..state.vips().values().next().unwrap().spec.as_ref().clone()
     };
     let put = Command::PutVip {
         name: state.vips().keys().next().unwrap().clone(),
@@ -26,6 +26,7 @@ fn the_leader_returns_a_vip_to_its_home_when_its_delay_is_over_and_looks_again_j
     apply(&mut state, down);
     let mut it = steward(me);
     let scene = Scene::of(&state, me);
+    scene.tell(&mut it, 0, Some(me), Event::Support { held: true });
     assert_eq!(purposes(&scene.look(&mut it, 900, Some(me))), [], "no home");
     let up = Command::NodeUp {
         node: home,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::node::Weight;
+use crate::proof::Claim;
 use crate::vip::Families;
 use alloc::format;
 
@@ -23,7 +24,7 @@ fn command(dice: &mut Dice, state: &State) -> Command {
     let vip = name(&format!("v{}", dice.below(12)));
     let expect = Expect::Any;
     let node = name(["n1", "n2"][dice.below(2) as usize]);
-    match dice.below(24) {
+    match dice.below(32) {
         0..=7 => Command::PutVip {
             name: vip,
             labels: [("app".into(), ["a", "b"][dice.below(2) as usize].into())].into(),
@@ -65,6 +66,23 @@ fn command(dice: &mut Dice, state: &State) -> Command {
             name: name("only"),
             expect,
         },
+        18..=21 => {
+            // Whoever asked the link tells what he found.
+            let nodes: Vec<NodeId> = state.nodes().keys().copied().collect();
+            let node = nodes[dice.below(2) as usize];
+            let held = state.unproven().filter(|(_, of)| of.holder == Some(node));
+            let found = held.map(|(address, of)| Found {
+                address,
+                epoch: of.epoch,
+                claim: (dice.below(3) == 0).then(|| Claim {
+                    mac: mac(NodeId(9)),
+                    interface: "eth0".into(),
+                }),
+                rule: [Rule::Refuse, Rule::Warn][dice.below(2) as usize],
+            });
+            let found = found.collect();
+            Command::Probed { node, found }
+        }
         _ => {
             // Whoever is asked to let go does so.
             let nodes: Vec<NodeId> = state.nodes().keys().copied().collect();
