@@ -66,17 +66,16 @@ async fn catch_up(
     mut at: Option<LogId>,
 ) -> io::Result<Option<LogId>> {
     loop {
-        let upto = core.shared.read().applied;
-        if at == upto {
-            return Ok(at);
-        }
-        if at > upto {
+        let applied = core.shared.read().applied;
+        let Some(upto) = applied.filter(|applied| at < Some(*applied)) else {
+            if at == applied {
+                return Ok(at);
+            }
             // It followed another voter, which knows more; it should go back there.
             return Err(io::Error::other("the agent is ahead of this voter"));
-        }
-        let feed = match log.following(at, BATCH) {
-            Some(mut entries) => {
-                entries.retain(|entry| Some(entry.log_id) <= upto);
+        };
+        let feed = match log.following(at, upto, BATCH) {
+            Some(entries) => {
                 let Some(last) = entries.last() else {
                     return Err(io::Error::other("the log ends before what is applied"));
                 };

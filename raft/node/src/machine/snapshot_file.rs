@@ -19,16 +19,17 @@ const SUFFIX: &str = ".snapshot";
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotDir {
     dir: PathBuf,
-    /// One is written at a time: one that this node makes, and one that it is sent, can come together.
-    saving: Arc<Mutex<()>>,
+    /// One is written or read at a time: one that this node makes, and one that it is sent, can come together, and each takes
+    /// away the older ones, which somebody may just be reading.
+    turn: Arc<Mutex<()>>,
 }
 
 impl SnapshotDir {
     /// Uses, or makes, `dir`, and removes what a crash left half written.
     pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&dir).map_err(|error| on("make", &dir, &error))?;
-        let saving = Arc::default();
-        let dir = Self { dir, saving };
+        let turn = Arc::default();
+        let dir = Self { dir, turn };
         for path in dir.files(".new")? {
             fs::remove_file(&path).map_err(|error| on("remove", &path, &error))?;
         }
@@ -38,7 +39,7 @@ impl SnapshotDir {
     /// Keeps this snapshot in place of every older one; does nothing if there is a newer one: the log may be gone up to that
     /// by now. Durable when it returns. Blocks.
     pub(crate) fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
-        let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let term = meta.last_log_id.map_or(0, |id| term_of(&id));
         let path = self.dir.join(format!("{index}-{term}{SUFFIX}"));
@@ -73,8 +74,9 @@ impl SnapshotDir {
         Ok(())
     }
 
-    /// The newest snapshot, if there is one. A damaged one is an error: the log before it is gone.
+    /// The newest snapshot, if there is one. A damaged one is an error: the log before it is gone. Blocks.
     pub(crate) fn load(&self) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut newest: Option<(SnapshotMeta, Bytes)> = None;
         for path in self.files(SUFFIX)? {
             let bytes = fs::read(&path).map_err(|error| on("read", &path, &error))?;
@@ -171,6 +173,28 @@ mod tests {
         assert_eq!(dir.files(SUFFIX).unwrap().len(), 1);
         dir.save(&meta(10), b"ten").unwrap();
         assert_eq!(dir.load().unwrap().unwrap().0, meta(10));
+    }
+
+    #[test]
+    fn one_can_be_read_while_others_take_its_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(temp.path().join("snapshots")).unwrap();
+        dir.save(&meta(1), b"body").unwrap();
+        std::thread::scope(|threads| {
+            let writer = threads.spawn(|| {
+                for index in 2..=200 {
+                    dir.save(&meta(index), b"body").unwrap();
+                }
+            });
+            let mut last = Some(log_id(3, 1));
+            while !writer.is_finished() {
+                let (found, body) = dir.load().unwrap().unwrap();
+                assert_eq!(&body[..], b"body");
+                assert!(found.last_log_id >= last, "{found:?} after {last:?}");
+                last = found.last_log_id;
+            }
+        });
+        assert_eq!(dir.load().unwrap().unwrap().0, meta(200));
     }
 
     #[test]

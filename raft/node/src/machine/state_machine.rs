@@ -147,17 +147,29 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: Bytes,
     ) -> Result<(), io::Error> {
-        let restored = Replica::restore(meta, &snapshot).map_err(|error| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("the snapshot is unreadable: {error}"),
-            )
-        })?;
-        let (dir, saved) = (self.dir.clone(), (meta.clone(), snapshot.clone()));
-        blocking(move || dir.save(&saved.0, &saved.1)).await?;
+        let (dir, meta) = (self.dir.clone(), meta.clone());
+        // Of a large state that takes a second, in which everything else of Raft goes on.
+        let restored = blocking(move || {
+            let restored = Replica::restore(&meta, &snapshot).map_err(|error| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("the snapshot is unreadable: {error}"),
+                )
+            })?;
+            dir.save(&meta, &snapshot)?;
+            Ok(restored)
+        })
+        .await?;
         self.begun = restored.state.applied();
-        self.shared.write(|replica| *replica = restored);
+        let old = self
+            .shared
+            .write(|replica| std::mem::replace(replica, restored));
         self.shared.announce();
+        blocking(move || {
+            drop(old);
+            Ok(())
+        })
+        .await?;
         Ok(())
     }
 

@@ -40,32 +40,50 @@ impl SharedLog {
             .collect()
     }
 
-    /// At most `limit` entries that follow `after`; `None` if the log no longer (or not yet) reaches back
-    /// so far or does not hold that very entry, so that a snapshot is needed.
-    pub(crate) fn following(&self, after: Option<LogId>, limit: usize) -> Option<Vec<Entry>> {
+    /// See [`following`].
+    pub(crate) fn following(
+        &self,
+        after: Option<LogId>,
+        upto: LogId,
+        limit: usize,
+    ) -> Option<Vec<Entry>> {
         let log = self.read();
-        let known = match &after {
-            None => log.purged.is_none(),
-            Some(id) if log.purged.as_ref() == Some(id) => true,
-            Some(id) => log
-                .entries
-                .get(&id.index)
-                .is_some_and(|entry| entry.log_id == *id),
-        };
-        let from = after.map_or(0, |id| id.index + 1);
-        known.then(|| {
-            log.entries
-                .range(from..)
-                .take(limit)
-                .map(|(_, entry)| entry.clone())
-                .collect()
-        })
+        following(&log.entries, log.purged, after, upto, limit)
     }
 
     /// The epochs fenced durably, by node.
     pub(crate) fn fences(&self) -> BTreeMap<NodeId, Epoch> {
         self.read().fences.clone()
     }
+}
+
+/// Of a log that is purged up to `purged`: at most `limit` entries that follow `after`, up to `upto`, which is applied and later
+/// than that. `None` if a snapshot is needed: the log no longer (or not yet) reaches back so far, or does not hold that very
+/// entry, or not that one up to which they are asked for.
+///
+/// Where a snapshot was applied, what the log holds up to there may be another leader's, and never have been committed; it is
+/// only where the log holds the applied entry itself that all before it are those that were applied.
+#[must_use]
+pub fn following(
+    entries: &BTreeMap<u64, Entry>,
+    purged: Option<LogId>,
+    after: Option<LogId>,
+    upto: LogId,
+    limit: usize,
+) -> Option<Vec<Entry>> {
+    let holds = |id: &LogId| {
+        let entry = entries.get(&id.index);
+        entry.is_some_and(|entry| entry.log_id == *id)
+    };
+    let known = match &after {
+        None => purged.is_none(),
+        Some(id) => purged == after || holds(id),
+    };
+    let from = after.map_or(0, |id| id.index + 1);
+    (known && holds(&upto)).then(|| {
+        let following = entries.range(from..=upto.index).take(limit);
+        following.map(|(_, entry)| entry.clone()).collect()
+    })
 }
 
 /// Whether nothing can lie in `range`; `BTreeMap::range` panics when the start is past the end.

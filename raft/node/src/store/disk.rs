@@ -49,6 +49,16 @@ impl Recovered {
             .map(|(_, entry)| entry.log_id)
             .or(self.purged)
     }
+
+    /// Whether it holds that very entry, or is purged up to it or further.
+    pub(super) fn reaches(&self, id: &LogId) -> bool {
+        let purged = self.purged.is_some_and(|purged| purged.index >= id.index);
+        purged
+            || self
+                .entries
+                .get(&id.index)
+                .is_some_and(|entry| entry.log_id == *id)
+    }
 }
 
 /// A place that keeps the log. Used by one thread at a time; may block.

@@ -7,7 +7,8 @@
 //!
 //! Snapshots bound the log, so all of it fits in memory and no read ever touches the disk. Every write goes
 //! through one thread in the order openraft gave it; what waits while a flush runs shares the next flush.
-//! Deliberately absent: repair. A log that does not verify is not opened, and never truncated to make it fit.
+//! Deliberately absent: repair. A log that does not verify is not opened, and never truncated to make it fit. That a
+//! snapshot took the place of all of it is no damage: [`SledDisk::go_on_from`].
 
 mod cache;
 mod disk;
@@ -22,6 +23,8 @@ mod verify;
 mod witness;
 
 pub(crate) use cache::SharedLog;
+pub use cache::following;
+pub(crate) use disk::Recovered;
 pub use error::StoreError;
 pub(crate) use io_thread::IoThread;
 pub(crate) use log_store::LogStore;

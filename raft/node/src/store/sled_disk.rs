@@ -15,7 +15,7 @@ use vipd_core::id::{Epoch, NodeId};
 use super::StoreError;
 use super::disk::{Disk, Op, Recovered};
 use super::record;
-use super::verify::{Fault, verify};
+use super::verify::{Fault, show, verify};
 use super::witness::{Tail, Witness};
 use crate::raft_wire::{
     get_log_id, get_opt_log_id, get_vote, put_log_id, put_opt_log_id, put_vote,
@@ -104,6 +104,40 @@ impl SledDisk {
                 .unwrap_or(0),
         };
         Ok((disk, recovered))
+    }
+
+    /// Makes the log go on from `snapshot`, the last entry in the newest snapshot, where it does not yet. Durable when it
+    /// returns.
+    ///
+    /// A snapshot that a leader has sent is written beside the log's queue. After a crash it may be there and the log not
+    /// yet cut: without its last entry, and with the tail of a deposed leader up to it, or past it. No entry of that log is
+    /// needed: up to the snapshot's last they are in it or were never committed, and after one that was not committed
+    /// none is. openraft mends this by itself only where the log ends before the snapshot by index *and* by term.
+    pub(crate) fn go_on_from(
+        &mut self,
+        snapshot: &LogId,
+        log: &mut Recovered,
+    ) -> Result<(), StoreError> {
+        if log.reaches(snapshot) {
+            return Ok(());
+        }
+        if log.committed.is_some_and(|id| id.index > snapshot.index) {
+            return Err(self.damaged(format!(
+                "{} is committed by it, and it has not {}, the last one of the newest snapshot",
+                show(log.committed),
+                show(Some(*snapshot))
+            )));
+        }
+        let after = log.purged;
+        tracing::info!(
+            from = show(log.last()),
+            to = show(Some(*snapshot)),
+            "the log was not cut where its snapshot ends; it is now"
+        );
+        self.commit(&[Op::Truncate { after }, Op::Purge(*snapshot)])?;
+        log.entries.clear();
+        log.purged = Some(*snapshot);
+        Ok(())
     }
 
     fn load(&self) -> Result<Recovered, StoreError> {
@@ -238,7 +272,9 @@ impl SledDisk {
         }
         self.log.apply_batch(batch).map_err(fail)?;
         self.tail.purged = Some(*upto);
-        self.tail.last = self.tail.last.max(Some(*upto));
+        // By index: a snapshot of an earlier term may cover a tail of a later one that was never committed.
+        let beyond = self.tail.last.filter(|last| last.index > upto.index);
+        self.tail.last = beyond.or(Some(*upto));
         Ok(())
     }
 

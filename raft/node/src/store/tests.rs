@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use vipd_core::id::{Epoch, NodeId};
 
 use super::disk::Recovered;
+use super::witness::Witness;
 use super::{IoThread, LogStore, MemoryDisk, SledDisk, StoreError};
 use crate::machine::{Shared, SnapshotDir, StateMachine};
 use crate::types::{Entry, Types, Vote, log_id};
@@ -131,6 +132,25 @@ async fn a_fence_never_goes_back() {
 }
 
 #[tokio::test]
+async fn an_agent_is_fed_no_entry_of_a_deposed_leader_that_lies_under_a_snapshot() {
+    let io = IoThread::start(MemoryDisk::default()).unwrap();
+    let mut store = LogStore::new(Recovered::default(), &io);
+    store.blocking_append(blanks(1, 0..6)).await.unwrap();
+    let log = store.shared();
+    let after = Some(log_id(1, 2));
+    let following = |upto, limit| {
+        let entries = log.following(after, upto, limit)?;
+        Some(entries.iter().map(|e| e.log_id.index).collect::<Vec<_>>())
+    };
+    assert_eq!(following(log_id(1, 4), 9), Some(vec![3, 4]));
+    assert_eq!(following(log_id(1, 4), 1), Some(vec![3]));
+    // A snapshot of a later term is applied, and the log is not yet cut.
+    for upto in [log_id(2, 4), log_id(2, 5), log_id(2, 9)] {
+        assert_eq!(following(upto, 9), None, "{upto}");
+    }
+}
+
+#[tokio::test]
 async fn truncation_and_purge_survive_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let (io, mut store) = open(&dir);
@@ -145,6 +165,45 @@ async fn truncation_and_purge_survive_reopening() {
         (state.last_purged_log_id, state.last_log_id),
         (Some(log_id(1, 4)), Some(log_id(2, 14)))
     );
+}
+
+#[tokio::test]
+async fn a_purge_that_covers_a_tail_of_a_later_term_is_no_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let (io, mut store) = open(&dir);
+    store.blocking_append(blanks(1, 0..3)).await.unwrap();
+    store.blocking_append(blanks(6, 3..6)).await.unwrap();
+    store.purge(log_id(5, 9)).await.unwrap();
+    drop((store, io));
+    let witness = Witness::open(&dir.path().join("log.witness")).unwrap();
+    assert_eq!(witness.unwrap().tail().last, Some(log_id(5, 9)));
+    let (io, mut store) = open(&dir);
+    let state = store.get_log_state().await.unwrap();
+    assert_eq!(state.last_log_id, Some(log_id(5, 9)));
+    store.blocking_append(blanks(7, 10..12)).await.unwrap();
+    drop((store, io));
+    let (_io, mut store) = open(&dir);
+    let state = store.get_log_state().await.unwrap();
+    assert_eq!(state.last_log_id, Some(log_id(7, 11)));
+}
+
+#[tokio::test]
+async fn a_longer_log_put_back_in_place_of_what_a_later_leader_made_of_it_is_refused_as_lost_data()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let old = tempfile::tempdir().unwrap();
+    let (io, mut store) = open(&dir);
+    store.blocking_append(blanks(1, 0..9)).await.unwrap();
+    drop((store, io));
+    copy(&dir.path().join("log"), &old.path().join("log"));
+    let (io, mut store) = open(&dir);
+    store.truncate_after(Some(log_id(1, 3))).await.unwrap();
+    store.blocking_append(blanks(2, 4..6)).await.unwrap();
+    drop((store, io));
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    copy(&old.path().join("log"), &dir.path().join("log"));
+    let error = SledDisk::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Lost { .. }), "{error}");
 }
 
 #[tokio::test]

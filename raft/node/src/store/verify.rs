@@ -45,7 +45,11 @@ fn dense(log: &Recovered) -> Result<(), String> {
 }
 
 fn not_behind(log: &Recovered, tail: &Tail) -> Result<(), String> {
-    if log.last() < tail.last {
+    // That very entry, not the later of two ids: a snapshot of term 5 takes the place of a tail of term 6 that was never
+    // committed, and a tail of term 6 is no proof of an entry of term 7 that came in its place.
+    if let Some(seen) = &tail.last
+        && !log.reaches(seen)
+    {
         return Err(format!(
             "it ends at {}, the witness saw {}",
             show(log.last()),
@@ -76,7 +80,7 @@ fn not_behind(log: &Recovered, tail: &Tail) -> Result<(), String> {
     Ok(())
 }
 
-fn show(id: Option<crate::types::LogId>) -> String {
+pub(super) fn show(id: Option<crate::types::LogId>) -> String {
     id.map_or_else(
         || "nothing".into(),
         |id| format!("entry {} of term {}", id.index, term_of(&id)),
@@ -142,6 +146,29 @@ mod tests {
         ));
         assert!(matches!(
             verify(&log(&[]), &tail(1, 1)),
+            Err(Fault::Behind(_))
+        ));
+    }
+
+    #[test]
+    fn a_log_of_the_same_length_without_the_entry_that_the_witness_saw_has_lost_data() {
+        let other = log(&[(1, 0), (1, 1), (1, 2)]);
+        assert!(matches!(verify(&other, &tail(2, 1)), Err(Fault::Behind(_))));
+        let later = log(&[(1, 0), (3, 1), (3, 2)]);
+        assert!(matches!(verify(&later, &tail(2, 1)), Err(Fault::Behind(_))));
+    }
+
+    #[test]
+    fn what_a_purge_covers_is_not_lost_whatever_its_term_was() {
+        let purged = Recovered {
+            purged: Some(log_id(5, 100)),
+            ..Recovered::default()
+        };
+        for seen in [tail(6, 95), tail(4, 100), tail(5, 100)] {
+            assert_eq!(verify(&purged, &seen), Ok(()));
+        }
+        assert!(matches!(
+            verify(&purged, &tail(5, 101)),
             Err(Fault::Behind(_))
         ));
     }
