@@ -24,7 +24,7 @@ pub(crate) async fn admit(node: &RaftNode, ask: JoinAsk) -> Result<JoinAnswer, S
     };
     let patience = node.core.settings.patience;
     let outcome = node
-        .propose_numbered(ask.id, command, None, patience)
+        .propose_numbered(ask.number(), command, None, patience)
         .await
         .map_err(|error| error.to_string())?;
     let (number, role) = match outcome.map_err(|rejection| rejection.to_string())? {
@@ -76,4 +76,70 @@ fn members(node: &RaftNode) -> Vec<(NodeId, std::net::SocketAddr)> {
         known.push((node.id(), node.peer()));
     }
     known
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+    use rcgen::KeyPair;
+    use vipd_core::node::Role;
+
+    use super::*;
+    use crate::identity::public_key_of;
+    use crate::testing::{first_voter, stranger, token};
+
+    /// The numbers of all joins in the log, as agents are fed them.
+    fn seen_by_agents(node: &RaftNode) -> Vec<u128> {
+        let voter = node.core.voter.as_ref().unwrap();
+        let applied = node.core.shared.read().applied.unwrap();
+        let entries = voter.log.following(None, applied, usize::MAX).unwrap();
+        let number = |entry: &crate::types::Entry| match &entry.payload {
+            EntryPayload::Normal(request) => {
+                matches!(request.proposal.command, Command::Join { .. }).then_some(request.id)
+            }
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        entries.iter().filter_map(number).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_number_of_a_join_is_worth_nothing_without_its_secret_or_with_another_key() {
+        let host = first_voter().await;
+        let ask = stranger("n2", &token(&host, Role::Voter).await);
+        let admitted = admit(&host.node, ask.clone()).await.unwrap();
+        assert!(admitted.ca_key.is_some(), "there is something to steal");
+
+        let mut numbers = seen_by_agents(&host.node);
+        assert_eq!(numbers.len(), 1);
+        numbers.push(ask.id);
+        for id in numbers {
+            let no_secret = JoinAsk {
+                id,
+                secret: [0; 20],
+                ..ask.clone()
+            };
+            let why = admit(&host.node, no_secret).await.unwrap_err();
+            assert!(why.contains("token"), "{why}");
+            let other_key = JoinAsk {
+                id,
+                spki: public_key_of(&KeyPair::generate().unwrap()),
+                ..ask.clone()
+            };
+            let why = admit(&host.node, other_key).await.unwrap_err();
+            assert!(why.contains("used"), "{why}");
+        }
+        host.node.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_joiner_that_lost_its_answer_asks_again_and_is_the_same_node() {
+        let host = first_voter().await;
+        let ask = stranger("a1", &token(&host, Role::Agent).await);
+        let first = admit(&host.node, ask.clone()).await.unwrap();
+        let again = admit(&host.node, ask).await.unwrap();
+        assert_eq!((again.node, again.role), (first.node, Role::Agent));
+        assert!(again.ca_key.is_none());
+        assert_eq!(host.node.state().read().nodes().len(), 2);
+        host.node.shutdown().await;
+    }
 }

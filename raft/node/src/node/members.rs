@@ -39,6 +39,8 @@ pub enum Step {
     Promote(NodeId),
     /// Stop replicating to a node that nobody wants.
     Forget(NodeId),
+    /// Finish a change that was left half done: a majority of the voters before *and* after it is needed until then.
+    Settle,
 }
 
 /// What the state wants and Raft has.
@@ -46,8 +48,12 @@ pub enum Step {
 pub struct View<'a> {
     /// The nodes that shall vote.
     pub wanted: &'a BTreeMap<NodeId, Member>,
-    /// The voters.
+    /// The voters; of both sets while a change is half done.
     pub voters: BTreeSet<NodeId>,
+    /// Whether a change is half done: there are two sets of voters.
+    pub joint: bool,
+    /// Whether a node is being taken out. Whoever does that finishes its own change.
+    pub leaving: bool,
     /// The members without a vote.
     pub learners: BTreeSet<NodeId>,
     /// How far the log of each member is that answered lately.
@@ -59,6 +65,9 @@ pub struct View<'a> {
 /// The step to take now, if any.
 #[must_use]
 pub fn next_step(view: &View<'_>) -> Option<Step> {
+    if view.joint {
+        return (!view.leaving).then_some(Step::Settle);
+    }
     let unknown = |id: &&NodeId| !view.voters.contains(id) && !view.learners.contains(id);
     if let Some(id) = view.wanted.keys().find(unknown) {
         return Some(Step::Learn(*id, view.wanted[id]));
@@ -118,6 +127,7 @@ pub(super) async fn keep(core: Arc<Core>) {
         let membership = now.membership_config.membership();
         settled = now.current_leader.is_some()
             && now.membership_config == now.committed_membership_config
+            && membership.get_joint_config().len() == 1
             && membership.learner_ids().next().is_none();
         for voter in membership.voter_ids().map(NodeId) {
             if voter != own && still_wanted(&core, voter) {
@@ -155,6 +165,8 @@ async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
     let view = View {
         wanted: &wanted,
         voters: membership.voter_ids().map(NodeId).collect(),
+        joint: membership.get_joint_config().len() > 1,
+        leaving: !leaving.is_empty(),
         learners: membership
             .learner_ids()
             .map(NodeId)
@@ -180,6 +192,14 @@ async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
                 let gone = ChangeMembers::RemoveNodes(BTreeSet::from([id.0]));
                 voter.raft.change_membership(gone, false).await.map(drop)
             }
+            Step::Settle => {
+                tracing::info!("finishing a change of voters that was left half done");
+                voter
+                    .raft
+                    .change_membership(no_change(), true)
+                    .await
+                    .map(drop)
+            }
         }
     };
     match timeout(CHANGE, change).await {
@@ -190,6 +210,12 @@ async fn reconcile(core: &Core, voter: &Voter, now: &Metrics) {
             "the membership change takes long; is a majority of the voters up?"
         ),
     }
+}
+
+/// What openraft itself makes its second step of: the newer of two sets of voters alone.
+#[must_use]
+pub fn no_change() -> ChangeMembers<u64, Member> {
+    ChangeMembers::AddVoterIds(BTreeSet::new())
 }
 
 /// How far the log of each member is that answered within `recent`.
@@ -207,64 +233,4 @@ fn matched(now: &Metrics, recent: Duration) -> BTreeMap<NodeId, u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ids(ids: &[u64]) -> BTreeSet<NodeId> {
-        ids.iter().copied().map(NodeId).collect()
-    }
-
-    fn wanted(of: &[u64]) -> BTreeMap<NodeId, Member> {
-        of.iter()
-            .map(|id| (NodeId(*id), Member::default()))
-            .collect()
-    }
-
-    #[test]
-    fn a_new_voter_learns_first_and_votes_when_it_has_caught_up() {
-        let wanted = wanted(&[1, 9]);
-        let mut view = View {
-            wanted: &wanted,
-            voters: ids(&[1]),
-            learners: ids(&[]),
-            matched: BTreeMap::new(),
-            last: 100,
-        };
-        assert_eq!(
-            next_step(&view),
-            Some(Step::Learn(NodeId(9), Member::default()))
-        );
-        view.learners = ids(&[9]);
-        assert_eq!(next_step(&view), None);
-        view.matched = [(NodeId(9), 30)].into();
-        assert_eq!(next_step(&view), None);
-        view.matched = [(NodeId(9), 60)].into();
-        assert_eq!(next_step(&view), Some(Step::Promote(NodeId(9))));
-    }
-
-    #[test]
-    fn the_eighth_voter_stays_a_learner() {
-        let wanted = wanted(&[1, 2, 3, 4, 5, 6, 7, 8]);
-        let view = View {
-            wanted: &wanted,
-            voters: ids(&[1, 2, 3, 4, 5, 6, 7]),
-            learners: ids(&[8]),
-            matched: [(NodeId(8), 100)].into(),
-            last: 100,
-        };
-        assert_eq!(next_step(&view), None);
-    }
-
-    #[test]
-    fn a_learner_whose_record_is_gone_is_forgotten() {
-        let wanted = wanted(&[1]);
-        let view = View {
-            wanted: &wanted,
-            voters: ids(&[1]),
-            learners: ids(&[9]),
-            matched: [(NodeId(9), 100)].into(),
-            last: 100,
-        };
-        assert_eq!(next_step(&view), Some(Step::Forget(NodeId(9))));
-    }
-}
+mod tests;

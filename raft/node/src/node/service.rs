@@ -12,6 +12,7 @@ use super::handle::{Core, RaftNode};
 use super::propose::{Attempt, write};
 use super::read::read_index;
 use super::removal::{REMOVAL, RemovalError};
+use super::standing::refuse;
 use super::transfer::hand_over;
 use crate::agent;
 use crate::join;
@@ -72,6 +73,10 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
     let Some(voter) = &node.core.voter else {
         return Response::Failed("an agent takes no requests".into());
     };
+    if let Some(why) = refuse(&node.core, from, &request) {
+        tracing::warn!(%from, %why, "a request was refused");
+        return Response::Failed(why);
+    }
     let raft = &voter.raft;
     match request {
         Request::Ping => Response::Done,
@@ -156,7 +161,46 @@ async fn settle_within<T>(
     match timeout(patience, attempt).await {
         Ok(Attempt::Done(value)) => response(value),
         Ok(Attempt::Elsewhere(leader, _)) => Response::NotLeader(leader),
-        Ok(Attempt::Unsure(why)) => Response::Failed(why),
-        Err(_) => Response::Failed("the leader did not reach a majority in time".into()),
+        Ok(Attempt::Unsure(why)) => Response::Unsure(why),
+        Err(_) => Response::Unsure("the leader did not reach a majority in time".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::propose::sort;
+
+    /// As `vipctl cluster remove` reads what the leader answers.
+    fn read(reply: Response) -> Option<Result<(), String>> {
+        match reply {
+            Response::Done => Some(Ok(())),
+            Response::Failed(why) => Some(Err(why)),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_does_not_know_whether_it_was_done_is_asked_again_and_refuses_nothing() {
+        let answer = settle_within(Duration::from_secs(1), unsure(), removed).await;
+        assert!(matches!(
+            sort(NodeId(1), Ok(answer), read),
+            Attempt::Unsure(_)
+        ));
+        let late = settle_within(Duration::ZERO, std::future::pending(), removed).await;
+        assert!(matches!(
+            sort(NodeId(1), Ok(late), read),
+            Attempt::Unsure(_)
+        ));
+        let refused = Attempt::Done(Err(RemovalError::Refused("it is up".into())));
+        let answer = settle(async { refused }, removed).await;
+        assert!(matches!(
+            sort(NodeId(1), Ok(answer), read),
+            Attempt::Done(Err(_))
+        ));
+    }
+
+    async fn unsure() -> Attempt<Result<(), RemovalError>> {
+        Attempt::Unsure("no majority in time".into())
     }
 }

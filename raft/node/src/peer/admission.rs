@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use sha2::{Digest, Sha256};
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
@@ -12,7 +13,7 @@ use crate::raft_wire::{get_bytes, put_bytes};
 /// A stranger asks to be admitted.
 #[derive(Clone, Debug)]
 pub(crate) struct JoinAsk {
-    /// Makes a repeated question the same one.
+    /// Random: makes a repeated question the same one, and two that are alike different ones.
     pub(crate) id: u128,
     pub(crate) secret: [u8; 20],
     pub(crate) name: Name,
@@ -21,6 +22,17 @@ pub(crate) struct JoinAsk {
     /// The public key to be certified.
     pub(crate) spki: Vec<u8>,
     pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl JoinAsk {
+    /// The number of its request in the log: the first half of the SHA-256 of all that is asked. A repeated question has the same
+    /// one. Whoever has seen it, as every member does, can ask nothing else by it, and so does not get the answer (a
+    /// certificate, for a voter the CA's key) with another key, or without the secret.
+    pub(crate) fn number(&self) -> u128 {
+        let digest: [u8; 32] = Sha256::digest(self.to_bytes()).into();
+        let (first, _) = digest.split_at(16);
+        first.iter().fold(0, |n, byte| n << 8 | u128::from(*byte))
+    }
 }
 
 /// What an admitted node needs to know.

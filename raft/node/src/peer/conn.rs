@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use vipd_core::codec::{Reader, Wire};
 
-use super::frame::{LARGE, read_frame, write_frame};
+use super::frame::{LARGE, read_frame, write_frame_telling};
 use super::message::{Request, Response};
 
-/// How long a peer that owes an answer may be silent before the connection counts as dead.
+/// How long a peer that owes an answer may be silent, and take nothing, before the connection counts as dead.
 const DEAD_AFTER: Duration = Duration::from_millis(500);
 
 /// The caller's end of a connection. It closes when dropped.
@@ -42,6 +42,13 @@ impl Waiting {
         // Every section is a map operation and an assignment; a panic between them leaves both usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The peer takes what is sent to it.
+    fn moves(&self) {
+        if let Some(since) = &mut self.lock().silent_since {
+            *since = Instant::now();
+        }
+    }
 }
 
 /// Why a request on an open connection has no reply.
@@ -63,10 +70,11 @@ impl Conn {
         let waiting = Arc::new(Waiting::default());
         let closed = CancellationToken::new();
         let (stop, told) = (closed.clone(), waiting.clone());
+        let progress = waiting.clone();
         tokio::spawn(async move {
             let write = async {
                 while let Some(frame) = queue.recv().await {
-                    write_frame(&mut output, &frame).await?;
+                    write_frame_telling(&mut output, &frame, || progress.moves()).await?;
                 }
                 Ok::<_, io::Error>(())
             };
@@ -183,5 +191,82 @@ fn deliver(waiting: &Waiting, frame: &[u8]) {
     if let Some(tell) = tell {
         // Whoever asked may be gone by now.
         drop(tell.send(frame[8..].to_vec()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::types::{SnapshotMeta, Vote};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const PIECE: usize = 64 * 1024;
+
+    fn large() -> Request {
+        Request::Snapshot {
+            vote: Vote::new(1, 1),
+            meta: SnapshotMeta::default(),
+            body: vec![7; 40 * PIECE].into(),
+        }
+    }
+
+    /// The head of the next frame: how much is left of it, and the number of its request.
+    async fn head(stream: &mut DuplexStream) -> (usize, u64) {
+        let len = stream.read_u32().await.unwrap() as usize;
+        (len - 8, stream.read_u64().await.unwrap())
+    }
+
+    /// Takes the rest of a frame in pieces, with a pause after each.
+    async fn take_slowly(stream: &mut DuplexStream, mut left: usize, pause: Duration) {
+        let mut piece = vec![0; PIECE];
+        while left > 0 {
+            let n = left.min(PIECE);
+            stream.read_exact(&mut piece[..n]).await.unwrap();
+            left -= n;
+            sleep(pause).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_a_large_request_slowly_is_not_given_up() {
+        let (ours, mut theirs) = duplex(1024);
+        let conn = Arc::new(Conn::start(ours));
+        let asked = conn.clone();
+        let snapshot = tokio::spawn(async move { asked.call(&large(), PATIENCE).await });
+        let (left, id) = head(&mut theirs).await;
+        let slow = tokio::spawn(async move {
+            take_slowly(&mut theirs, left, Duration::from_millis(50)).await;
+            let mut reply = id.to_be_bytes().to_vec();
+            reply.append(&mut Response::Done.to_bytes());
+            let n = u32::try_from(reply.len()).unwrap();
+            theirs.write_all(&n.to_be_bytes()).await.unwrap();
+            theirs.write_all(&reply).await.unwrap();
+            theirs
+        });
+        // What watches over the connection asks behind it, and is not answered in time.
+        let ping = conn.call(&Request::Ping, DEAD_AFTER * 2).await;
+        assert!(matches!(ping, Err(NoReply::Late)), "{ping:?}");
+        assert!(!conn.is_closed());
+        let reply = snapshot.await.unwrap();
+        assert!(matches!(reply, Ok(Response::Done)), "{reply:?}");
+        drop(slow.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_more_is_given_up() {
+        let (ours, mut theirs) = duplex(1024);
+        let conn = Arc::new(Conn::start(ours));
+        let asked = conn.clone();
+        let snapshot = tokio::spawn(async move { asked.call(&large(), PATIENCE).await });
+        head(&mut theirs).await;
+        let ping = conn.call(&Request::Ping, DEAD_AFTER * 2).await;
+        assert!(matches!(ping, Err(NoReply::Late)), "{ping:?}");
+        assert!(conn.is_closed());
+        let reply = snapshot.await.unwrap();
+        assert!(matches!(reply, Err(NoReply::Closed)), "{reply:?}");
+        drop(theirs);
     }
 }

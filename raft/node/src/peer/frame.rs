@@ -14,6 +14,9 @@ const _: () = assert!(MOST as usize + MAX_STAGED + REST <= LARGE);
 /// The largest frame from or to somebody who is not a member yet.
 pub(crate) const SMALL: usize = 64 * 1024;
 
+/// What of a large frame is written at a time.
+const PIECE: usize = 64 * 1024;
+
 /// Reads one frame of at most `max` bytes.
 pub(crate) async fn read_frame(
     input: &mut (impl AsyncRead + Unpin),
@@ -34,6 +37,16 @@ pub(crate) async fn write_frame(
     output: &mut (impl AsyncWrite + Unpin),
     bytes: &[u8],
 ) -> io::Result<()> {
+    write_frame_telling(output, bytes, || {}).await
+}
+
+/// The same, and tells whenever the connection has taken another [`PIECE`] of a large frame: a peer that takes that is alive,
+/// though it answers nothing before it has the whole.
+pub(crate) async fn write_frame_telling(
+    output: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    mut taken: impl FnMut(),
+) -> io::Result<()> {
     let len =
         u32::try_from(bytes.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // One write for small frames, so that they are one TLS record.
@@ -44,7 +57,10 @@ pub(crate) async fn write_frame(
         output.write_all(&whole).await?;
     } else {
         output.write_all(&len.to_be_bytes()).await?;
-        output.write_all(bytes).await?;
+        for piece in bytes.chunks(PIECE) {
+            output.write_all(piece).await?;
+            taken();
+        }
     }
     output.flush().await
 }

@@ -10,7 +10,8 @@ use vipd_core::id::NodeId;
 /// 3: an agent says how often its stream shall speak.
 /// 4: forwarded commands say who asked for them.
 /// 5: forwarded commands have backends; members tell each other of flows.
-pub(crate) const PROTOCOL: u8 = 5;
+/// 6: forwarded commands have more kinds of health checks, and say what nodes see of backends.
+pub(crate) const PROTOCOL: u8 = 6;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -184,9 +184,13 @@ async fn watch_over(conn: &Conn) {
             () = sleep_until(cadence::next(KEEPALIVE)) => {}
         }
         if conn.heard().is_none_or(|ago| ago >= KEEPALIVE)
-            && conn.call(&Request::Ping, KEEPALIVE).await.is_err()
+            && let Err(error) = conn.call(&Request::Ping, KEEPALIVE).await
         {
-            return;
+            match error {
+                // Behind a snapshot that it is still taking.
+                NoReply::Late if !conn.is_closed() => {}
+                NoReply::Late | NoReply::Closed | NoReply::Garbled(_) => return,
+            }
         }
     }
 }

@@ -54,7 +54,10 @@ pub(crate) enum Response {
     ReadIndex(u64),
     /// Ask this node instead, if it is known.
     NotLeader(Option<NodeId>),
+    /// It failed, and why: what only a leader does was not done.
     Failed(String),
+    /// It may have been done, or may yet be; why nobody knows.
+    Unsure(String),
 }
 
 impl Wire for Request {
@@ -169,6 +172,10 @@ impl Wire for Response {
                 8u8.encode(out);
                 why.encode(out);
             }
+            Self::Unsure(why) => {
+                9u8.encode(out);
+                why.encode(out);
+            }
         }
     }
 
@@ -183,6 +190,7 @@ impl Wire for Response {
             6 => Ok(Self::ReadIndex(u64::decode(input)?)),
             7 => Ok(Self::NotLeader(Option::decode(input)?)),
             8 => Ok(Self::Failed(String::decode(input)?)),
+            9 => Ok(Self::Unsure(String::decode(input)?)),
             tag => Err(DecodeError::Tag {
                 of: "response",
                 tag,
@@ -304,6 +312,7 @@ mod tests {
             Response::ReadIndex(8),
             Response::NotLeader(Some(NodeId(9))),
             Response::Failed("why".into()),
+            Response::Unsure("why".into()),
         ];
         for response in responses {
             let again = Response::from_bytes(&response.to_bytes()).unwrap();

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,11 +29,17 @@ const BACKOFF: Duration = Duration::from_millis(40);
 pub(crate) struct Network {
     me: NodeId,
     directory: Directory,
+    quiet: Arc<AtomicBool>,
 }
 
 impl Network {
-    pub(crate) fn new(me: NodeId, directory: Directory) -> Self {
-        Self { me, directory }
+    /// From node `me`, which sends neither heartbeats nor entries nor snapshots while it is to keep `quiet`.
+    pub(crate) fn new(me: NodeId, directory: Directory, quiet: Arc<AtomicBool>) -> Self {
+        Self {
+            me,
+            directory,
+            quiet,
+        }
     }
 
     fn client(&self, target: u64, node: &Member, lane: Lane) -> Client {
@@ -44,6 +51,7 @@ impl Network {
             target,
             lane: self.directory.lane(target, lane),
             pulse,
+            quiet: self.quiet.clone(),
         }
     }
 }
@@ -70,6 +78,7 @@ pub(crate) struct Client {
     target: NodeId,
     lane: Arc<Link>,
     pulse: Arc<Link>,
+    quiet: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -95,6 +104,20 @@ impl Client {
                 .into())
             }
         }
+    }
+
+    /// What a leader says, by which others take it for alive.
+    async fn lead(
+        &self,
+        action: RPCTypes,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Response, RPCError<Types>> {
+        if self.quiet.load(Ordering::Relaxed) {
+            let why = "not asked: this leader keeps quiet, as no majority answers it";
+            return Err(Unreachable::from_string(why).into());
+        }
+        self.call(&self.lane, action, request, patience).await
     }
 
     fn unexpected(&self, reply: &Response) -> RPCError<Types> {
@@ -129,8 +152,7 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         match self
-            .call(
-                &self.lane,
+            .lead(
                 RPCTypes::AppendEntries,
                 &Request::Append(rpc),
                 option.hard_ttl(),
@@ -173,7 +195,7 @@ impl RaftNetworkV2<Types> for Client {
         };
         let reply = tokio::select! {
             closed = cancel => return Err(closed.into()),
-            reply = self.call(&self.lane, RPCTypes::InstallSnapshot, &request, option.hard_ttl()) => reply?,
+            reply = self.lead(RPCTypes::InstallSnapshot, &request, option.hard_ttl()) => reply?,
         };
         match reply {
             Response::Snapshot(vote) => Ok(SnapshotResponse::new(vote)),
