@@ -32,6 +32,8 @@ mod node;
 mod peer;
 mod raft_wire;
 mod store;
+#[cfg(test)]
+mod testing;
 mod token;
 mod types;
 
@@ -51,8 +53,8 @@ pub use token::{Token, TokenError};
 pub mod parts {
     pub use crate::agent::Pace;
     pub use crate::machine::Replica;
-    pub use crate::node::members::{CHANGE, Step, TICK, View, next_step};
-    pub use crate::store::{decode_record, encode_record};
+    pub use crate::node::members::{CHANGE, Step, TICK, View, next_step, no_change};
+    pub use crate::store::{decode_record, encode_record, following};
     pub use crate::types::{
         Entry, EntryPayload, LogId, Member, Membership, Reply, Request, Snapshot, SnapshotMeta,
         StoredMembership, Types, Vote, log_id, term_of, voter_sets,

@@ -54,7 +54,8 @@ impl Default for Member {
 }
 
 /// One proposal in the log, with the random number that lets a proposer ask again after a lost answer:
-/// the replicas remember the outcomes of the last requests and never apply one twice.
+/// the replicas remember the outcomes of the last requests and never apply one twice. Every member sees the numbers, so
+/// one that an outcome is worth something by is made of what may only be had with it (`JoinAsk::number`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The random number.

@@ -34,6 +34,7 @@ impl Window {
 pub struct BeatStats {
     pub(super) deadline: AtomicU64,
     pub(super) membership: AtomicU64,
+    pub(super) answered: AtomicBool,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
     pub(super) rejected: AtomicU64,
@@ -56,6 +57,12 @@ impl BeatStats {
     #[must_use]
     pub fn membership(&self) -> u64 {
         self.membership.load(Ordering::Acquire)
+    }
+
+    /// Whether a majority of voters has answered this node's beats within the last lease, be it with a refusal.
+    #[must_use]
+    pub fn answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
     }
 
     /// How often the host stood still, and for how many milliseconds altogether.

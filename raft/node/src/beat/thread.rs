@@ -214,6 +214,8 @@ impl Beating {
         // After the deadline: whoever reads it may rely on the older voters being asked no more.
         let membership = self.pulse.membership();
         stats.membership.store(membership, Ordering::Release);
+        let answered = self.pulse.answered(now());
+        stats.answered.store(answered, Ordering::Release);
     }
 
     fn carry_out(&mut self) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ pub(crate) struct Voter {
     pub(crate) listener: OnceLock<Listener>,
     /// Nodes on their way out, which must not be added again meanwhile.
     pub(crate) leaving: Mutex<BTreeSet<NodeId>>,
+    /// As a leader it sends nothing to the others: see [`RaftNode::keep_quiet`].
+    pub(crate) quiet: Arc<AtomicBool>,
 }
 
 impl RaftNode {

@@ -5,6 +5,7 @@
 //!   agent:  follow ── machine (state)                                    proposes through a voter
 //! ```
 
+mod files;
 mod handle;
 pub(crate) mod members;
 mod open;
@@ -14,6 +15,7 @@ mod records;
 mod removal;
 mod service;
 mod settings;
+mod standing;
 mod status;
 mod ticks;
 mod tokens;

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use tokio_util::task::TaskTracker;
 use vipd_core::id::NodeId;
 
 use super::handle::{Core, RaftNode, Voter};
-use super::{Inbox, NodeService, Settings, SettingsError};
+use super::{Inbox, NodeService, Settings, SettingsError, files};
 use crate::agent;
 use crate::identity::{Bootstrap, Identity, IdentityError};
-use crate::machine::{Shared, SnapshotDir, StateMachine};
+use crate::machine::{Shared, StateMachine};
 use crate::peer::{Directory, Listener, Network, Tls};
-use crate::store::{IoThread, LogStore, SledDisk, StoreError};
+use crate::store::{IoThread, LogStore, StoreError};
 use crate::types::Member;
 
 /// How long the first start of a cluster may take to commit its first entries.
@@ -157,18 +158,15 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
         .await
         .map_err(|source| OpenError::Listen { listen, source })?;
     let dir = core.settings.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || -> Result<_, OpenError> {
-        let (disk, recovered) = SledDisk::open(&dir)?;
-        let snapshots = SnapshotDir::open(dir.join("snapshots")).map_err(OpenError::Snapshot)?;
-        Ok((disk, recovered, snapshots))
-    });
-    let (disk, recovered, snapshots) = opened
+    let opened = tokio::task::spawn_blocking(move || files::open(&dir));
+    let files = opened
         .await
         .map_err(|panic| OpenError::Raft(panic.to_string()))??;
-    let io = IoThread::start(disk).map_err(OpenError::Snapshot)?;
-    let store = LogStore::new(recovered, &io);
-    let machine = StateMachine::new(core.shared.clone(), snapshots);
-    let network = Network::new(core.identity.node, core.directory.clone());
+    let io = IoThread::start(files.disk).map_err(OpenError::Snapshot)?;
+    let store = LogStore::new(files.log, &io);
+    let machine = StateMachine::new(core.shared.clone(), files.snapshots);
+    let quiet = Arc::new(AtomicBool::new(false));
+    let network = Network::new(core.identity.node, core.directory.clone(), quiet.clone());
     let raft = openraft::Raft::new(
         core.identity.node.0,
         config,
@@ -186,6 +184,7 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
         io: Mutex::new(io),
         listener: OnceLock::new(),
         leaving: Mutex::default(),
+        quiet,
     };
     let core = Arc::new(Core {
         voter: Some(voter),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::ClientWriteResponse;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use vipd_core::asker::{Asker, Who};
 use vipd_core::codec::Wire;
@@ -14,7 +15,7 @@ use super::handle::RaftNode;
 use crate::identity::now;
 use crate::peer::{CallError, Lane, Request as Ask, Response};
 use crate::store::MAX_COMMAND;
-use crate::types::Request;
+use crate::types::{Request, Types};
 
 /// One attempt at one leader; a repeated one is recognised by its number.
 const ATTEMPT: Duration = Duration::from_millis(1500);
@@ -77,6 +78,8 @@ impl From<Duration> for Patience {
         }
     }
 }
+
+type WriteError = RaftError<Types, ClientWriteError<Types>>;
 
 /// What one attempt came to.
 pub(super) enum Attempt<T> {
@@ -243,7 +246,7 @@ impl RaftNode {
     }
 }
 
-fn sort<T>(
+pub(super) fn sort<T>(
     target: NodeId,
     reply: Result<Response, CallError>,
     read: impl Fn(Response) -> Option<T>,
@@ -252,6 +255,7 @@ fn sort<T>(
         Ok(Response::NotLeader(leader)) => {
             Attempt::Elsewhere(leader, format!("node {target} does not lead"))
         }
+        Ok(Response::Unsure(why)) => Attempt::Unsure(why),
         Ok(other) => {
             let why = match &other {
                 Response::Failed(why) => why.clone(),
@@ -279,14 +283,44 @@ pub(super) async fn write(
         command,
         by,
     };
-    match voter.raft.client_write(Request { id, proposal }).await {
+    came_of(voter.raft.client_write(Request { id, proposal }).await)
+}
+
+/// What openraft says of a write.
+fn came_of(written: Result<ClientWriteResponse<Types>, WriteError>) -> Attempt<Outcome> {
+    match written {
         Ok(response) => match response.data.0 {
             Some(outcome) => Attempt::Done(outcome),
             None => Attempt::Unsure("the entry had no outcome".into()),
         },
-        Err(RaftError::APIError(
-            ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to),
-        )) => Attempt::Elsewhere(to.leader_id.map(NodeId), "this node does not lead".into()),
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+            Attempt::Elsewhere(to.leader_id.map(NodeId), "this node does not lead".into())
+        }
+        // It was in this node's log. It may be in the next leader's too, or in the snapshot that took the place of both.
+        Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+            Attempt::Unsure("this node lost the lead before the entry was applied here".into())
+        }
         Err(error) => Attempt::Unsure(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::errors::ForwardToLeader;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_never_in_the_log_is_said_not_to_have_been_carried_out() {
+        let refused = ClientWriteError::ForwardToLeader(ForwardToLeader::empty());
+        assert!(matches!(
+            came_of(Err(RaftError::APIError(refused))),
+            Attempt::Elsewhere(None, _)
+        ));
+        let discarded = ClientWriteError::LogEntryDiscarded(ForwardToLeader::empty());
+        assert!(matches!(
+            came_of(Err(RaftError::APIError(discarded))),
+            Attempt::Unsure(_)
+        ));
     }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use vipd_core::id::NodeId;
 use vipd_core::steward::VoteMark;
 
 use super::handle::{RaftNode, Voter};
+use crate::types::Metrics;
 
 /// The cluster as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +52,10 @@ impl RaftNode {
     fn voter_status(&self, voter: &Voter) -> Status {
         let now = voter.raft.metrics().borrow_watched().clone();
         let membership = now.membership_config.membership();
-        let alone = membership.voter_ids().eq([self.id().0]);
         let leader = now.current_leader.map(NodeId);
-        let recent = now
-            .last_quorum_acked
-            .is_some_and(|at| at.elapsed() <= self.core.settings.election_max * 2);
+        let recent = self.core.settings.election_max * 2;
         let quorum_ok = match leader {
-            Some(leader) if leader == self.id() => alone || recent,
+            Some(leader) if leader == self.id() => answered(&now, recent),
             Some(_) => self.core.hears_leader(),
             None => false,
         };
@@ -111,6 +111,32 @@ impl RaftNode {
         }
     }
 
+    /// Whether a majority has answered this node within the longest election time-out. It means something of a leader
+    /// only.
+    #[must_use]
+    pub fn majority_answers(&self) -> bool {
+        self.core.voter.as_ref().is_some_and(|voter| {
+            let metrics = voter.raft.metrics();
+            answered(&metrics.borrow_watched(), self.core.settings.election_max)
+        })
+    }
+
+    /// As a leader, sends the others nothing by which they take it for alive, or does so again: neither heartbeats nor
+    /// entries nor snapshots. Nothing on an agent.
+    pub fn keep_quiet(&self, quiet: bool) {
+        let Some(voter) = &self.core.voter else {
+            return;
+        };
+        if voter.quiet.swap(quiet, Ordering::Relaxed) != quiet {
+            match quiet {
+                true => tracing::warn!(
+                    "no majority answers this leader: quiet, so that another is elected"
+                ),
+                false => tracing::info!("quiet no more"),
+            }
+        }
+    }
+
     /// Stands for election at once, with a pre-vote round first: harmless while a leader is alive. Nothing on an
     /// agent.
     pub async fn elect(&self) {
@@ -146,4 +172,10 @@ impl RaftNode {
         let written = wait.metrics(|now| now.snapshot >= upto, "a snapshot").await;
         written.map(drop).map_err(|error| failed(&error))
     }
+}
+
+/// Whether a majority has answered a leader within `recent`: all that there is, if it is the only voter.
+fn answered(now: &Metrics, recent: Duration) -> bool {
+    let acked = now.last_quorum_acked;
+    now.membership_config.voter_ids().eq([now.id]) || acked.is_some_and(|at| at.elapsed() <= recent)
 }
