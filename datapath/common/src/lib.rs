@@ -31,20 +31,39 @@ mod counter;
 pub mod frame;
 mod map;
 
-pub use address::{Address, AddressKey, flags, handing};
+pub use address::{Address, AddressKey, Entry, flags, handing};
 pub use conflict::Conflict;
 pub use counter::{Counter, Counters};
 pub use map::{MAPS, MapKind, MapSpec, map_flags, max_entries, name};
 
 /// Version of everything in this crate, part of the path of the pins (`…/v3/`).
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 6;
 
-/// Names of the two programs in the object, one for each direction of an interface.
+/// The global variable of the object that names the network namespace of the daemon (`SO_NETNS_COOKIE`), by which programs at
+/// sockets know whose these are.
+pub const NAMESPACE: &str = "VIPD_NAMESPACE";
+
+/// Names of the programs in the object: one for each direction of an interface, one in front, and those at sockets.
 pub mod program {
     /// Sees every frame that enters: answers ARP and NDP, drops what is addressed to a shut VIP.
     pub const INGRESS: &str = "vipd_ingress";
     /// Sees every frame that leaves: drops what is sent from a shut VIP.
     pub const EGRESS: &str = "vipd_egress";
+    /// Sees every frame before [`INGRESS`], in the driver of a network card, where that is wanted: sends packets of open
+    /// connections on, and leaves everything else to the others.
+    pub const XDP: &str = "vipd_xdp";
+    /// See sockets of this host connect, send and receive, and ask who their peer is: clients on the holder. Each with
+    /// the name of its pin.
+    pub const SOCKETS: [(&str, &str); 8] = [
+        ("vipd_connect4", "connect4"),
+        ("vipd_connect6", "connect6"),
+        ("vipd_sendmsg4", "sendmsg4"),
+        ("vipd_sendmsg6", "sendmsg6"),
+        ("vipd_recvmsg4", "recvmsg4"),
+        ("vipd_recvmsg6", "recvmsg6"),
+        ("vipd_peername4", "peername4"),
+        ("vipd_peername6", "peername6"),
+    ];
 }
 
 /// The value of the only element of `GATE`: nanoseconds of CLOCK_BOOTTIME (the clock of

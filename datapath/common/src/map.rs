@@ -2,10 +2,10 @@
 //! loader checks pinned maps against them, a test checks the object against them.
 
 use crate::balance::{
-    Backend, Balance, Flow, FlowKey, FragmentKey, Guard, Ports, Range, Service, ServiceKey, Table,
-    Tally, TallyKey,
+    Backend, Balance, FlowKey, FragmentKey, Guard, Half, Peer, PeerKey, Ports, Range, Service,
+    ServiceKey, Table, Tally, TallyKey,
 };
-use crate::{Address, AddressKey, Counters, Deadline};
+use crate::{AddressKey, Counters, Deadline, Entry};
 
 /// Name of each map in the object.
 pub mod name {
@@ -40,6 +40,8 @@ pub mod name {
     pub const NEW_FLOWS: &str = "NEW_FLOWS";
     /// New flows of this second.
     pub const GUARD: &str = "GUARD";
+    /// Whom sockets of this host talk to.
+    pub const PEERS: &str = "PEERS";
 }
 
 /// Most elements of each map.
@@ -60,7 +62,7 @@ pub mod max_entries {
     pub const BACKENDS: usize = 65_536;
     /// Ranges of all services.
     pub const RANGES: usize = 65_536;
-    /// Halves of flows, about 170 bytes each, for those there are; the buckets take 16 MiB at once.
+    /// Halves of flows, 192 bytes each, for those there are; the buckets take 16 MiB at once.
     pub const FLOWS: usize = 1_048_576;
     /// Packets in pieces that are on their way at a time; older ones are forgotten. About 1 MiB.
     pub const FRAGMENTS: usize = 8_192;
@@ -70,6 +72,8 @@ pub mod max_entries {
     pub const NEW_FLOWS: usize = 262_144;
     /// One for each CPU.
     pub const GUARD: usize = 1;
+    /// Sockets of this host that talk to virtual IPs; those that were not heard of for longest are forgotten. About 2 MiB.
+    pub const PEERS: usize = 16_384;
 }
 
 /// Flags of each map, as in `linux/bpf.h`.
@@ -149,14 +153,14 @@ impl MapSpec {
 }
 
 /// All maps.
-pub const MAPS: [MapSpec; 15] = [
+pub const MAPS: [MapSpec; 16] = [
     MapSpec::new::<u32, Deadline>(
         (name::GATE, "gate"),
         MapKind::Array,
         max_entries::GATE,
         map_flags::MMAPABLE,
     ),
-    MapSpec::hash::<AddressKey, Address>((name::ADDRESSES, "addresses"), max_entries::ADDRESSES),
+    MapSpec::hash::<AddressKey, Entry>((name::ADDRESSES, "addresses"), max_entries::ADDRESSES),
     MapSpec::hash::<AddressKey, u64>((name::HANDED, "handed"), max_entries::ADDRESSES),
     MapSpec::per_cpu::<AddressKey, Counters>((name::COUNTERS, "counters"), max_entries::ADDRESSES),
     MapSpec::new::<(), ()>(
@@ -174,7 +178,7 @@ pub const MAPS: [MapSpec; 15] = [
     MapSpec::hash::<ServiceKey, Service>((name::SERVICES, "services"), max_entries::SERVICES),
     MapSpec::hash::<u32, Table>((name::TABLES, "tables"), max_entries::TABLES),
     MapSpec::hash::<u32, Backend>((name::BACKENDS, "backends"), max_entries::BACKENDS),
-    MapSpec::hash::<FlowKey, Flow>((name::FLOWS, "flows"), max_entries::FLOWS),
+    MapSpec::hash::<FlowKey, Half>((name::FLOWS, "flows"), max_entries::FLOWS),
     MapSpec::new::<[u32; 1 + size_of::<Range>() / 4], u32>(
         (name::RANGES, "ranges"),
         MapKind::LpmTrie,
@@ -198,6 +202,12 @@ pub const MAPS: [MapSpec; 15] = [
         (name::GUARD, "guard"),
         MapKind::PerCpuArray,
         max_entries::GUARD,
+        0,
+    ),
+    MapSpec::new::<PeerKey, Peer>(
+        (name::PEERS, "peers"),
+        MapKind::LruHash,
+        max_entries::PEERS,
         0,
     ),
 ];

@@ -3,34 +3,47 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, programs::TcContext};
-use vipd_datapath_common::{Address, AddressKey, Counter, flags, frame::ETHERNET};
+use vipd_datapath_common::{AddressKey, Counter, Entry, flags, frame::ETHERNET};
 
-use crate::{hand, maps, parse, verdict::Verdict};
+use crate::verdict::{self, Verdict};
+use crate::{balance::encap, hand, maps, parse};
 
 /// Whether this node may speak for the address at this instant.
 ///
 /// The kernel may recycle an element for another address the moment it is replaced, under the
-/// hands of a program that has just looked it up. So OPEN counts only if the element is still that
-/// of the address afterwards; a wrong "shut" is but a lost frame.
+/// hands of a program that has just looked it up. So an entry that is open says for which
+/// address, and no mixture of two says so wrongly; a wrong "shut" is but a lost frame.
 #[inline(always)]
-pub fn is_open(key: &AddressKey, address: &Address) -> bool {
-    open_at(key, address).is_some()
+pub fn is_open(key: &AddressKey, entry: &Entry) -> bool {
+    open_at(key, entry).is_some()
 }
 
 /// The same, and which instant that is.
 #[inline(always)]
-fn open_at(key: &AddressKey, address: &Address) -> Option<u64> {
-    if !address.has(flags::OPEN) {
+fn open_at(key: &AddressKey, entry: &Entry) -> Option<u64> {
+    if !entry.has(flags::OPEN) {
         return None;
     }
     let now = now();
-    (now < maps::deadline() && still(key, address)).then_some(now)
+    (now < maps::deadline() && entry.is_open_for(key)).then_some(now)
 }
 
-/// Whether the element is still that of the address.
+/// Which instant it is, where this node is the holder of an address with services, in no planned move: then what ingress
+/// sends on for the address may also leave as one of it, until the instant is over.
 #[inline(always)]
-pub fn still(key: &AddressKey, address: &Address) -> bool {
-    maps::address(key).is_some_and(|again| core::ptr::eq(again, address))
+pub fn balances(key: &AddressKey, entry: &Entry) -> Option<u64> {
+    const ALL: u32 = flags::OPEN | flags::LOCAL | flags::BALANCED;
+    const NONE: u32 = flags::HAND | flags::TAKE;
+    if entry.flags & (ALL | NONE) != ALL {
+        return None;
+    }
+    open_at(key, entry)
+}
+
+/// Whether the element is still that of the address: for flags that carry no proof.
+#[inline(always)]
+pub fn still(key: &AddressKey, entry: &Entry) -> bool {
+    maps::address(key).is_some_and(|again| core::ptr::eq(again, entry))
 }
 
 /// CLOCK_BOOTTIME in nanoseconds: it counts on while the host is suspended.
@@ -47,7 +60,7 @@ const DESTINATION: usize = 16;
 #[inline(always)]
 pub fn ingress_v4(ctx: &TcContext, at: &mut u64) -> Verdict {
     match key_v4(ctx, DESTINATION) {
-        Some(key) => ingress(ctx, &key, at),
+        Some(key) => ingress(ctx, parse::key(&key), at),
         None => Verdict::Pass,
     }
 }
@@ -55,15 +68,26 @@ pub fn ingress_v4(ctx: &TcContext, at: &mut u64) -> Verdict {
 #[inline(always)]
 pub fn egress_v4(ctx: &TcContext) -> Verdict {
     match key_v4(ctx, SOURCE) {
-        Some(key) => egress(ctx, &key),
+        Some(key) => egress(ctx, parse::key(&key), || {
+            if verdict::travels_inside(ctx) {
+                encap::destination(ctx, true)
+            } else {
+                key_v4(ctx, DESTINATION)
+            }
+        }),
         None => Verdict::Pass,
     }
 }
 
 #[inline(always)]
-fn key_v4(ctx: &TcContext, offset: usize) -> Option<AddressKey> {
+fn key_v4(ctx: &TcContext, offset: usize) -> Option<[u64; 2]> {
+    let at = ETHERNET + offset;
+    if let Some(address) = parse::view(ctx, at) {
+        return Some(parse::mapped(*address));
+    }
+    // Not in one piece, as few packets are.
     let mut address = MaybeUninit::uninit();
-    parse::read(ctx, ETHERNET + offset, &mut address).map(|address| AddressKey::v4(*address))
+    parse::read(ctx, at, &mut address).map(|address| parse::mapped(*address))
 }
 
 /// A packet to `destination`: while that is shut, and not handed to this node, it must not reach the programs of this host.
@@ -99,7 +123,7 @@ pub fn ingress(ctx: &TcContext, destination: &AddressKey, at: &mut u64) -> Verdi
             Verdict::Pass
         };
     }
-    if is_backend(address) {
+    if is_backend(destination, address) {
         return Verdict::Pass;
     }
     maps::count(destination, Counter::DroppedIngress);
@@ -107,39 +131,73 @@ pub fn ingress(ctx: &TcContext, destination: &AddressKey, at: &mut u64) -> Verdi
 }
 
 /// A packet from `source`. While that is shut nothing made on this host may carry it: not even
-/// what an old connection still sends after the address has gone. The holder's packets that this
-/// host only forwards do pass.
+/// what an old connection still sends after the address has gone. Nor what ingress has sent on: with nat
+/// from the address, with dsr to it, if need be inside another packet. The holder's packets that this host only forwards do pass.
 #[inline(always)]
-pub fn egress(ctx: &TcContext, source: &AddressKey) -> Verdict {
-    match maps::address(source) {
-        Some(address) if parse::made_here(ctx) && !speaks(source, address) => {
-            maps::count(source, Counter::DroppedEgress);
-            Verdict::Drop
+pub fn egress(
+    ctx: &TcContext,
+    source: &AddressKey,
+    destination: impl FnOnce() -> Option<[u64; 2]>,
+) -> Verdict {
+    let sent_on = verdict::was_sent_on(ctx);
+    let may = match maps::address(source) {
+        Some(entry) if parse::made_here(ctx) => speaks(source, entry) || stopped(source),
+        // With dsr it is the client's, who may speak from an address that another node holds.
+        Some(entry) if sent_on => {
+            serves(source, entry)
+                || destination().is_some_and(|key| carries(parse::key(&key)))
+                || stopped(source)
         }
-        Some(_) | None => Verdict::Pass,
+        None if sent_on => destination().is_none_or(|key| may_carry(parse::key(&key))),
+        Some(_) | None => true,
+    };
+    if may { Verdict::Pass } else { Verdict::Drop }
+}
+
+/// Whether this node serves the address, if it is one that nodes hold.
+#[inline(never)]
+fn carries(destination: &AddressKey) -> bool {
+    maps::address(destination).is_some_and(|entry| serves(destination, entry))
+}
+
+/// Whether what is to the address may be sent on to its backend.
+#[inline(never)]
+fn may_carry(destination: &AddressKey) -> bool {
+    match maps::address(destination) {
+        Some(entry) => serves(destination, entry) || stopped(destination),
+        None => true,
     }
+}
+
+/// Counts a packet that may not leave; false.
+#[inline(always)]
+fn stopped(address: &AddressKey) -> bool {
+    maps::count(address, Counter::DroppedEgress);
+    false
 }
 
 /// Whether IP packets from the address may leave this host.
 #[inline(always)]
-fn speaks(source: &AddressKey, address: &Address) -> bool {
-    is_open(source, address) || hand::serves(source, address) || is_backend(address)
+fn speaks(source: &AddressKey, address: &Entry) -> bool {
+    serves(source, address) || is_backend(source, address)
 }
 
-/// Whether this host serves the address as a backend of another holder. One whose entry is still open, or handed on, is no
-/// backend: it was the holder, and if its lease is over it is silent, whatever else it is.
+/// Whether this node serves the address, as its holder or in the right of that.
 #[inline(always)]
-fn is_backend(address: &Address) -> bool {
-    address.flags & (flags::BACKEND | flags::OPEN | flags::HAND) == flags::BACKEND
+fn serves(key: &AddressKey, entry: &Entry) -> bool {
+    is_open(key, entry) || hand::serves(key, entry)
+}
+
+/// Whether this host serves the address as a backend of another holder. One whose entry is still open, or handed on in the right
+/// of its lease, is no backend: it was the holder, and if its lease is over it is silent, whatever else it is.
+#[inline(always)]
+fn is_backend(key: &AddressKey, entry: &Entry) -> bool {
+    let backend = entry.flags & (flags::BACKEND | flags::OPEN | flags::LEASED) == flags::BACKEND;
+    backend && still(key, entry)
 }
 
 /// Whether an answer that was made on this host may leave as one of the address; counted if not.
 #[inline(always)]
 pub fn may_speak(source: &AddressKey) -> bool {
-    let may = maps::address(source)
-        .is_some_and(|address| is_open(source, address) || hand::serves(source, address));
-    if !may {
-        maps::count(source, Counter::DroppedEgress);
-    }
-    may
+    maps::address(source).is_some_and(|entry| serves(source, entry)) || stopped(source)
 }

@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::TcContext;
-use vipd_datapath_common::{Address, AddressKey, Counter, flags, frame::ETHERNET, handing};
+use vipd_datapath_common::{AddressKey, Counter, Entry, flags, frame::ETHERNET, handing};
 
 use crate::{fence, maps, parse, verdict::Verdict};
 
@@ -18,13 +18,9 @@ const HOP_LIMIT: usize = ETHERNET + 7;
 /// Hands a packet on, if this node may: as a router does it, hop by hop, so that no packet goes
 /// round for ever. `None`: the address is shut here like any other.
 #[inline(never)]
-pub fn on(ctx: &TcContext, key: &AddressKey, address: &Address) -> Option<Verdict> {
+pub fn on(ctx: &TcContext, key: &AddressKey, address: &Entry) -> Option<Verdict> {
     let now = fence::now();
-    let may = if address.until == 0 {
-        now < maps::deadline()
-    } else {
-        now < address.until
-    };
+    let may = now < address.until && (!address.has(flags::LEASED) || now < maps::deadline());
     if !may || address.ifindex != crate::verdict::ifindex(ctx) || !parse::for_this_host(ctx) {
         return None;
     }
@@ -70,7 +66,7 @@ fn hop(ctx: &TcContext, key: &AddressKey) -> bool {
 /// Whether a packet that came in is for this node to serve: handed on by the holder, or on its
 /// heels, when a client has learned where this node is.
 #[inline(never)]
-pub fn takes(ctx: &TcContext, key: &AddressKey, address: &Address) -> bool {
+pub fn takes(ctx: &TcContext, key: &AddressKey, address: &Entry) -> bool {
     if !address.has(flags::TAKE) || !parse::for_this_host(ctx) {
         return false;
     }
@@ -92,7 +88,7 @@ pub fn takes(ctx: &TcContext, key: &AddressKey, address: &Address) -> bool {
 
 /// Whether this node speaks for the address in the right of its holder.
 #[inline(always)]
-pub fn serves(key: &AddressKey, address: &Address) -> bool {
+pub fn serves(key: &AddressKey, address: &Entry) -> bool {
     if !address.has(flags::TAKE) {
         return false;
     }

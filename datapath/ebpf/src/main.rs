@@ -7,6 +7,10 @@
 //!                └── Answer: rewritten in place, back out of the same interface
 //! ```
 //!
+//! On network cards whose drivers can, `vipd_xdp` may sit in front of ingress: it sends on some of what ingress would send on,
+//! and passes the rest to it untouched.
+//! Eight more programs sit at the host's own sockets: `balance::sockets`.
+//!
 //! One file a subject: [`parse`] which protocol, [`fence`] the gate and the rule for IP packets,
 //! [`hand`] the exception to it in a planned move, [`arp`] and [`ndp`] the neighbour protocols, [`balance`]
 //! what becomes of packets to services, [`verdict`] the return codes.
@@ -21,6 +25,7 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod arp;
 mod balance;
@@ -32,7 +37,10 @@ mod ndp;
 mod parse;
 mod verdict;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 
 use parse::Network;
 use verdict::Verdict;
@@ -40,8 +48,10 @@ use verdict::Verdict;
 /// Frames that enter.
 #[classifier]
 pub fn vipd_ingress(ctx: TcContext) -> i32 {
+    verdict::forget_mark(&ctx);
     let mut at = 0;
-    let verdict = match parse::network(&ctx) {
+    let network = parse::network(&ctx);
+    let verdict = match network {
         Network::Arp => arp::ingress(&ctx),
         Network::Ipv4 => fence::ingress_v4(&ctx, &mut at),
         Network::Ipv6 => ndp::ingress(&ctx, &mut at),
@@ -49,7 +59,7 @@ pub fn vipd_ingress(ctx: TcContext) -> i32 {
     };
     // From here, not from where it is found out: what the way there has on the stack is free again.
     if matches!(verdict, Verdict::Balance) {
-        return balance::ingress(&ctx, at).code(&ctx);
+        return balance::ingress(&ctx, &network, at).code(&ctx);
     }
     verdict.code(&ctx)
 }
@@ -70,6 +80,12 @@ pub fn vipd_egress(ctx: TcContext) -> i32 {
         return verdict.code(&ctx);
     }
     verdict.code(&ctx)
+}
+
+/// Frames that enter, before anybody else sees them: in the driver of a network card, where that is wanted.
+#[xdp]
+pub fn vipd_xdp(mut ctx: XdpContext) -> u32 {
+    balance::accelerate(&mut ctx)
 }
 
 /// Some helpers of the kernel are for GPL-compatible programs only.

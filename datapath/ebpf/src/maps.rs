@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use vipd_datapath_common::{
-    Address, AddressKey, Conflict, Counter, Counters, Deadline, map_flags, max_entries,
+    AddressKey, Conflict, Counter, Counters, Deadline, Entry, map_flags, max_entries,
 };
 
 #[btf_map]
@@ -14,7 +14,7 @@ static GATE: Array<Deadline, { max_entries::GATE }, { map_flags::MMAPABLE }> = A
 #[btf_map]
 static ADDRESSES: HashMap<
     AddressKey,
-    Address,
+    Entry,
     { max_entries::ADDRESSES },
     { map_flags::NO_PREALLOC },
 > = HashMap::new();
@@ -47,7 +47,7 @@ pub fn deadline() -> Deadline {
 
 /// The entry of a managed address.
 #[inline(always)]
-pub fn address(key: &AddressKey) -> Option<&'static Address> {
+pub fn address(key: &AddressKey) -> Option<&'static Entry> {
     // SAFETY: programs run inside an RCU read section, until whose end the memory stays that of
     // an element of this map; perhaps of another address by then, see `fence::is_open`.
     unsafe { ADDRESSES.get(key) }

@@ -4,14 +4,15 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{helpers::generated::bpf_skb_change_tail, programs::TcContext};
 use vipd_datapath_common::{
-    Address, AddressKey, Counter, flags,
+    AddressKey, Counter, Entry, flags,
     frame::{ADVERTISEMENT, ALL_NODES, ALL_NODES_MAC, Advertisement, ETHERNET},
 };
 
 use crate::{
+    balance::encap,
     conflict, fence, maps,
     parse::{self, Header},
-    verdict::{Verdict, ifindex},
+    verdict::{self, Verdict, ifindex},
 };
 
 const ICMPV6: u8 = 58;
@@ -110,7 +111,7 @@ pub fn ingress(ctx: &TcContext, at: &mut u64) -> Verdict {
 ///
 /// A function of its own, as the other never-inlined ones: 512 bytes of stack are all there is.
 #[inline(never)]
-fn solicited(ctx: &TcContext, ipv6: &Ipv6, target: &AddressKey, address: &Address) -> Verdict {
+fn solicited(ctx: &TcContext, ipv6: &Ipv6, target: &AddressKey, address: &Entry) -> Verdict {
     let valid = ipv6.next == ICMPV6 && ipv6.hop_limit == 255;
     let mut mac = MaybeUninit::uninit();
     let Some(mac) = parse::read::<[u8; 6]>(ctx, 6, &mut mac) else {
@@ -165,12 +166,26 @@ pub fn egress(ctx: &TcContext) -> Verdict {
         let solicited = message.flags & Advertisement::SOLICITED != 0;
         return advertised(&message.target, address, solicited);
     }
-    fence::egress(ctx, &ipv6.source)
+    fence::egress(ctx, &ipv6.source, || {
+        if verdict::travels_inside(ctx) {
+            encap::destination(ctx, false)
+        } else {
+            Some(words(&ipv6.destination))
+        }
+    })
+}
+
+/// The address in two words, as they lie in memory.
+#[inline(always)]
+fn words(address: &AddressKey) -> [u64; 2] {
+    let [a, b, c, d] = *address.words();
+    let word = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    [word(a, b), word(c, d)]
 }
 
 /// An advertisement that leaves.
 #[inline(always)]
-fn advertised(target: &AddressKey, address: &Address, solicited: bool) -> Verdict {
+fn advertised(target: &AddressKey, address: &Entry, solicited: bool) -> Verdict {
     let (verdict, counter) = match (fence::is_open(target, address), solicited) {
         (true, true) => (Verdict::Pass, None),
         (true, false) => (Verdict::Pass, Some(Counter::AnnouncementPassed)),

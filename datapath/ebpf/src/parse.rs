@@ -2,7 +2,10 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{helpers::generated::bpf_skb_load_bytes, programs::TcContext};
+use aya_ebpf::{
+    helpers::generated::bpf_skb_load_bytes,
+    programs::{TcContext, XdpContext},
+};
 use vipd_datapath_common::AddressKey;
 
 /// The protocol behind the Ethernet header.
@@ -69,9 +72,10 @@ pub fn made_here(ctx: &TcContext) -> bool {
 /// Every bit pattern must be valid for the type, and it must have no padding.
 pub unsafe trait Header {}
 
-// SAFETY: integers without padding, in both.
+// SAFETY: integers without padding, in all three.
 unsafe impl<const N: usize> Header for [u8; N] {}
 unsafe impl<const N: usize> Header for [u16; N] {}
+unsafe impl<const N: usize> Header for [u64; N] {}
 // SAFETY: byte arrays, in both.
 unsafe impl Header for AddressKey {}
 unsafe impl<const N: usize> Header for [AddressKey; N] {}
@@ -106,16 +110,66 @@ pub fn read_into<T: Header>(ctx: &TcContext, offset: usize, into: &mut T) -> boo
     unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), offset as u32, into, length) == 0 }
 }
 
+/// The key of an IPv4 address in the two halves of the header, as two words: the kernel's hash reads words, and one
+/// that was just written byte by byte has to be waited for.
+#[inline(always)]
+pub const fn mapped([high, low]: [u16; 2]) -> [u64; 2] {
+    const MAPPED: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    let address = high as u64 | (low as u64) << 16;
+    [0, MAPPED | address << 32]
+}
+
+/// These words as what they are.
+#[inline(always)]
+pub const fn key(words: &[u64; 2]) -> &AddressKey {
+    // SAFETY: of the same size and no greater alignment, and any bytes are a key.
+    unsafe { &*core::ptr::from_ref(words).cast() }
+}
+
+/// A frame in memory, on either hook.
+pub trait Frame {
+    /// Where it begins, and where what lies there in one piece ends.
+    fn bounds(&self) -> (usize, usize);
+}
+
+impl Frame for TcContext {
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+}
+
+impl Frame for XdpContext {
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+}
+
 /// A `T` at the even `offset` of the frame, where it lies; `None` if the frame is shorter, or is not in
 /// one piece that far. Of 16-bit words, since that is how headers are aligned. It is gone after any
 /// helper that may move the packet: read what is needed before.
 #[inline(always)]
-pub fn view<T: Header>(ctx: &TcContext, offset: usize) -> Option<&T> {
-    let start = ctx.data() + offset;
-    if start + size_of::<T>() > ctx.data_end() {
+pub fn view<T: Header>(frame: &impl Frame, offset: usize) -> Option<&T> {
+    let (begin, end) = frame.bounds();
+    let start = begin + offset;
+    if start + size_of::<T>() > end {
         return None;
     }
     // SAFETY: inside the packet, as just tested (and as the verifier makes sure), and any bytes
     // are a T.
     Some(unsafe { &*(start as *const T) })
+}
+
+/// The same, to be written over: only on the hook where the frame is the driver's own memory, which nobody else
+/// looks at.
+#[inline(always)]
+pub fn view_mut<T: Header>(frame: &mut XdpContext, offset: usize) -> Option<&mut T> {
+    let (begin, end) = frame.bounds();
+    let start = begin + offset;
+    if start + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: as above; the frame is borrowed for as long.
+    Some(unsafe { &mut *(start as *mut T) })
 }

@@ -15,6 +15,10 @@ pub enum Verdict {
     Balance,
     /// It goes where a helper was just told.
     Redirect,
+    /// The same, inside another packet.
+    Wrapped,
+    /// It goes no further, and `balance` tells its sender why.
+    Complain,
 }
 
 impl Verdict {
@@ -25,12 +29,55 @@ impl Verdict {
             Self::Pass => bindings::TC_ACT_UNSPEC,
             Self::Drop => bindings::TC_ACT_SHOT,
             // Unbalanced it would be answered by whatever runs on this host.
-            Self::Balance => bindings::TC_ACT_SHOT,
-            Self::Redirect => bindings::TC_ACT_REDIRECT,
+            Self::Balance | Self::Complain => bindings::TC_ACT_SHOT,
+            Self::Redirect => {
+                set_mark(ctx, SENT_ON);
+                bindings::TC_ACT_REDIRECT
+            }
+            Self::Wrapped => {
+                set_mark(ctx, SENT_INSIDE);
+                bindings::TC_ACT_REDIRECT
+            }
             // SAFETY: a helper without pointers; flags 0 is egress.
             Self::Answer => unsafe { bpf_redirect(ifindex(ctx), 0) as i32 },
         }
     }
+}
+
+/// Mark of packets that ingress has sent on to another host (`skb->tc_index`, which nothing else in the kernel sets
+/// before egress, and which no rule of firewalls or routing knows): egress looks at them again, since they may
+/// have waited for a neighbour meanwhile, longer than the lease.
+const SENT_ON: u32 = 0x7670;
+/// The same of packets that travel inside others.
+const SENT_INSIDE: u32 = 0x7671;
+
+/// Whether ingress on this host has sent the packet on.
+#[inline(always)]
+pub fn was_sent_on(ctx: &TcContext) -> bool {
+    // SAFETY: the context is valid while the program runs.
+    let mark = unsafe { (*ctx.skb.skb).tc_index };
+    mark == SENT_ON || mark == SENT_INSIDE
+}
+
+/// Whether it has sent it on inside another one.
+#[inline(always)]
+pub fn travels_inside(ctx: &TcContext) -> bool {
+    // SAFETY: as above.
+    unsafe { (*ctx.skb.skb).tc_index == SENT_INSIDE }
+}
+
+/// Takes the mark off a packet that comes in: between namespaces of one kernel it is another host's.
+#[inline(always)]
+pub fn forget_mark(ctx: &TcContext) {
+    if was_sent_on(ctx) {
+        set_mark(ctx, 0);
+    }
+}
+
+#[inline(always)]
+fn set_mark(ctx: &TcContext, mark: u32) {
+    // SAFETY: as above; programs on this hook may write the field.
+    unsafe { (*ctx.skb.skb).tc_index = mark };
 }
 
 /// The interface on which the program runs.

@@ -8,6 +8,8 @@ use crate::AddressKey;
 pub struct Backend {
     /// Its address, of the same family as that of the service.
     pub address: AddressKey,
+    /// This host's own address towards it: the source of packets that are encapsulated for it. Zeros: it has none.
+    pub source: AddressKey,
     /// Its port in network order; 0: the port that the client asked for.
     pub port: [u8; 2],
     /// See [`backend_flags`].
@@ -16,8 +18,9 @@ pub struct Backend {
     pub ifindex: u32,
     /// Number given by the daemon, for `TALLY`.
     pub id: u32,
-    /// Explicitly zero.
-    pub reserved: u32,
+    /// The most bytes of IP that the route to it says go there at a time; 0: it says nothing. Heeded where packets are
+    /// encapsulated.
+    pub mtu: u32,
 }
 
 /// Bits of [`Backend::flags`].
@@ -35,7 +38,7 @@ impl Backend {
     }
 }
 
-const _: () = assert!(size_of::<Backend>() == 16 + 2 + 2 + 4 + 4 + 4);
+const _: () = assert!(size_of::<Backend>() == 16 + 16 + 2 + 2 + 4 + 4 + 4);
 
 // SAFETY: `repr(C)`, integers and byte arrays only, and the size asserted above leaves no padding.
 #[cfg(feature = "user")]

@@ -20,6 +20,64 @@ pub struct FlowKey {
     pub reserved: [u8; 3],
 }
 
+impl FlowKey {
+    /// The key as five words, as they lie in memory. The kernel hashes and compares words, so
+    /// programs write them, too: a word that was just written byte by byte has to be waited for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> &[u64; 5] {
+        // SAFETY: of the same size and alignment, and any bytes are words.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+
+    /// A fingerprint that two keys share by chance only.
+    #[inline(always)]
+    #[must_use]
+    pub const fn proof(&self) -> u64 {
+        let [a, b, c, d, e] = *self.words();
+        a.wrapping_mul(PROOF[0])
+            .wrapping_add(b.wrapping_mul(PROOF[1]))
+            .wrapping_add(c.wrapping_mul(PROOF[2]))
+            .wrapping_add(d.wrapping_mul(PROOF[3]))
+            .wrapping_add(e.wrapping_mul(PROOF[4]))
+    }
+}
+
+/// Odd numbers of no meaning (fractions of the golden ratio, and of roots of 2, 3, 5 and 7).
+const PROOF: [u64; 5] = [
+    0x9e37_79b9_7f4a_7c15,
+    0x6a09_e667_f3bc_c909,
+    0xbb67_ae85_84ca_a73b,
+    0x3c6e_f372_fe94_f82b,
+    0xa54f_f53a_5f1d_36f1,
+];
+
+/// The value of `FLOWS`: a half of a flow with the proof of whose it is.
+///
+/// The kernel may use the place of a half again, for another one, as soon as it is removed: under the
+/// hands of a program that has just looked it up. So a program copies what it needs, and then asks for the proof. That
+/// lies in front, where the kernel writes first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// [`FlowKey::proof`] of its key.
+    pub proof: u64,
+    /// What becomes of packets.
+    pub flow: Flow,
+}
+
+impl Half {
+    /// The value under a key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(key: &FlowKey, flow: Flow) -> Self {
+        Self {
+            proof: key.proof(),
+            flow,
+        }
+    }
+}
+
 /// What becomes of the packets of one direction of a flow.
 ///
 /// nat records two halves. The client's half has the key client → VIP and becomes VIP → backend
@@ -29,9 +87,10 @@ pub struct FlowKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// The source that packets get.
+    /// The source that packets get; with [`flow_flags::IPIP`] and [`flow_flags::GUE`]: that of the outer header.
     pub source: AddressKey,
-    /// The destination that packets get; with [`flow_flags::DSR`]: the backend, to whose MAC they go.
+    /// The destination that packets get; with [`flow_flags::DSR`]: the backend, to whose MAC, or in
+    /// an outer header to whose address, they go.
     pub destination: AddressKey,
     /// Network order.
     pub source_port: [u8; 2],
@@ -63,6 +122,10 @@ pub mod flow_flags {
     pub const LOCAL: u32 = 1 << 1;
     /// Nothing is rewritten but the MACs.
     pub const DSR: u32 = 1 << 2;
+    /// With [`DSR`]: packets go inside a packet of IP in IP.
+    pub const IPIP: u32 = 1 << 3;
+    /// With [`DSR`]: packets go inside UDP.
+    pub const GUE: u32 = 1 << 4;
 }
 
 /// How far a TCP connection has come, as one half knows it. A byte each, 0 or 1, since bytes can be
@@ -167,15 +230,18 @@ pub struct Ports {
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<Flow>() == 80 && align_of::<Flow>() == 8);
+const _: () = assert!(size_of::<Half>() == 88 && align_of::<Half>() == 8);
 const _: () = assert!(size_of::<Progress>() == 4);
 const _: () = assert!(FlowRecord::SIZE == 40 + 80);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<Ports>() == 4);
 
 // SAFETY: `repr(C)`, integers and byte arrays only, and the sizes asserted above leave no padding;
-// in all four.
+// in all five.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for FlowKey {}
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Half {}
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Flow {}
 #[cfg(feature = "user")]
@@ -200,6 +266,34 @@ mod tests {
         assert_eq!(record.flow.seen.to_ne_bytes()[..], bytes[96..104]);
         assert_eq!(record.flow.bytes.to_ne_bytes()[..], bytes[112..]);
         assert_eq!(FlowRecord::from_bytes(&bytes[1..]), None);
+    }
+
+    #[test]
+    fn each_part_of_a_key_changes_its_proof() {
+        let base = FlowKey {
+            source: AddressKey::v4([192, 0, 2, 1]),
+            destination: AddressKey::v4([10, 0, 0, 7]),
+            source_port: [1, 2],
+            destination_port: [0, 80],
+            protocol: super::super::protocol::TCP,
+            reserved: [0; 3],
+        };
+        let mut others = [base; 6];
+        others[0].source.octets[0] = 0x20;
+        others[1].source = AddressKey::v4([192, 0, 2, 2]);
+        others[2].destination = AddressKey::v4([10, 0, 0, 8]);
+        others[3].source_port = [1, 3];
+        others[4].destination_port = [0, 81];
+        others[5].protocol = super::super::protocol::UDP;
+        assert!(others.iter().all(|other| other.proof() != base.proof()));
+        let back = FlowKey {
+            source: base.destination,
+            destination: base.source,
+            source_port: base.destination_port,
+            destination_port: base.source_port,
+            ..base
+        };
+        assert_ne!(back.proof(), base.proof());
     }
 
     #[test]

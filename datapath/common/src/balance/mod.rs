@@ -12,12 +12,14 @@
 mod backend;
 mod flow;
 mod hash;
+mod peer;
 mod service;
 mod tally;
 
 pub use backend::{Backend, backend_flags};
-pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Ports, Progress, flow_flags};
+pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Half, Ports, Progress, flow_flags};
 pub use hash::{slot, slot_of_client};
+pub use peer::{Peer, PeerKey};
 pub use service::{Range, SLOTS, Service, ServiceKey, Table, service_flags};
 pub use tally::{Direction, Reason, Tally, TallyKey};
 
@@ -28,6 +30,9 @@ pub mod protocol {
     /// UDP.
     pub const UDP: u8 = 17;
 }
+
+/// The UDP port at which backends take GUE apart (assigned by IANA; `ip fou add port 6080 gue`).
+pub const GUE_PORT: u16 = 6080;
 
 /// The only element of `BALANCE`: what holds for the node as a whole.
 #[repr(C)]
@@ -48,7 +53,7 @@ pub mod balance_flags {
 }
 
 /// The value of `GUARD`, one for each CPU: how many flows it has recorded in this second, and
-/// how many of these nobody was told of. Kept by the programs.
+/// how many of these nobody was told of; and how many errors it has sent. Kept by the programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
@@ -58,10 +63,25 @@ pub struct Guard {
     pub flows: u64,
     /// Records for `NEW_FLOWS` that found it full, ever.
     pub lost: u64,
+    /// ICMP errors made since the second began, by [`Complaint`].
+    pub errors: [u16; 4],
+}
+
+/// What the holder complains of by ICMP. Each has an account of its own, so that whoever forges packets of one kind
+/// silences no other.
+#[repr(usize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// No hop is left: "time exceeded".
+    Hops = 0,
+    /// The link on which it would go on carries less: "fragmentation needed", "packet too big".
+    TooBig = 1,
+    /// The same of a packet that would travel inside another one.
+    TooBigInside = 2,
 }
 
 const _: () = assert!(size_of::<Balance>() == 8 && align_of::<Balance>() == 4);
-const _: () = assert!(size_of::<Guard>() == 24 && align_of::<Guard>() == 8);
+const _: () = assert!(size_of::<Guard>() == 32 && align_of::<Guard>() == 8);
 
 // SAFETY: `repr(C)`, integers only, and the sizes asserted above leave no padding; in both.
 #[cfg(feature = "user")]

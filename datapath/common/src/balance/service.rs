@@ -41,6 +41,15 @@ pub mod service_flags {
     pub const BY_CLIENT: u32 = 1 << 2;
     /// Only clients in one of its ranges in `RANGES` may begin a flow.
     pub const RANGES: u32 = 1 << 3;
+    /// With [`DSR`]: packets go to the backend's address inside a packet of IP in IP, through routers
+    /// if need be.
+    pub const IPIP: u32 = 1 << 4;
+    /// With [`DSR`]: the same inside UDP, by [`crate::balance::GUE_PORT`].
+    pub const GUE: u32 = 1 << 5;
+    /// nat, TCP, and the service is of all ports: also of those to which its backends send their answers.
+    /// So what comes from one of them in the middle of a connection is no client's. Their addresses are
+    /// ranges of [`super::Range::ANSWERS`].
+    pub const ALL_PORTS: u32 = 1 << 6;
 }
 
 /// A range of clients of a service. The key of `RANGES` is the number of its bits that count (32 for
@@ -55,6 +64,9 @@ pub struct Range {
 }
 
 impl Range {
+    /// The number, of no service, under which the backends are that answer to ports of a service:
+    /// [`service_flags::ALL_PORTS`].
+    pub const ANSWERS: u32 = 0;
     /// Bits of a key that is one client.
     pub const BITS: u32 = 32 + 128;
     /// Bits in front of an IPv4 prefix.

@@ -61,11 +61,13 @@ pub enum Reason {
     Stray = 7,
     /// The client is in none of the ranges of the service.
     Forbidden = 8,
+    /// Greater than what the way to where it goes carries. The sender is told, see [`super::Guard::errors`].
+    TooBig = 9,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 
     /// All of them, in order of their index.
     pub const ALL: [Self; Self::COUNT] = [
@@ -78,6 +80,7 @@ impl Reason {
         Self::Malformed,
         Self::Stray,
         Self::Forbidden,
+        Self::TooBig,
     ];
 
     /// A stable name, as metrics use it.
@@ -93,6 +96,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Stray => "stray",
             Self::Forbidden => "forbidden",
+            Self::TooBig => "too_big",
         }
     }
 }

@@ -4,10 +4,10 @@
 use core::hint::black_box;
 
 use vipd_datapath_common::balance::{
-    Backend, FlowKey, Service, ServiceKey, service_flags, slot, slot_of_client,
+    Backend, FlowKey, Range, Service, ServiceKey, service_flags, slot, slot_of_client,
 };
 
-use super::maps;
+use super::{maps, packet::Packet};
 
 /// The service of a packet: that of its port, else that of all ports.
 #[inline(never)]
@@ -38,6 +38,15 @@ pub fn backend(service: &Service, key: &FlowKey) -> Option<&'static Backend> {
     let slot = black_box(slot as usize);
     let number = table.slots.get(slot)?;
     maps::backend(*number)
+}
+
+/// Whether a packet without a flow is an answer of one of the service's backends, to a connection that this node does not
+/// know, perhaps yet.
+#[inline(never)]
+pub fn is_answer(service: &Service, packet: &Packet) -> bool {
+    service.flags & service_flags::ALL_PORTS != 0
+        && !packet.opens()
+        && maps::in_range(Range::ANSWERS, packet.key.source)
 }
 
 /// Whether a client may begin flows to a service.

@@ -7,10 +7,10 @@ use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
 use aya_ebpf::programs::TcContext;
 use vipd_datapath_common::balance::{Flow, FlowKey, flow_flags, protocol};
 
-use super::packet::{Packet, mapped};
+use super::packet::Packet;
 use super::translate::{self, Sum, TCP_CHECKSUM, UDP_CHECKSUM, flow_words, ports, word, words};
-use super::{forward, maps, out};
-use crate::{parse, verdict::Verdict};
+use super::{encap, forward, maps, out};
+use crate::{fence, parse, verdict::Verdict};
 
 /// Of an ICMP header, in front of the packet in question.
 const HEADER: usize = 8;
@@ -30,6 +30,15 @@ struct Quoted {
     checksum: u16,
 }
 
+impl Quoted {
+    const EMPTY: Self = Self {
+        answer: Packet::EMPTY.key,
+        at: 0,
+        transport: 0,
+        checksum: 0,
+    };
+}
+
 /// Whether an ICMP type is that of an error with a quotation.
 #[inline(always)]
 pub const fn is_error(v4: bool, kind: u8) -> bool {
@@ -43,31 +52,59 @@ pub const fn is_error(v4: bool, kind: u8) -> bool {
 /// An error that came in; `packet` has its own addresses, and no ports.
 #[inline(never)]
 pub fn ingress(ctx: &TcContext, packet: &Packet) -> Verdict {
-    let mut quoted = Quoted {
-        answer: Packet::EMPTY.key,
-        at: 0,
-        transport: 0,
-        checksum: 0,
-    };
+    let mut quoted = Quoted::EMPTY;
     if !self::quoted(ctx, packet, &mut quoted) {
         return Verdict::Pass;
     }
-    let Some(flow) = maps::flow(&quoted.answer) else {
+    let answer = &quoted.answer;
+    let mut copy = MaybeUninit::uninit();
+    let Some(flow) = maps::flow(answer).and_then(|place| place.flow(answer, &mut copy)) else {
         return Verdict::Pass;
     };
     if flow.has(flow_flags::DSR) {
-        return out::onward(flow, packet.v4);
+        return encap::dsr(ctx, packet, flow);
     }
     if forward::ends_here(packet, flow) {
         return Verdict::Drop;
     }
-    // The way back: what the flow makes of packets comes in answer to what is quoted.
-    let changed = rewrite_quoted(ctx, packet.v4, &quoted, flow)
-        .and_then(|(packet, quotation)| rewrite_checksum(ctx, &quoted, packet, quotation));
-    if !changed.is_some_and(|changed| rewrite_error(ctx, packet, flow, changed)) {
+    // Nobody translates answers to whoever complains to a backend on this host.
+    let keeps_source = flow.has(flow_flags::LOCAL);
+    if !translate(ctx, packet, &quoted, flow, keeps_source) {
         return Verdict::Drop;
     }
     out::onward(flow, packet.v4)
+}
+
+/// An error of this host's own stack about a packet to a backend on it ("port unreachable"): the client has sent that to the
+/// virtual IP, so it hears of it from there, and only while this node may speak for that. `None`: it is about no such packet.
+#[inline(never)]
+pub fn egress(ctx: &TcContext, packet: &Packet) -> Option<Verdict> {
+    let mut quoted = Quoted::EMPTY;
+    if !self::quoted(ctx, packet, &mut quoted) {
+        return None;
+    }
+    let answer = &quoted.answer;
+    let mut copy = MaybeUninit::uninit();
+    let flow = maps::flow(answer)?.flow(answer, &mut copy)?;
+    if !flow.has(flow_flags::REVERSE | flow_flags::LOCAL) {
+        return None;
+    }
+    let leaves = fence::may_speak(&flow.source) && translate(ctx, packet, &quoted, flow, false);
+    Some(if leaves { Verdict::Pass } else { Verdict::Drop })
+}
+
+/// The way back: what the flow makes of packets comes in answer to what is quoted.
+#[inline(always)]
+fn translate(
+    ctx: &TcContext,
+    packet: &Packet,
+    quoted: &Quoted,
+    flow: &Flow,
+    keeps_source: bool,
+) -> bool {
+    rewrite_quoted(ctx, packet.v4, quoted, flow)
+        .and_then(|(packet, quotation)| rewrite_checksum(ctx, quoted, packet, quotation))
+        .is_some_and(|changed| rewrite_error(ctx, packet, flow, changed, keeps_source))
 }
 
 #[inline(never)]
@@ -84,8 +121,8 @@ fn quoted(ctx: &TcContext, packet: &Packet, quoted: &mut Quoted) -> bool {
         quoted.transport = at + usize::from(first & 0x0f) * 4;
         quoted.checksum = ip[5];
         answer.protocol = ip[4].to_ne_bytes()[1];
-        answer.destination = mapped([ip[6], ip[7]]);
-        answer.source = mapped([ip[8], ip[9]]);
+        answer.destination = *parse::key(&parse::mapped([ip[6], ip[7]]));
+        answer.source = *parse::key(&parse::mapped([ip[8], ip[9]]));
     } else {
         quoted.transport = at + IPV6;
         let mut next = [0];
@@ -104,13 +141,18 @@ fn quoted(ctx: &TcContext, packet: &Packet, quoted: &mut Quoted) -> bool {
 
 /// Rewrites the error itself, whose quotation has `changed`.
 #[inline(never)]
-fn rewrite_error(ctx: &TcContext, packet: &Packet, flow: &Flow, changed: u32) -> bool {
+fn rewrite_error(
+    ctx: &TcContext,
+    packet: &Packet,
+    flow: &Flow,
+    changed: u32,
+    keeps_source: bool,
+) -> bool {
     let local = flow.has(flow_flags::LOCAL);
     let hops = if local { packet.hops } else { packet.hops - 1 };
     let old = words(&packet.key);
     let mut new = *flow_words(flow);
-    if local {
-        // Nobody translates answers to whoever complains.
+    if keeps_source {
         new[..4].copy_from_slice(&old[..4]);
     }
     let at = packet.transport + CHECKSUM;
@@ -118,7 +160,8 @@ fn rewrite_error(ctx: &TcContext, packet: &Packet, flow: &Flow, changed: u32) ->
         return false;
     }
     if packet.v4 {
-        return translate::network_v4(ctx, hops, old, &new);
+        let moved = translate::moved_v4(old, &new);
+        return translate::network_v4(ctx, hops, moved, [new[3], new[7]], None);
     }
     let changed = Sum::default().less(old).plus(&new).fold32();
     translate::network_v6(ctx, hops, &new)

@@ -7,10 +7,12 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use vipd_datapath_common::balance::{
-    Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard, Ports, Range, Service,
-    ServiceKey, Table, Tally, TallyKey,
+    Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard, Half, Peer, PeerKey, Ports,
+    Range, Service, ServiceKey, Table, Tally, TallyKey,
 };
 use vipd_datapath_common::{AddressKey, map_flags, max_entries};
+
+use super::place::Place;
 
 #[btf_map]
 static BALANCE: Array<Balance, { max_entries::BALANCE }> = Array::new();
@@ -32,7 +34,7 @@ static BACKENDS: HashMap<u32, Backend, { max_entries::BACKENDS }, { map_flags::N
     HashMap::new();
 
 #[btf_map]
-static FLOWS: HashMap<FlowKey, Flow, { max_entries::FLOWS }, { map_flags::NO_PREALLOC }> =
+static FLOWS: HashMap<FlowKey, Half, { max_entries::FLOWS }, { map_flags::NO_PREALLOC }> =
     HashMap::new();
 
 #[btf_map]
@@ -52,6 +54,9 @@ static NEW_FLOWS: RingBuf<(), { max_entries::NEW_FLOWS }> = RingBuf::new();
 #[btf_map]
 static GUARD: PerCpuArray<Guard, { max_entries::GUARD }> = PerCpuArray::new();
 
+#[btf_map]
+static PEERS: LruHashMap<PeerKey, Peer, { max_entries::PEERS }> = LruHashMap::new();
+
 /// What holds for the node.
 #[inline(always)]
 pub fn balance() -> Option<Balance> {
@@ -61,7 +66,7 @@ pub fn balance() -> Option<Balance> {
 
 // Elements live until the end of the RCU read section in which a program runs, perhaps as those of
 // another key by then: the daemon removes services, tables and backends only some time after the
-// last use of them, and flows only after they were idle.
+// last use of them. Flows say by themselves whose they are: see `place`.
 
 #[inline(always)]
 pub fn service(key: &ServiceKey) -> Option<&'static Service> {
@@ -89,32 +94,8 @@ pub fn backend(number: u32) -> Option<&'static Backend> {
 }
 
 #[inline(always)]
-pub fn flow(key: &FlowKey) -> Option<&'static Flow> {
-    // SAFETY: as above.
-    unsafe { FLOWS.get(key) }
-}
-
-/// A packet of the flow passes. Two CPUs that see the same flow may lose a count; see `TALLY`.
-#[inline(always)]
-pub fn saw(flow: &'static Flow, now: u64, packets: u64, bytes: u64) {
-    let flow = core::ptr::from_ref(flow).cast_mut();
-    // SAFETY: aligned fields of a live element, which nobody reads in halves.
-    unsafe {
-        (&raw mut (*flow).seen).write_volatile(now);
-        let sum = (&raw mut (*flow).packets)
-            .read_volatile()
-            .wrapping_add(packets);
-        (&raw mut (*flow).packets).write_volatile(sum);
-        let sum = (&raw mut (*flow).bytes).read_volatile().wrapping_add(bytes);
-        (&raw mut (*flow).bytes).write_volatile(sum);
-    }
-}
-
-/// Sets a mark of a flow.
-#[inline(always)]
-pub fn set(mark: &'static u8) {
-    // SAFETY: a byte of a live element, only ever set to 1.
-    unsafe { core::ptr::from_ref(mark).cast_mut().write_volatile(1) };
+pub fn flow(key: &FlowKey) -> Option<Place> {
+    FLOWS.get_ptr_mut(key).map(Place)
 }
 
 /// How [`add_flow`] went.
@@ -130,10 +111,10 @@ pub enum Stored {
 const NEW: u64 = 1;
 const EEXIST: i32 = -17;
 
-/// Adds a half of a flow if there is none with its key.
+/// Adds a half of a flow, whose proof is that of the key, if there is none with its key.
 #[inline(always)]
-pub fn add_flow(key: &FlowKey, flow: &Flow) -> Stored {
-    match FLOWS.insert(key, flow, NEW) {
+pub fn add_flow(key: &FlowKey, half: &Half) -> Stored {
+    match FLOWS.insert(key, half, NEW) {
         Ok(()) => Stored::Yes,
         Err(EEXIST) => Stored::Taken,
         Err(_) => Stored::No,
@@ -142,8 +123,8 @@ pub fn add_flow(key: &FlowKey, flow: &Flow) -> Stored {
 
 /// Adds or replaces a half of a flow; false: no room.
 #[inline(always)]
-pub fn set_flow(key: &FlowKey, flow: &Flow) -> bool {
-    FLOWS.insert(key, flow, 0).is_ok()
+pub fn set_flow(key: &FlowKey, half: &Half) -> bool {
+    FLOWS.insert(key, half, 0).is_ok()
 }
 
 #[inline(always)]
@@ -169,6 +150,25 @@ pub fn tally(key: &TallyKey) -> Option<&'static mut Tally> {
     // SAFETY: per-CPU, and a program is neither preempted by another one of its kind on this CPU
     // nor does it hold two of these at once.
     TALLY.get_ptr_mut(key).map(|tally| unsafe { &mut *tally })
+}
+
+/// Where this CPU's counters are, for whoever may be interrupted by a program that counts, too.
+#[inline(always)]
+pub fn shared_tally(key: &TallyKey) -> Option<*mut Tally> {
+    TALLY.get_ptr_mut(key)
+}
+
+/// Whom a socket believes to talk to.
+#[inline(always)]
+pub fn peer(key: &PeerKey) -> Option<Peer> {
+    // SAFETY: as above.
+    unsafe { PEERS.get(key) }.copied()
+}
+
+/// Remembers it; false: no memory.
+#[inline(always)]
+pub fn set_peer(key: &PeerKey, peer: &Peer) -> bool {
+    PEERS.insert(key, peer, 0).is_ok()
 }
 
 /// This CPU's account of new flows.

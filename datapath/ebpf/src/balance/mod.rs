@@ -8,12 +8,14 @@
 //!
 //! One file a subject: [`packet`] what is read of one, [`open`]
 //! new flows, [`choose`] their backend, [`record`] how they are remembered, [`forward`] packets of
-//! known ones, [`guard`] the bound on new ones, [`state`] what TCP tells of them, [`translate`] the rewriting, [`out`] where it
-//! goes, [`icmp`] errors about flows, [`pieces`] fragments, [`stray`] answers that nobody here knows
-//! of, [`count`] the counters.
+//! known ones, [`place`] where a flow lies in its map, [`guard`] the bound on new ones, [`state`] what TCP tells of them,
+//! [`translate`] the rewriting, [`out`] where it goes, [`encap`] dsr through routers, [`icmp`] errors about flows,
+//! [`tell`] those that the holder makes, [`sockets`] clients on the holder itself, [`pieces`] fragments, [`stray`] answers that nobody here knows
+//! of, [`count`] the counters; [`short`] the short way of packets of open flows, in front of all this.
 
 mod choose;
 mod count;
+pub mod encap;
 mod forward;
 mod guard;
 mod icmp;
@@ -22,28 +24,46 @@ mod open;
 mod out;
 mod packet;
 mod pieces;
+mod place;
 mod record;
+mod short;
+mod sockets;
 mod state;
 mod stray;
+mod tell;
 mod translate;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::programs::TcContext;
-use vipd_datapath_common::AddressKey;
 use vipd_datapath_common::balance::{Reason, balance_flags, flow_flags};
 
+use crate::parse::{self, Network};
 use crate::{fence, verdict::Verdict};
 use packet::{Content, Packet};
+use place::Place;
+pub use short::accelerate;
 
 /// A packet to an address that has services and is open here. In the frame of the program itself, since
 /// the way to record a flow needs most of the 512 bytes of stack. `at`: what the clock has just said,
 /// 0 if nobody asked it.
 #[inline(always)]
-pub fn ingress(ctx: &TcContext, at: u64) -> Verdict {
-    let now = if at == 0 { fence::now() } else { at };
+pub fn ingress(ctx: &TcContext, network: &Network, at: u64) -> Verdict {
     let mut packet = Packet::EMPTY;
-    match packet::read(ctx, &mut packet) {
+    let verdict = judge(ctx, network, at, &mut packet);
+    // From here for the sake of the stack, too.
+    if matches!(verdict, Verdict::Complain) {
+        return tell::sender(ctx, &packet);
+    }
+    verdict
+}
+
+#[inline(always)]
+fn judge(ctx: &TcContext, network: &Network, at: u64, packet: &mut Packet) -> Verdict {
+    let now = if at == 0 { fence::now() } else { at };
+    match packet::read(ctx, network, packet) {
         Content::Flow => {}
-        Content::Error => return icmp::ingress(ctx, &packet),
+        Content::Error => return icmp::ingress(ctx, packet),
         Content::Orphan => {
             count::dropped(0, 0, Reason::Fragment);
             return Verdict::Pass;
@@ -54,38 +74,47 @@ pub fn ingress(ctx: &TcContext, at: u64) -> Verdict {
             return Verdict::Drop;
         }
     }
-    let mut flow = maps::flow(&packet.key);
-    if flow.is_none_or(|flow| state::begins_anew(&packet, flow)) {
-        if let Some(verdict) = open::new(ctx, &packet, now) {
+    let mut place = maps::flow(&packet.key);
+    if place.is_none_or(|place| state::begins_anew(packet, place)) {
+        if let Some(verdict) = open::new(ctx, packet, now) {
             return verdict;
         }
-        flow = maps::flow(&packet.key);
+        place = maps::flow(&packet.key);
     }
-    match flow {
-        Some(flow) => forward::known(ctx, &packet, flow, now),
+    match place {
+        Some(place) => forward::known(ctx, packet, place, now),
         // Removed by the collector in this instant: clients send again.
         None => Verdict::Drop,
     }
 }
 
-/// A packet that was made on this host, perhaps an answer of a backend on it. `None`: it is not.
+/// A packet that was made on this host, perhaps an answer of a backend on it, or what the host's own stack says instead.
+/// `None`: it is not.
 #[inline(never)]
 pub fn egress(ctx: &TcContext) -> Option<Verdict> {
     if maps::balance()?.flags & balance_flags::LOCAL_BACKENDS == 0 {
         return None;
     }
     let mut packet = Packet::EMPTY;
-    if !matches!(packet::read(ctx, &mut packet), Content::Flow) {
-        return None;
+    match packet::read(ctx, &parse::network(ctx), &mut packet) {
+        Content::Flow => {}
+        Content::Error => return icmp::egress(ctx, &packet),
+        Content::Orphan | Content::Other | Content::Malformed => return None,
     }
-    let flow = maps::flow(&packet.key)?;
-    if !flow.has(flow_flags::REVERSE | flow_flags::LOCAL) {
-        return None;
-    }
-    // It speaks for the address, so it is subject to the fence.
-    let vip: AddressKey = flow.source;
-    if !fence::may_speak(&vip) {
-        return Some(Verdict::Drop);
-    }
-    Some(forward::known(ctx, &packet, flow, fence::now()))
+    let place = maps::flow(&packet.key)?;
+    Some(if may_leave(&packet, place)? {
+        forward::known(ctx, &packet, place, fence::now())
+    } else {
+        Verdict::Drop
+    })
+}
+
+/// Whether an answer may leave as one of the address: it speaks for that, so it is subject to the
+/// fence. `None`: it is no answer of a backend on this host. A function of its own, whose stack is free again behind it.
+#[inline(never)]
+fn may_leave(packet: &Packet, place: Place) -> Option<bool> {
+    let mut copy = MaybeUninit::uninit();
+    let flow = place.flow(&packet.key, &mut copy)?;
+    flow.has(flow_flags::REVERSE | flow_flags::LOCAL)
+        .then(|| fence::may_speak(&flow.source))
 }

@@ -1,11 +1,13 @@
 //! A packet without a flow: it begins one, or goes on with one of another node, whose table chose
 //! the same backend.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::programs::TcContext;
 use vipd_datapath_common::balance::{Backend, Direction, Flow, Reason, flow_flags, service_flags};
 
 use super::record::{self, Beginning};
-use super::{choose, count, guard, maps, out, packet::Packet, stray};
+use super::{choose, count, encap, guard, maps, packet::Packet, stray, tell};
 use crate::verdict::{self, Verdict};
 
 /// Records the flow that a packet begins. `Some`: what becomes of a packet that begins none; else it
@@ -15,6 +17,9 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64) -> Option<Verdict> {
     let Some(service) = choose::service(&packet.key) else {
         return Some(stray::verdict(ctx, packet));
     };
+    if choose::is_answer(service, packet) {
+        return Some(stray::drop());
+    }
     if !choose::may_use(service, &packet.key) {
         count::dropped(service.id, 0, Reason::Forbidden);
         return Some(Verdict::Drop);
@@ -26,7 +31,7 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64) -> Option<Verdict> {
     let dsr = service.flags & service_flags::DSR != 0;
     if !dsr && !backend.is_local() && packet.hops <= 1 {
         count::dropped(service.id, backend.id, Reason::Hops);
-        return Some(Verdict::Drop);
+        return Some(tell::no_hops(ctx));
     }
     let recorded = if !guard::admits(now) {
         Err(Reason::Flood)
@@ -47,18 +52,15 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64) -> Option<Verdict> {
         }
         // The table alone sends the next packet the same way.
         Err(_) if dsr => {
-            count::passed(
-                service.id,
-                backend.id,
-                Direction::Forward,
-                1,
-                ctx.len().into(),
-            );
-            Some(if backend.is_local() {
-                Verdict::Pass
-            } else {
-                out::to_neighbour(backend.ifindex, &backend.address, packet.v4)
-            })
+            let bytes = ctx.len().into();
+            let verdict = encap::unrecorded(ctx, packet, service, backend);
+            if matches!(
+                verdict,
+                Verdict::Pass | Verdict::Redirect | Verdict::Wrapped
+            ) {
+                count::passed(service.id, backend.id, Direction::Forward, 1, bytes);
+            }
+            Some(verdict)
         }
         Err(reason) => {
             count::dropped(service.id, backend.id, reason);
@@ -67,10 +69,13 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64) -> Option<Verdict> {
     }
 }
 
-/// Where the tuple had a flow to another backend, its answers have come to an end.
-#[inline(always)]
+/// Where the tuple had a flow to another backend, its answers have come to an end. Never inlined: its stack is free again
+/// when the new flow is recorded.
+#[inline(never)]
 fn replace(packet: &Packet, backend: &Backend, dsr: bool) {
-    let Some(old) = maps::flow(&packet.key) else {
+    let mut copy = MaybeUninit::uninit();
+    let Some(old) = maps::flow(&packet.key).and_then(|place| place.flow(&packet.key, &mut copy))
+    else {
         return;
     };
     if !old.has(flow_flags::DSR) && (dsr || old.destination != backend.address) {
@@ -78,7 +83,7 @@ fn replace(packet: &Packet, backend: &Backend, dsr: bool) {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn forget(old: &Flow, protocol: u8) {
     maps::remove_flow(&old.other(protocol));
 }

@@ -2,7 +2,11 @@
 
 use core::ptr;
 
-use aya_ebpf::{bindings::bpf_redir_neigh, helpers::generated::bpf_redirect_neigh};
+use aya_ebpf::{
+    bindings::bpf_redir_neigh,
+    helpers::generated::{bpf_check_mtu, bpf_redirect_neigh},
+    programs::TcContext,
+};
 use vipd_datapath_common::{
     AddressKey,
     balance::{Flow, flow_flags},
@@ -50,6 +54,16 @@ pub fn to_neighbour(ifindex: u32, neighbour: &AddressKey, v4: bool) -> Verdict {
     // SAFETY: the helper reads `length` bytes, those of the parameters.
     unsafe { bpf_redirect_neigh(ifindex, &raw mut next, length, 0) };
     Verdict::Redirect
+}
+
+/// The most bytes of IP that leave by an interface at a time; `None`: there is no such interface.
+#[inline(always)]
+pub fn mtu(ctx: &TcContext, ifindex: u32) -> Option<u32> {
+    let mut mtu = 0;
+    // SAFETY: the helper reads and writes four bytes.
+    let checked = unsafe { bpf_check_mtu(ctx.skb.skb.cast(), ifindex, &raw mut mtu, 0, 0) };
+    // Whether this packet would fit is another question.
+    (checked >= 0).then_some(mtu)
 }
 
 /// The address as four words in network order.

@@ -1,14 +1,12 @@
 //! What balancing reads of a packet.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{helpers::generated::bpf_skb_pull_data, programs::TcContext};
 use vipd_datapath_common::balance::{FlowKey, protocol};
 use vipd_datapath_common::{AddressKey, frame::ETHERNET};
 
 use super::icmp;
 use super::pieces::{self, Piece};
-use crate::parse::{self, Network};
+use crate::parse::{self, Frame, Network};
 
 /// A TCP or UDP packet.
 pub struct Packet {
@@ -65,6 +63,30 @@ impl Packet {
         later: false,
     };
 
+    /// The first words of its key.
+    #[inline(always)]
+    const fn addresses(&mut self) -> &mut [u64; 4] {
+        // SAFETY: the key begins with two addresses of 16 bytes each, is aligned to 8, and any
+        // words are addresses.
+        unsafe { &mut *(&raw mut self.key).cast() }
+    }
+
+    #[inline(always)]
+    const fn set_addresses(&mut self, source: [u64; 2], destination: [u64; 2]) {
+        *self.addresses() = [source[0], source[1], destination[0], destination[1]];
+    }
+
+    /// The last word of its key, at once.
+    #[inline(always)]
+    fn set_ports(&mut self, [source, destination]: [u16; 2], protocol: u8) {
+        const _: () = assert!(core::mem::offset_of!(FlowKey, source_port) == 32);
+        const _: () = assert!(core::mem::offset_of!(FlowKey, destination_port) == 34);
+        const _: () = assert!(core::mem::offset_of!(FlowKey, protocol) == 36);
+        let word = u64::from(source) | u64::from(destination) << 16 | u64::from(protocol) << 32;
+        // SAFETY: the last eight bytes of the key, which is aligned to 8; any bytes are a key.
+        unsafe { (&raw mut self.key).cast::<u64>().add(4).write(word) };
+    }
+
     /// Whether it asks for a connection.
     #[inline(always)]
     pub const fn opens(&self) -> bool {
@@ -76,6 +98,7 @@ impl Packet {
 const HEADERS: u32 = (ETHERNET + 60 + 20) as u32;
 const IPV4: usize = 20;
 const IPV6: usize = 40;
+const UDP: u32 = 8;
 /// Of the IPv4 field with flags and fragment offset: more fragments, or not the first one.
 const PIECE: u16 = 0x3fff;
 /// Of these, the offset alone.
@@ -87,9 +110,9 @@ const ICMPV6: u8 = 58;
 const FRAGMENT: u8 = 44;
 
 #[inline(always)]
-pub fn read(ctx: &TcContext, packet: &mut Packet) -> Content {
+pub fn read(ctx: &TcContext, network: &Network, packet: &mut Packet) -> Content {
     linearise(ctx);
-    match parse::network(ctx) {
+    match network {
         Network::Ipv4 => read_v4(ctx, packet),
         Network::Ipv6 => read_v6(ctx, packet),
         Network::Arp | Network::Other => Content::Other,
@@ -126,16 +149,15 @@ fn read_v4(ctx: &TcContext, packet: &mut Packet) -> Content {
     }
     packet.v4 = true;
     packet.hops = hops;
-    packet.key.protocol = protocol;
-    packet.key.source = mapped([ip[6], ip[7]]);
-    packet.key.destination = mapped([ip[8], ip[9]]);
+    packet.set_addresses(parse::mapped([ip[6], ip[7]]), parse::mapped([ip[8], ip[9]]));
+    packet.set_ports([0; 2], protocol);
     packet.transport = ETHERNET + usize::from(first & 0x0f) * 4;
     let offset = u16::from_be(ip[3]) & PIECE;
     if offset == 0 {
         return if protocol == ICMP {
             read_error(ctx, packet)
         } else {
-            read_transport(ctx, packet)
+            read_transport(ctx, packet, protocol)
         };
     }
     let [a, b] = ip[2].to_ne_bytes();
@@ -144,13 +166,6 @@ fn read_v4(ctx: &TcContext, packet: &mut Packet) -> Content {
         first: offset & OFFSET == 0,
     };
     read_piece(ctx, packet, &piece)
-}
-
-/// The key of an IPv4 address, by two stores.
-#[inline(always)]
-pub const fn mapped([high, low]: [u16; 2]) -> AddressKey {
-    let ([a, b], [c, d]) = (high.to_ne_bytes(), low.to_ne_bytes());
-    AddressKey::v4([a, b, c, d])
 }
 
 #[inline(always)]
@@ -163,15 +178,10 @@ fn read_v6(ctx: &TcContext, packet: &mut Packet) -> Content {
         return Content::Other;
     }
     packet.hops = hops;
-    packet.key.protocol = next;
+    packet.set_ports([0; 2], next);
     packet.transport = ETHERNET + IPV6;
-    let mut addresses = MaybeUninit::<[AddressKey; 2]>::uninit();
-    match parse::read(ctx, ETHERNET + 8, &mut addresses) {
-        Some([source, destination]) => {
-            packet.key.source = *source;
-            packet.key.destination = *destination;
-        }
-        None => return Content::Malformed,
+    if !parse::read_into(ctx, ETHERNET + 8, packet.addresses()) {
+        return Content::Malformed;
     }
     match next {
         ICMPV6 => read_error(ctx, packet),
@@ -188,7 +198,7 @@ fn read_v6(ctx: &TcContext, packet: &mut Packet) -> Content {
             };
             read_piece(ctx, packet, &piece)
         }
-        _ => read_transport(ctx, packet),
+        _ => read_transport(ctx, packet, next),
     }
 }
 
@@ -199,7 +209,7 @@ fn read_piece(ctx: &TcContext, packet: &mut Packet, piece: &Piece) -> Content {
         return Content::Other;
     }
     if piece.first {
-        let content = read_transport(ctx, packet);
+        let content = read_transport(ctx, packet, packet.key.protocol);
         if matches!(content, Content::Flow) {
             pieces::note(packet, piece);
         }
@@ -222,10 +232,59 @@ fn read_error(ctx: &TcContext, packet: &Packet) -> Content {
     }
 }
 
+/// A packet of which nothing is unusual: IPv4 without options or IPv6 without more headers, whole, TCP or UDP, untagged;
+/// `None` for all others.
+#[inline(always)]
+pub fn read_plain(frame: &impl Frame, packet: &mut Packet) -> Option<()> {
+    const ETHERTYPE: usize = ETHERNET - 2;
+    let [kind] = *parse::view::<[u16; 1]>(frame, ETHERTYPE)?;
+    let protocol = match u16::from_be(kind) {
+        0x0800 => plain_v4(frame, packet)?,
+        0x86dd => plain_v6(frame, packet)?,
+        _ => return None,
+    };
+    if !matches!(protocol, protocol::TCP | protocol::UDP) {
+        return None;
+    }
+    matches!(read_transport(frame, packet, protocol), Content::Flow).then_some(())
+}
+
+#[inline(always)]
+fn plain_v4(frame: &impl Frame, packet: &mut Packet) -> Option<u8> {
+    const NO_OPTIONS: u8 = 0x45;
+    let ip = parse::view::<[u16; IPV4 / 2]>(frame, ETHERNET)?;
+    let [hops, protocol] = ip[4].to_ne_bytes();
+    if ip[0].to_ne_bytes()[0] != NO_OPTIONS || u16::from_be(ip[3]) & PIECE != 0 {
+        return None;
+    }
+    packet.v4 = true;
+    packet.hops = hops;
+    packet.transport = ETHERNET + IPV4;
+    packet.set_addresses(parse::mapped([ip[6], ip[7]]), parse::mapped([ip[8], ip[9]]));
+    Some(protocol)
+}
+
+#[inline(always)]
+fn plain_v6(frame: &impl Frame, packet: &mut Packet) -> Option<u8> {
+    let ip = parse::view::<[u16; IPV6 / 2]>(frame, ETHERNET)?;
+    let [next, hops] = ip[3].to_ne_bytes();
+    if ip[0].to_ne_bytes()[0] >> 4 != 6 {
+        return None;
+    }
+    packet.hops = hops;
+    packet.transport = ETHERNET + IPV6;
+    let word = |i: usize| {
+        let [a, b, c, d] = [ip[i], ip[i + 1], ip[i + 2], ip[i + 3]].map(u64::from);
+        a | b << 16 | c << 32 | d << 48
+    };
+    packet.set_addresses([word(4), word(8)], [word(12), word(16)]);
+    Some(next)
+}
+
 /// Ports and flags.
 #[inline(always)]
-fn read_transport(ctx: &TcContext, packet: &mut Packet) -> Content {
-    let ports = if packet.key.protocol == protocol::TCP {
+fn read_transport(ctx: &impl Frame, packet: &mut Packet, protocol: u8) -> Content {
+    let ports = if protocol == protocol::TCP {
         let Some(header) = parse::view::<[u16; 10]>(ctx, packet.transport) else {
             return Content::Malformed;
         };
@@ -237,7 +296,26 @@ fn read_transport(ctx: &TcContext, packet: &mut Packet) -> Content {
         };
         [header[0], header[1]]
     };
-    packet.key.source_port = ports[0].to_ne_bytes();
-    packet.key.destination_port = ports[1].to_ne_bytes();
+    packet.set_ports(ports, protocol);
     Content::Flow
+}
+
+/// The longest packet that this one will be on the wire: where it was put together of several, the
+/// kernel takes it apart again.
+#[inline(always)]
+pub fn longest(ctx: &TcContext, packet: &Packet) -> u32 {
+    // SAFETY: the context is valid while the program runs.
+    let payload = unsafe { (*ctx.skb.skb).gso_size };
+    if payload == 0 {
+        return ctx.len() - ETHERNET as u32;
+    }
+    let header = if packet.key.protocol == protocol::TCP {
+        let mut words = [0u8];
+        // It was read before, so it is there.
+        parse::read_into(ctx, packet.transport + 12, &mut words);
+        u32::from(words[0] >> 4) * 4
+    } else {
+        UDP
+    };
+    (packet.transport - ETHERNET) as u32 + header + payload
 }

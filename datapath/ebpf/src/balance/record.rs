@@ -1,9 +1,12 @@
 //! How new flows are remembered.
 
+use core::mem::MaybeUninit;
+
 use vipd_datapath_common::balance::{
-    Backend, Flow, FlowKey, Progress, Reason, Service, flow_flags, service_flags,
+    Backend, Flow, FlowKey, Half, Progress, Reason, Service, flow_flags, service_flags,
 };
 
+use super::encap;
 use super::guard;
 use super::maps::{self, Stored};
 use super::packet::Packet;
@@ -32,27 +35,37 @@ pub struct Beginning {
 pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
     let key = &packet.key;
     let (service, backend) = (begins.service, begins.backend);
-    let mut flow = Flow {
-        source: key.source,
-        destination: backend.address,
-        source_port: key.source_port,
-        destination_port: key.destination_port,
-        ifindex: 0,
-        flags: 0,
-        progress: Progress::default(),
-        backend: backend.id,
-        service: service.id,
-        seen: begins.now,
-        packets: 0,
-        bytes: 0,
-    };
+    let mut half = Half::new(
+        key,
+        Flow {
+            source: key.source,
+            destination: backend.address,
+            source_port: key.source_port,
+            destination_port: key.destination_port,
+            ifindex: 0,
+            flags: 0,
+            progress: Progress::default(),
+            backend: backend.id,
+            service: service.id,
+            seen: begins.now,
+            packets: 0,
+            bytes: 0,
+        },
+    );
+    let mut flow = &mut half.flow;
     if backend.is_local() {
         flow.flags |= flow_flags::LOCAL;
     }
     if service.flags & service_flags::DSR != 0 {
-        flow.flags |= flow_flags::DSR;
+        let wrapped = encap::flags(service);
+        flow.flags |= flow_flags::DSR | wrapped;
+        if wrapped != 0 {
+            flow.source = backend.source;
+        }
     } else {
-        let port = backends_half(key, backend, begins.arrival, &mut flow)?;
+        let port = backends_half(key, backend, begins.arrival, &mut half)?;
+        half.proof = key.proof();
+        flow = &mut half.flow;
         flow.destination = backend.address;
         flow.destination_port = target(key, backend);
         flow.source_port = port;
@@ -68,16 +81,16 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
     } else {
         backend.ifindex
     };
-    flow.progress = state::shown(packet);
-    if !maps::set_flow(key, &flow) {
-        if !flow.has(flow_flags::DSR) {
-            maps::remove_flow(&flow.other(key.protocol));
+    flow.progress = state::shown(packet, flow.has(flow_flags::DSR));
+    if !maps::set_flow(key, &half) {
+        if !half.flow.has(flow_flags::DSR) {
+            maps::remove_flow(&half.flow.other(key.protocol));
         }
         return Err(Reason::TableFull);
     }
-    if !flow.has(flow_flags::DSR) && !flow.has(flow_flags::LOCAL) {
+    if half.flow.flags & (flow_flags::DSR | flow_flags::LOCAL) == 0 {
         // Whoever holds the address next shall know it.
-        if !maps::report(key, &flow) {
+        if !maps::report(key, &half.flow) {
             guard::lost();
         }
     }
@@ -86,7 +99,7 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
 
 /// The port at which the backend is reached.
 #[inline(always)]
-fn target(key: &FlowKey, backend: &Backend) -> [u8; 2] {
+pub fn target(key: &FlowKey, backend: &Backend) -> [u8; 2] {
     if backend.port == [0; 2] {
         key.destination_port
     } else {
@@ -101,9 +114,10 @@ fn backends_half(
     key: &FlowKey,
     backend: &Backend,
     arrival: u32,
-    flow: &mut Flow,
+    half: &mut Half,
 ) -> Result<[u8; 2], Reason> {
     let local = backend.is_local();
+    let flow = &mut half.flow;
     flow.source = key.destination;
     flow.destination = key.source;
     flow.source_port = key.destination_port;
@@ -125,7 +139,8 @@ fn backends_half(
             }
             answers.destination_port = another_port(key, attempt);
         }
-        match claim(&answers, flow) {
+        half.proof = answers.proof();
+        match claim(&answers, half) {
             Stored::Yes => return Ok(answers.destination_port),
             Stored::Taken => {}
             Stored::No => return Err(Reason::TableFull),
@@ -141,12 +156,15 @@ fn backends_half(
 /// Never inlined, so that the loop around it is short enough to be unrolled: older kernels (6.1)
 /// refuse loops of some shapes.
 #[inline(never)]
-fn claim(key: &FlowKey, reverse: &Flow) -> Stored {
-    match maps::add_flow(key, reverse) {
+fn claim(key: &FlowKey, half: &Half) -> Stored {
+    match maps::add_flow(key, half) {
         Stored::Taken => {}
         other => return other,
     }
-    let same = maps::flow(key).is_some_and(|found| {
+    let reverse = &half.flow;
+    let mut copy = MaybeUninit::uninit();
+    let found = maps::flow(key).and_then(|place| place.flow(key, &mut copy));
+    let same = found.is_some_and(|found| {
         found.destination == reverse.destination
             && found.destination_port == reverse.destination_port
             && found.source == reverse.source
@@ -155,7 +173,7 @@ fn claim(key: &FlowKey, reverse: &Flow) -> Stored {
     if !same {
         return Stored::Taken;
     }
-    if maps::set_flow(key, reverse) {
+    if maps::set_flow(key, half) {
         Stored::Yes
     } else {
         Stored::No

@@ -19,6 +19,12 @@ pub fn verdict(ctx: &TcContext, packet: &Packet) -> Verdict {
     if packet.opens() || awaited(ctx, packet) {
         return Verdict::Pass;
     }
+    drop()
+}
+
+/// Drops one, counted.
+#[inline(always)]
+pub fn drop() -> Verdict {
     count::dropped(0, 0, Reason::Stray);
     Verdict::Drop
 }

@@ -14,7 +14,7 @@ use crate::parse;
 
 /// Offsets in the headers.
 const TTL_V4: usize = ETHERNET + 8;
-const HOPS_V6: usize = ETHERNET + 7;
+pub const IPV4: usize = 20;
 pub const TCP_CHECKSUM: usize = 16;
 pub const UDP_CHECKSUM: usize = 6;
 
@@ -22,78 +22,148 @@ pub const UDP_CHECKSUM: usize = 6;
 /// is spoilt.
 #[inline(always)]
 pub fn packet(ctx: &TcContext, packet: &Packet, flow: &Flow, hops: u8) -> bool {
-    let (old, new) = (words(&packet.key), flow_words(flow));
-    let network = if packet.v4 {
-        network_v4(ctx, hops, old, new)
+    if packet.v4 {
+        packet_v4(ctx, packet, flow, hops)
     } else {
-        network_v6(ctx, hops, new)
-    };
-    if packet.later {
-        return network;
+        packet_v6(ctx, packet, flow, hops)
     }
-    let ports = (
-        ports(&packet.key),
-        word(flow.source_port, flow.destination_port),
-    );
-    let (checksum, zero) = if packet.key.protocol == protocol::TCP {
-        (packet.transport + TCP_CHECKSUM, 0)
+}
+
+#[inline(always)]
+fn packet_v4(ctx: &TcContext, packet: &Packet, flow: &Flow, hops: u8) -> bool {
+    let (old, new) = (words(&packet.key), flow_words(flow));
+    let (moved, to) = (moved_v4(old, new), [new[3], new[7]]);
+    if packet.later {
+        return network_v4(ctx, hops, moved, to, None);
+    }
+    let ports = Ports::of(packet, flow);
+    // Ports that follow the addresses are written with them.
+    let adjacent = packet.transport == ETHERNET + IPV4;
+    network_v4(ctx, hops, moved, to, adjacent.then_some(ports.new))
+        && transport(ctx, packet, moved, &ports)
+        && (adjacent || ports.store(ctx, packet))
+}
+
+/// Never inlined, so that the other family has the registers to itself.
+#[inline(never)]
+fn packet_v6(ctx: &TcContext, packet: &Packet, flow: &Flow, hops: u8) -> bool {
+    let (old, new) = (words(&packet.key), flow_words(flow));
+    if !network_v6(ctx, hops, new) {
+        return false;
+    }
+    if packet.later {
+        return true;
+    }
+    let ports = Ports::of(packet, flow);
+    let moved = Sum::default().less(old).plus(new);
+    transport(ctx, packet, moved, &ports) && ports.store(ctx, packet)
+}
+
+/// Both ports, before and after.
+struct Ports {
+    old: u32,
+    new: u32,
+}
+
+impl Ports {
+    #[inline(always)]
+    fn of(packet: &Packet, flow: &Flow) -> Self {
+        Self {
+            old: ports(&packet.key),
+            new: word(flow.source_port, flow.destination_port),
+        }
+    }
+
+    #[inline(always)]
+    fn store(&self, ctx: &TcContext, packet: &Packet) -> bool {
+        self.old == self.new || ctx.store(packet.transport, &self.new, 0).is_ok()
+    }
+}
+
+/// The checksum of TCP or UDP, of which the addresses are part as well.
+#[inline(always)]
+fn transport(ctx: &TcContext, packet: &Packet, moved: Sum, ports: &Ports) -> bool {
+    let (at, zero) = if packet.key.protocol == protocol::TCP {
+        (TCP_CHECKSUM, 0)
     } else {
-        (
-            packet.transport + UDP_CHECKSUM,
-            u64::from(BPF_F_MARK_MANGLED_0),
-        )
+        (UDP_CHECKSUM, u64::from(BPF_F_MARK_MANGLED_0))
     };
-    let changed = Sum::default().less(old).plus(new).fold32();
+    let at = packet.transport + at;
     let pseudo = u64::from(BPF_F_PSEUDO_HDR) | zero;
-    network
-        && ctx
-            .l4_csum_replace(checksum, 0, changed.into(), pseudo)
-            .is_ok()
-        && (ports.0 == ports.1 || rewrite_ports(ctx, packet.transport, ports, checksum, zero))
-}
-
-#[inline(always)]
-fn rewrite_ports(
-    ctx: &TcContext,
-    at: usize,
-    (old, new): (u32, u32),
-    checksum: usize,
-    zero: u64,
-) -> bool {
-    let changed = Sum::default().less(&[old]).plus(&[new]).fold32();
-    ctx.l4_csum_replace(checksum, 0, changed.into(), zero)
+    if ctx
+        .l4_csum_replace(at, 0, moved.fold32().into(), pseudo)
+        .is_err()
+    {
+        return false;
+    }
+    if ports.old == ports.new {
+        return true;
+    }
+    let changed = Sum::default().less(&[ports.old]).plus(&[ports.new]);
+    ctx.l4_csum_replace(at, 0, changed.fold32().into(), zero)
         .is_ok()
-        && ctx.store(at, &new, 0).is_ok()
 }
 
-/// From the TTL to the end of the fixed header: TTL, protocol, checksum, addresses.
+/// What a change of IPv4 addresses adds to checksums.
 #[inline(always)]
-pub fn network_v4(ctx: &TcContext, hops: u8, old: &[u32; 8], new: &[u32; 8]) -> bool {
+pub fn moved_v4(old: &[u32; 8], new: &[u32; 8]) -> Sum {
+    Sum::default()
+        .less(&[old[3], old[7]])
+        .plus(&[new[3], new[7]])
+}
+
+/// From the TTL to the end of the fixed header: TTL, protocol, checksum, addresses; and the ports
+/// behind it, if any. In words of eight bytes, as the helper copies them.
+#[inline(always)]
+pub fn network_v4(
+    ctx: &TcContext,
+    hops: u8,
+    moved: Sum,
+    [source, destination]: [u32; 2],
+    ports: Option<u32>,
+) -> bool {
     let Some(header) = parse::view::<[u16; 2]>(ctx, TTL_V4) else {
         return false;
     };
     let [_, protocol] = header[0].to_ne_bytes();
     let counted = u16::from_ne_bytes([hops, protocol]);
-    let checksum = Sum::of(!header[1])
+    let checksum = !Sum::of(!header[1])
+        .and(moved)
         .less(&[header[0].into()])
         .plus(&[counted.into()])
-        .less(old)
-        .plus(new)
         .fold16();
-    let words = [
-        u32::from_ne_bytes(join(counted.to_ne_bytes(), (!checksum).to_ne_bytes())),
-        new[3],
-        new[7],
-    ];
-    ctx.store(TTL_V4, &words, 0).is_ok()
+    let first = u64::from(counted) | u64::from(checksum) << 16 | u64::from(source) << 32;
+    match ports {
+        Some(ports) => {
+            let second = u64::from(destination) | u64::from(ports) << 32;
+            ctx.store(TTL_V4, &[first, second], 0).is_ok()
+        }
+        None => {
+            ctx.store(TTL_V4, &first, 0).is_ok() && ctx.store(TTL_V4 + 8, &destination, 0).is_ok()
+        }
+    }
 }
 
-/// From the hop limit to the end of the header. No checksum of IPv6 makes up for what changes
+/// The whole header of IPv6, with another hop limit and other addresses. No checksum of it makes up for what changes
 /// here, so the kernel's own sum over the packet has to follow.
 #[inline(always)]
 pub fn network_v6(ctx: &TcContext, hops: u8, new: &[u32; 8]) -> bool {
+    let Some(header) = parse::view::<[u16; 4]>(ctx, ETHERNET) else {
+        return false;
+    };
+    let [next, _] = header[3].to_ne_bytes();
+    let last = u16::from_ne_bytes([next, hops]);
+    let word = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let pair = |low: u16, high: u16| u32::from(low) | u32::from(high) << 16;
+    let whole = [
+        word(pair(header[0], header[1]), pair(header[2], last)),
+        word(new[0], new[1]),
+        word(new[2], new[3]),
+        word(new[4], new[5]),
+        word(new[6], new[7]),
+    ];
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-    ctx.store(HOPS_V6, &hops, flags).is_ok() && ctx.store(HOPS_V6 + 1, new, flags).is_ok()
+    ctx.store(ETHERNET, &whole, flags).is_ok()
 }
 
 /// Both ports of a key in a word.
@@ -134,6 +204,12 @@ impl Sum {
     #[inline(always)]
     pub const fn of(word: u16) -> Self {
         Self(word as u64)
+    }
+
+    /// The sum of both.
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
     }
 
     #[inline(always)]
