@@ -223,6 +223,45 @@ pub fn too_big(from: IpAddr, to: IpAddr, hops: u8, quoted: &Segment, length: usi
     ethernet(MAC_HOST, MAC_CLIENT, kind, &packet)
 }
 
+/// A frame with the ICMP error of this type and code, and with this second word, that a host makes of a packet which it
+/// cannot send on: from whom that was for, to who sent it. It quotes 128 bytes at most, and whole words.
+pub fn complaint(about: &Segment, kind: [u8; 2], word: u32) -> Vec<u8> {
+    let (from, to) = (about.destination.ip(), about.source.ip());
+    let v4 = from.is_ipv4();
+    let packet = about.packet();
+    let mut message = [&kind[..], &[0, 0], &word.to_be_bytes()].concat();
+    message.extend(&packet[..(packet.len() / 4 * 4).min(128)]);
+    let check = if v4 {
+        !sum(&message)
+    } else {
+        !pseudo_sum(from, to, 58, &message)
+    };
+    message[2..4].copy_from_slice(&check.to_be_bytes());
+    let mut head;
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            head = vec![0x45, 0xc0];
+            head.extend((20 + message.len() as u16).to_be_bytes());
+            head.extend([0, 0, 0x40, 0, 64, 1, 0, 0]);
+            head.extend(from.octets());
+            head.extend(to.octets());
+            let sum = !sum(&head);
+            head[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            head = vec![0x60, 0, 0, 0];
+            head.extend((message.len() as u16).to_be_bytes());
+            head.extend([58, 64]);
+            head.extend(from.octets());
+            head.extend(to.octets());
+        }
+        mixed => panic!("of two families: {mixed:?}"),
+    }
+    head.extend(message);
+    let kind = if v4 { 0x0800 } else { 0x86dd };
+    ethernet(MAC_CLIENT, MAC_HOST, kind, &head)
+}
+
 /// The sum over a message and its pseudo-header.
 pub fn pseudo_sum(from: IpAddr, to: IpAddr, next: u8, message: &[u8]) -> u16 {
     let octets = |address| match address {
