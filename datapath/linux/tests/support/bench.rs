@@ -8,9 +8,11 @@ use std::{
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
-    programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions},
+    programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp},
 };
-use vipd_datapath_common::{Address, AddressKey, Conflict, Counter, Counters, name, program};
+use vipd_datapath_common::{
+    Address, AddressKey, Conflict, Counter, Counters, Entry, name, program,
+};
 
 use super::{MAC_HOST, SECOND, boottime_ns};
 
@@ -35,7 +37,7 @@ pub enum Direction {
 
 pub struct Bench {
     ebpf: Ebpf,
-    addresses: HashMap<MapData, AddressKey, Address>,
+    addresses: HashMap<MapData, AddressKey, Entry>,
     counters: PerCpuHashMap<MapData, AddressKey, Counters>,
     gate: Array<MapData, u64>,
     conflicts: RingBuf<MapData>,
@@ -56,6 +58,8 @@ impl Bench {
             let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
             program.load().unwrap();
         }
+        let short: &mut Xdp = ebpf.program_mut(program::XDP).unwrap().try_into().unwrap();
+        short.load().unwrap();
         let mut take = |name| ebpf.take_map(name).unwrap();
         let mut bench = Self {
             addresses: take(name::ADDRESSES).try_into().unwrap(),
@@ -69,8 +73,12 @@ impl Bench {
         bench
     }
 
-    /// The program of a direction, to be run by other means.
+    /// The program of a direction, or the one in front, to be run by other means.
     pub fn program(&self, name: &str) -> BorrowedFd<'_> {
+        if name == program::XDP {
+            let short: &Xdp = self.ebpf.program(name).unwrap().try_into().unwrap();
+            return short.fd().unwrap().as_fd();
+        }
         let program: &SchedClassifier = self.ebpf.program(name).unwrap().try_into().unwrap();
         program.fd().unwrap().as_fd()
     }
@@ -109,10 +117,21 @@ impl Bench {
             peer,
             reserved: [0; 4],
         };
+        let entry = Entry::new(&key, entry);
         self.addresses.insert(key, entry, 0).unwrap();
         let cpus = aya::util::nr_cpus().unwrap();
         let zero = PerCpuValues::try_from(vec![Counters::default(); cpus]).unwrap();
         self.counters.insert(key, zero, 0).unwrap();
+    }
+
+    /// Has the entry of an address say that it is that of another one: as a program finds it whose place the kernel has
+    /// given away meanwhile.
+    pub fn misplace(&mut self, address: &str, of: &str) {
+        let [key, other] =
+            [address, of].map(|text| AddressKey::from(text.parse::<IpAddr>().unwrap()));
+        let entry = self.addresses.get(&key, 0).unwrap();
+        let entry = Entry::new(&other, entry.address);
+        self.addresses.insert(key, entry, 0).unwrap();
     }
 
     /// Runs a frame through the program of a direction.
@@ -135,7 +154,7 @@ impl Bench {
         let mut context = [0; 192];
         context[36..40].copy_from_slice(&from.to_ne_bytes());
         context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
-        let mut out = [0xaa; 512];
+        let mut out = [0xaa; 2048];
         let program: &SchedClassifier = self.ebpf.program(name).unwrap().try_into().unwrap();
         let result = program.test_run(TestRunOptions {
             data_in: Some(frame),
@@ -147,6 +166,28 @@ impl Bench {
             -1 => Verdict::Pass,
             2 => Verdict::Drop,
             7 => Verdict::Answer,
+            other => panic!("return code {other}"),
+        };
+        Ok((verdict, out[..result.data_size_out as usize].to_vec()))
+    }
+
+    /// Runs a frame through the program in front of ingress, as if a network card had received it.
+    pub fn short(&self, frame: &[u8]) -> Result<(Verdict, Vec<u8>), ProgramError> {
+        // struct xdp_md of linux/bpf.h: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let mut context = [0; 24];
+        context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
+        context[12..16].copy_from_slice(&self.ifindex.to_ne_bytes());
+        let mut out = [0xaa; 2048];
+        let program: &Xdp = self.ebpf.program(program::XDP).unwrap().try_into().unwrap();
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        })?;
+        let verdict = match result.return_value {
+            2 => Verdict::Pass,
+            3 => Verdict::Answer,
             other => panic!("return code {other}"),
         };
         Ok((verdict, out[..result.data_size_out as usize].to_vec()))
