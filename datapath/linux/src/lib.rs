@@ -30,25 +30,31 @@
 
 mod announce;
 mod balance;
+mod dump;
 mod error;
+mod hook;
 mod kernel;
 mod model;
 mod netlink;
 mod plan;
+mod probe;
 mod twin;
 mod watch;
 
 pub use balance::{
-    BackendSeen, FlowFilter, FlowNews, FlowSeen, Flows, Forward, Frontend, LeftOut, Lens, Packet,
-    Protocol, Records, ServiceSeen, Services, TableSeen, Trace, Traffic, Verdict, WantedBackend,
-    WantedService, Why,
+    Affine, BackendSeen, Bounds, Dispatch, FlowFilter, FlowNews, FlowSeen, Flows, Forward,
+    Frontend, LeftOut, Lens, Outer, Packet, Protocol, Records, ServiceSeen, Services, TableSeen,
+    Times, Trace, Traffic, Verdict, WantedBackend, WantedService, Why,
 };
+pub use dump::{Element, Elements, Fields, MapSeen};
 pub use error::DatapathError;
+pub use hook::{HookSeen, Xdp};
 pub use kernel::{Attach, Kernel, Options, boottime_ns};
 pub use model::{
     Conflict, Counter, Counts, Datapath, Gate, Interface, Lost, Meter, NodeGate, Observed,
     ObservedAddress, Wanted, WantedAddress,
 };
+pub use probe::{Heard, Probe, Prober, Said};
 pub use twin::{Twin, TwinHandle};
 pub use vipd_datapath_common::{
     AddressKey,

@@ -12,6 +12,7 @@ pub use vipd_datapath_common::Counter;
 use crate::{
     DatapathError,
     balance::{LeftOut, Lens, Records, Services},
+    probe::Prober,
 };
 
 /// A network interface of this host that can carry virtual IPs.
@@ -42,9 +43,10 @@ pub enum Gate {
     Hand {
         /// MAC of the next holder's interface.
         to: [u8; 6],
-        /// CLOCK_BOOTTIME ns until which to hand on; `None`: while this node is the holder, within
-        /// its lease.
-        until_ns: Option<u64>,
+        /// CLOCK_BOOTTIME ns until which to hand on at most.
+        until_ns: u64,
+        /// Within this node's lease only: it is the holder still.
+        leased: bool,
     },
     /// It answers no question, but the address is on the interface, and packets that the silent
     /// holder hands to this node are served: the next holder.
@@ -133,6 +135,9 @@ pub trait Datapath: Send {
 
     /// The flows, for whoever carries them to another node.
     fn records(&mut self) -> Result<Box<dyn Records>, DatapathError>;
+
+    /// Asks the link whether somebody has addresses, for whoever is about to announce them.
+    fn prober(&mut self) -> Result<Box<dyn Prober>, DatapathError>;
 
     /// What is balanced, for whoever shows it.
     fn lens(&mut self) -> Result<Box<dyn Lens>, DatapathError>;

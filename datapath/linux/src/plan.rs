@@ -128,7 +128,7 @@ pub(crate) fn plan(wanted: &Wanted, actual: &Actual) -> Plan {
 }
 
 /// Flags by which a node speaks for an address, or has another one speak for it.
-const SPEAKS: u32 = flags::OPEN | flags::TAKE | flags::HAND;
+const SPEAKS: u32 = flags::OPEN | flags::TAKE | flags::HAND | flags::LEASED;
 
 /// The entry without what it may no longer do; `None` if it may do all that it does. `wanted` is what is wanted of it on
 /// its interface. A holder that is to hand on does so with this same write.
@@ -142,9 +142,13 @@ fn less(entry: &Address, wanted: Option<&WantedAddress>) -> Option<Address> {
     let stays = match wanted.map(|wanted| wanted.gate) {
         Some(Gate::Open) => !entry.has(flags::HAND),
         Some(Gate::Take { from }) => entry.has(flags::TAKE) && entry.peer == from,
-        Some(Gate::Hand { to, until_ns }) if entry.has(flags::OPEN) => {
-            shut.flags |= flags::HAND;
-            (shut.peer, shut.until) = (to, until_ns.unwrap_or(0));
+        Some(Gate::Hand {
+            to,
+            until_ns,
+            leased,
+        }) if entry.has(flags::OPEN) => {
+            shut.flags |= handing(leased);
+            (shut.peer, shut.until) = (to, until_ns);
             false
         }
         Some(Gate::Hand { to, .. }) => entry.has(flags::HAND) && entry.peer == to,
@@ -168,7 +172,12 @@ pub(crate) fn oversteps(entry: &Address, gate: Option<Gate>) -> bool {
 
 /// It hands on in the right of this node, which is the holder: whom it hands to may speak for a moment after it stops.
 fn hands_as_holder(entry: &Address) -> bool {
-    entry.has(flags::HAND) && entry.until == 0
+    entry.has(flags::HAND) && entry.has(flags::LEASED)
+}
+
+/// The flags of who hands on.
+fn handing(leased: bool) -> u32 {
+    flags::HAND | if leased { flags::LEASED } else { 0 }
 }
 
 fn push(list: &mut Vec<(IpAddr, Vec<Step>)>, address: IpAddr, steps: Vec<Step>) {
@@ -183,7 +192,11 @@ fn goal(address: &IpAddr, wanted: &WantedAddress, link: &Link, marks: u32) -> Ad
     let (duty, peer, until) = match wanted.gate {
         Gate::Open => (flags::OPEN, [0; 6], 0),
         Gate::Shut => (0, [0; 6], 0),
-        Gate::Hand { to, until_ns } => (flags::HAND, to, until_ns.unwrap_or(0)),
+        Gate::Hand {
+            to,
+            until_ns,
+            leased,
+        } => (handing(leased), to, until_ns),
         Gate::Take { from } => (flags::TAKE, from, 0),
     };
     Address {

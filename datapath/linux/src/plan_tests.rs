@@ -217,8 +217,12 @@ fn what_a_lost_map_no_longer_records_is_still_taken_away() {
 
 const PEER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
-fn hand(until_ns: Option<u64>) -> Gate {
-    Gate::Hand { to: PEER, until_ns }
+fn hand(leased: bool) -> Gate {
+    Gate::Hand {
+        to: PEER,
+        until_ns: 7,
+        leased,
+    }
 }
 
 fn moving(flags: u32, until: u64) -> Address {
@@ -233,15 +237,15 @@ fn moving(flags: u32, until: u64) -> Address {
 fn a_holder_that_leaves_falls_silent_and_hands_on_with_one_write() {
     let mut actual = empty();
     settle(&mut actual, &wanted("lan", Gate::Open, 5));
-    let plan = plan(&wanted("lan", hand(None), 5), &actual);
-    let all = flags::LOCAL | flags::ADDED | flags::HAND;
+    let plan = plan(&wanted("lan", hand(true), 5), &actual);
+    let hands = flags::HAND | flags::LEASED;
     assert_eq!(
         run(&mut actual, &plan),
         [
             Step::Silence,
-            Step::Write(moving(all, 0)),
+            Step::Write(moving(hands | flags::LOCAL | flags::ADDED, 7)),
             Step::Delete { ifindex: 2 },
-            Step::Write(moving(flags::HAND, 0)),
+            Step::Write(moving(hands, 7)),
         ]
     );
 }
@@ -249,8 +253,8 @@ fn a_holder_that_leaves_falls_silent_and_hands_on_with_one_write() {
 #[test]
 fn a_former_holder_goes_on_handing_without_a_gap_and_then_is_shut() {
     let mut actual = empty();
-    settle(&mut actual, &wanted("lan", hand(None), 5));
-    let done = settle(&mut actual, &wanted("lan", hand(Some(7)), 5));
+    settle(&mut actual, &wanted("lan", hand(true), 5));
+    let done = settle(&mut actual, &wanted("lan", hand(false), 5));
     assert_eq!(done, [Step::Write(moving(flags::HAND, 7))]);
     let wanted = wanted("lan", Gate::Shut, 5);
     settle(&mut actual, &wanted);
@@ -261,12 +265,13 @@ fn a_former_holder_goes_on_handing_without_a_gap_and_then_is_shut() {
 fn a_holder_stops_handing_on_before_it_does_anything_else_with_the_address() {
     let to_another = Gate::Hand {
         to: [7; 6],
-        until_ns: None,
+        until_ns: 7,
+        leased: true,
     };
     let take = Gate::Take { from: PEER };
     for gate in [Gate::Open, Gate::Shut, to_another, take] {
         let mut actual = empty();
-        settle(&mut actual, &wanted("lan", hand(None), 5));
+        settle(&mut actual, &wanted("lan", hand(true), 5));
         let plan = plan(&wanted("lan", gate, 6), &actual);
         let silent = [Step::Write(entry(5, &LAN, 0))];
         assert_eq!(plan.shut, [(vip(), silent.into())], "{gate:?}");
@@ -313,12 +318,12 @@ fn an_entry_that_does_more_than_is_wanted_is_noticed() {
     let cases = [
         (flags::OPEN, 0, [false, true, true, true]),
         (flags::TAKE, 0, [false, false, true, true]),
-        (flags::HAND, 0, [true, true, false, true]),
+        (flags::HAND | flags::LEASED, 7, [true, true, false, true]),
         (flags::HAND, 7, [false, false, false, false]),
         (0, 0, [false, false, false, false]),
     ];
     for (flags, until, expected) in cases {
-        let gates = [Gate::Open, take, hand(None), Gate::Shut];
+        let gates = [Gate::Open, take, hand(true), Gate::Shut];
         let found = gates.map(|gate| oversteps(&moving(flags, until), Some(gate)));
         assert_eq!(found, expected, "{flags} {until}");
     }

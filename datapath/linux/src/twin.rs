@@ -3,13 +3,14 @@
 mod balance;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    Conflict, Counts, Datapath, DatapathError, Gate, Interface, Lens, Lost, Meter, NodeGate,
-    Observed, ObservedAddress, Records, Wanted, boottime_ns,
+    Conflict, Counts, Datapath, DatapathError, Gate, Heard, Interface, Lens, Lost, Meter, NodeGate,
+    Observed, ObservedAddress, Probe, Prober, Records, Said, Wanted, boottime_ns,
 };
 
 /// Does what [`crate::Kernel`] does, without a kernel.
@@ -31,6 +32,7 @@ struct Inside {
     lost: Vec<Lost>,
     balance: balance::Balance,
     removed: bool,
+    taken: BTreeMap<IpAddr, [u8; 6]>,
 }
 
 impl Twin {
@@ -56,6 +58,15 @@ impl TwinHandle {
     /// The next `apply` fails with this and changes nothing.
     pub fn fail_next_apply(&self, error: DatapathError) {
         self.inside().failure = Some(error);
+    }
+
+    /// Somebody outside has an address, or (`None`) has it no more.
+    pub fn take(&self, address: IpAddr, mac: Option<[u8; 6]>) {
+        let taken = &mut self.inside().taken;
+        match mac {
+            Some(mac) => taken.insert(address, mac),
+            None => taken.remove(&address),
+        };
     }
 
     /// Somebody else claims an address.
@@ -186,6 +197,31 @@ impl Meter for TwinHandle {
     }
 }
 
+/// Answers at once, as [`TwinHandle::take`] has it.
+struct TwinProber {
+    inside: TwinHandle,
+    asked: Vec<Probe>,
+}
+
+impl Prober for TwinProber {
+    fn ask(&mut self, probes: Vec<Probe>, _members: &BTreeSet<[u8; 6]>) {
+        self.asked.extend(probes);
+    }
+
+    fn step(&mut self) -> Result<Option<Vec<Heard>>, DatapathError> {
+        let inside = self.inside.inside();
+        let heard = self.asked.drain(..).map(|Probe { address, .. }| Heard {
+            address,
+            said: match inside.taken.get(&address) {
+                Some(mac) => Said::Taken(*mac),
+                None => Said::Free,
+            },
+        });
+        let heard: Vec<Heard> = heard.collect();
+        Ok((!heard.is_empty()).then_some(heard))
+    }
+}
+
 impl Datapath for Twin {
     async fn interfaces(&mut self) -> Result<Vec<Interface>, DatapathError> {
         Ok(self.0.inside().interfaces.clone())
@@ -205,6 +241,13 @@ impl Datapath for Twin {
 
     fn records(&mut self) -> Result<Box<dyn Records>, DatapathError> {
         Ok(Box::new(self.0.clone()))
+    }
+
+    fn prober(&mut self) -> Result<Box<dyn Prober>, DatapathError> {
+        Ok(Box::new(TwinProber {
+            inside: self.0.clone(),
+            asked: Vec::new(),
+        }))
     }
 
     fn lens(&mut self) -> Result<Box<dyn Lens>, DatapathError> {

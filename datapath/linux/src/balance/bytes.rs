@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use vipd_datapath_common::{
     AddressKey,
-    balance::{Backend, Range, ServiceKey, backend_flags},
+    balance::{Backend, Flow, Range, ServiceKey, backend_flags, flow_flags, service_flags},
 };
 
 use super::{
-    Frontend, Protocol,
+    Dispatch, Forward, Frontend, Protocol,
     goal::{Prefix, Reach, Spot},
 };
 
@@ -34,6 +34,44 @@ impl Frontend {
     }
 }
 
+impl Forward {
+    /// What a service says of it.
+    pub(crate) const fn flags(self) -> u32 {
+        match self {
+            Self::Nat => service_flags::NAT,
+            Self::Dsr(Dispatch::L2) => service_flags::DSR,
+            Self::Dsr(Dispatch::Ipip) => service_flags::DSR | service_flags::IPIP,
+            Self::Dsr(Dispatch::Gue) => service_flags::DSR | service_flags::GUE,
+        }
+    }
+
+    /// That of a service with these flags.
+    pub(crate) const fn of_service(flags: u32) -> Self {
+        if flags & service_flags::DSR == 0 {
+            Self::Nat
+        } else if flags & service_flags::IPIP != 0 {
+            Self::Dsr(Dispatch::Ipip)
+        } else if flags & service_flags::GUE != 0 {
+            Self::Dsr(Dispatch::Gue)
+        } else {
+            Self::Dsr(Dispatch::L2)
+        }
+    }
+
+    /// That of a flow.
+    pub(crate) const fn of_flow(flow: &Flow) -> Self {
+        if !flow.has(flow_flags::DSR) {
+            Self::Nat
+        } else if flow.has(flow_flags::IPIP) {
+            Self::Dsr(Dispatch::Ipip)
+        } else if flow.has(flow_flags::GUE) {
+            Self::Dsr(Dispatch::Gue)
+        } else {
+            Self::Dsr(Dispatch::L2)
+        }
+    }
+}
+
 impl Spot {
     /// Whose entry this is.
     pub(crate) fn of(backend: &Backend) -> Self {
@@ -48,11 +86,14 @@ impl Spot {
         let local = reach.is_some_and(|reach| reach.local);
         Backend {
             address: AddressKey::from(self.address),
+            source: reach
+                .and_then(|reach| reach.source)
+                .map_or(AddressKey { octets: [0; 16] }, AddressKey::from),
             port: self.port.to_be_bytes(),
             flags: if local { backend_flags::LOCAL } else { 0 },
             ifindex: reach.map_or(0, |reach| reach.ifindex),
             id: number,
-            reserved: 0,
+            mtu: reach.and_then(|reach| reach.mtu).unwrap_or(0),
         }
     }
 }
@@ -99,6 +140,15 @@ mod tests {
             let (bits, range) = prefix.key(7);
             assert!(bits <= Range::BITS);
             assert_eq!(Prefix::of(bits, range), Some((7, prefix)));
+        }
+    }
+
+    #[test]
+    fn how_a_service_forwards_is_found_again_in_its_flags() {
+        let dsr = [Dispatch::L2, Dispatch::Ipip, Dispatch::Gue].map(Forward::Dsr);
+        for how in [Forward::Nat].into_iter().chain(dsr) {
+            let others = service_flags::BY_CLIENT | service_flags::RANGES;
+            assert_eq!(Forward::of_service(how.flags() | others), how);
         }
     }
 

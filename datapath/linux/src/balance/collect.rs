@@ -1,27 +1,15 @@
 //! How long a flow is remembered after its last packet.
 
+use std::time::Duration;
+
 use vipd_datapath_common::balance::{Flow, protocol};
 
-/// CLOCK_BOOTTIME ns.
-const SECOND: u64 = 1_000_000_000;
+use super::Times;
 
-/// TCP, nothing but attempts to open it.
-pub(crate) const OPENING: u64 = 10 * SECOND;
-/// TCP, both sides have sent their last byte, or one has broken it off: what is still on its way.
-pub(crate) const CLOSING: u64 = 10 * SECOND;
-/// TCP, one side has sent its last byte, and the other sends nothing either (what Linux's connection tracking gives
-/// it).
-pub(crate) const HALF_CLOSED: u64 = 120 * SECOND;
-/// TCP, open and idle. RFC 5382 asks for two hours and four minutes at least; a keepalive comes after two hours.
-pub(crate) const OPEN: u64 = 9_000 * SECOND;
-/// UDP, one packet of the client and perhaps an answer: DNS and the like.
-pub(crate) const QUESTION: u64 = 10 * SECOND;
-/// UDP, more than that. RFC 4787 asks for two minutes.
-pub(crate) const STREAM: u64 = 120 * SECOND;
-/// TCP, the backend has agreed to open the connection, and has said nothing since.
-pub(crate) const AGREED: u64 = 120 * SECOND;
-/// Anything, while this node does not hold the address and sees no packets: the holder tells what ends.
-pub(crate) const STANDBY: u64 = OPEN;
+/// CLOCK_BOOTTIME ns.
+pub(crate) fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// How far a flow has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +44,15 @@ impl State {
     }
 
     /// How long a flow stays in it without a packet, ns.
-    pub(crate) fn patience(self) -> u64 {
-        match self {
-            Self::Opening => OPENING,
-            Self::Open => OPEN,
-            Self::HalfClosed => HALF_CLOSED,
-            Self::Closing => CLOSING,
-            Self::Question => QUESTION,
-            Self::Stream => STREAM,
-        }
+    pub(crate) fn patience(self, times: &Times) -> u64 {
+        ns(match self {
+            Self::Opening => times.opening,
+            Self::Open => times.open,
+            Self::HalfClosed => times.half_closed,
+            Self::Closing => times.closing,
+            Self::Question => times.question,
+            Self::Stream => times.stream,
+        })
     }
 
     /// For people.
@@ -83,6 +71,7 @@ impl State {
 /// Whether a flow is over: `seen` is when the last packet of either half came, `since` when this node began to hold the
 /// address (`None`: it does not).
 pub(crate) fn is_over(
+    times: &Times,
     protocol: u8,
     client: &Flow,
     seen: u64,
@@ -90,8 +79,8 @@ pub(crate) fn is_over(
     now: u64,
 ) -> bool {
     let (patience, since) = match since {
-        Some(since) => (State::of(protocol, client).patience(), since),
-        None => (STANDBY, 0),
+        Some(since) => (State::of(protocol, client).patience(times), since),
+        None => (ns(times.standby()), 0),
     };
     now.saturating_sub(seen.max(since)) > patience
 }
@@ -99,18 +88,24 @@ pub(crate) fn is_over(
 /// Whether a translated flow is over since its backend is silent, whatever its client sends: `answers` is the backend's
 /// half. So nobody keeps a place in the table by himself, and a UDP client with a fixed port leaves a dead backend. One that
 /// is forgotten wrongly is made anew by the client's next packet, with the same backend as long as that is in the table.
-pub(crate) fn is_unanswered(protocol: u8, answers: &Flow, since: Option<u64>, now: u64) -> bool {
+pub(crate) fn is_unanswered(
+    times: &Times,
+    protocol: u8,
+    answers: &Flow,
+    since: Option<u64>,
+    now: u64,
+) -> bool {
     let Some(since) = since else {
         return false;
     };
     let patience = match (protocol, answers.progress.established, answers.packets) {
-        (protocol::TCP, 0, 0) => OPENING,
-        (protocol::TCP, 0, _) => AGREED,
+        (protocol::TCP, 0, 0) => times.opening,
+        (protocol::TCP, 0, _) => times.half_closed,
         (protocol::TCP, _, _) => return false,
-        (_, _, 0) => QUESTION,
-        (_, _, _) => STREAM,
+        (_, _, 0) => times.question,
+        (_, _, _) => times.stream,
     };
-    now.saturating_sub(answers.seen.max(since)) > patience
+    now.saturating_sub(answers.seen.max(since)) > ns(patience)
 }
 
 #[cfg(test)]
@@ -118,6 +113,25 @@ mod tests {
     use vipd_datapath_common::{AddressKey, balance::Progress};
 
     use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const OPENING: u64 = 11 * SECOND;
+    const CLOSING: u64 = 12 * SECOND;
+    const HALF_CLOSED: u64 = 130 * SECOND;
+    const OPEN: u64 = 8_000 * SECOND;
+    const QUESTION: u64 = 13 * SECOND;
+    const STREAM: u64 = 140 * SECOND;
+    const AGREED: u64 = HALF_CLOSED;
+    const STANDBY: u64 = OPEN;
+    /// Each another one than any other.
+    const TIMES: Times = Times {
+        opening: Duration::from_nanos(OPENING),
+        open: Duration::from_nanos(OPEN),
+        half_closed: Duration::from_nanos(HALF_CLOSED),
+        closing: Duration::from_nanos(CLOSING),
+        question: Duration::from_nanos(QUESTION),
+        stream: Duration::from_nanos(STREAM),
+    };
 
     fn flow([established, fin, peer_fin, reset]: [u8; 4], packets: u64) -> Flow {
         Flow {
@@ -158,14 +172,14 @@ mod tests {
         for (protocol, progress, packets, expected, patience) in cases {
             let found = State::of(protocol, &flow(progress, packets));
             assert_eq!(found, expected, "{protocol} {progress:?} {packets}");
-            assert_eq!(found.patience(), patience);
+            assert_eq!(found.patience(&TIMES), patience);
         }
     }
 
     #[test]
     fn a_flow_is_over_after_its_patience_and_not_at_it() {
         let opening = flow([0; 4], 1);
-        let over = |now| is_over(protocol::TCP, &opening, 100, Some(0), now);
+        let over = |now| is_over(&TIMES, protocol::TCP, &opening, 100, Some(0), now);
         assert!(!over(100 + OPENING) && over(101 + OPENING));
         assert!(!over(50), "a packet that came after the clock was read");
     }
@@ -182,7 +196,7 @@ mod tests {
             (UDP, 0, 9, Some(STREAM)),
         ] {
             let answers = flow([established, 0, 0, 0], packets);
-            let over = |since, now| is_unanswered(protocol, &answers, since, now);
+            let over = |since, now| is_unanswered(&TIMES, protocol, &answers, since, now);
             let after = patience.unwrap_or(STANDBY);
             assert!(!over(Some(0), after), "{protocol} {packets}");
             assert_eq!(over(Some(0), after + 1), patience.is_some());
@@ -194,7 +208,7 @@ mod tests {
     #[test]
     fn a_standby_keeps_what_the_holder_would_forget_soon() {
         let question = flow([0; 4], 1);
-        let over = |since, now| is_over(protocol::UDP, &question, 0, since, now);
+        let over = |since, now| is_over(&TIMES, protocol::UDP, &question, 0, since, now);
         assert!(!over(None, STANDBY) && over(None, STANDBY + 1));
         assert!(over(Some(0), QUESTION + 1));
     }
@@ -203,7 +217,7 @@ mod tests {
     fn who_has_just_become_the_holder_gives_every_flow_its_time_from_then_on() {
         let question = flow([0; 4], 1);
         let since = 3_000 * SECOND;
-        let over = |now| is_over(protocol::UDP, &question, 0, Some(since), now);
+        let over = |now| is_over(&TIMES, protocol::UDP, &question, 0, Some(since), now);
         assert!(!over(since + QUESTION) && over(since + QUESTION + 1));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use vipd_datapath_common::{balance::service_flags, flags};
 
-use super::{Forward, Frontend, Services, WantedBackend, WantedService};
+use super::{Dispatch, Forward, Frontend, Protocol, Services, WantedBackend, WantedService};
 
 /// How this host reaches an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub(crate) struct Reach {
     pub(crate) local: bool,
     /// No router is in between.
     pub(crate) on_link: bool,
+    /// The address of this host that it is reached from.
+    pub(crate) source: Option<IpAddr>,
+    /// What its route carries at a time, bytes of IP, if that says so.
+    pub(crate) mtu: Option<u32>,
 }
 
 /// Where the backends are; those that nothing leads to are `None`.
@@ -69,8 +73,10 @@ pub(crate) struct Want {
 pub enum Why {
     /// No route leads to it.
     Unreachable,
-    /// dsr needs it on a link of this host, and a router is in between.
+    /// dsr by MAC needs it on a link of this host, and a router is in between.
     BehindRouter,
+    /// Packets for it are to be encapsulated, and this host has no address of its own to do so from.
+    NoSource,
     /// It is reached through an interface without vipd's programs, which would not see its answers.
     NoPrograms,
     /// Its address is of the other family than that of the service.
@@ -82,7 +88,10 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::Unreachable => "no route of this host leads to it: see `ip route get`",
             Self::BehindRouter => {
-                "a router is between it and this host, and dsr needs it on a link of this host: use mode nat"
+                "a router is between it and this host, and dsr needs it on a link of this host: use dispatch ipip or gue, or mode nat"
+            }
+            Self::NoSource => {
+                "this host has no address of its family to send encapsulated packets from: see `ip route get`"
             }
             Self::NoPrograms => {
                 "it is reached through an interface that vipd has no programs on (only Ethernet gets them, and no port of a bridge or bond)"
@@ -113,6 +122,8 @@ pub(crate) struct Goal {
     pub(crate) marks: BTreeMap<IpAddr, u32>,
     /// A nat service has a backend on this host.
     pub(crate) local: bool,
+    /// The backends of services with [`service_flags::ALL_PORTS`].
+    pub(crate) answering: BTreeSet<Prefix>,
     pub(crate) left_out: Vec<LeftOut>,
 }
 
@@ -136,9 +147,9 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
             }
             let backend_here = reach.is_some_and(|reach| reach.local);
             match service.mode {
-                Forward::Dsr if backend_here => *marks |= flags::BACKEND,
+                Forward::Dsr(_) if backend_here => *marks |= flags::BACKEND,
                 Forward::Nat if backend_here => goal.local = true,
-                Forward::Dsr | Forward::Nat => {}
+                Forward::Dsr(_) | Forward::Nat => {}
             }
             match found {
                 _ if backend.is_draining() => {}
@@ -160,7 +171,11 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
                 recipe
             }
         };
-        let flags = flags_of(service);
+        let flags = flags_of(frontend, service);
+        if flags & service_flags::ALL_PORTS != 0 {
+            let ours = spots.iter().map(|spot| Prefix::new(spot.address, 128));
+            goal.answering.extend(ours);
+        }
         let want = Want {
             flags,
             recipe,
@@ -172,14 +187,16 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
     goal
 }
 
-fn flags_of(service: &WantedService) -> u32 {
-    let mode = match service.mode {
-        Forward::Nat => service_flags::NAT,
-        Forward::Dsr => service_flags::DSR,
-    };
+fn flags_of(frontend: &Frontend, service: &WantedService) -> u32 {
+    let all_ports = frontend.port == 0 && frontend.protocol == Protocol::Tcp;
+    let mode = service.mode.flags();
     let set = |flag, yes| if yes { flag } else { 0 };
     mode | set(service_flags::BY_CLIENT, service.affinity)
         | set(service_flags::RANGES, !service.ranges.is_empty())
+        | set(
+            service_flags::ALL_PORTS,
+            all_ports && service.mode == Forward::Nat,
+        )
 }
 
 /// Those of the frontend's family: no other client can come.
@@ -229,8 +246,11 @@ fn place(
         return Err(Why::NoPrograms);
     }
     match mode {
-        Forward::Dsr if !reach.on_link => Err(Why::BehindRouter),
-        Forward::Dsr | Forward::Nat => Ok(()),
+        Forward::Dsr(Dispatch::L2) if !reach.on_link => Err(Why::BehindRouter),
+        Forward::Dsr(Dispatch::Ipip | Dispatch::Gue) if reach.source.is_none() => {
+            Err(Why::NoSource)
+        }
+        Forward::Dsr(_) | Forward::Nat => Ok(()),
     }
 }
 

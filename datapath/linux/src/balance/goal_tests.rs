@@ -1,10 +1,13 @@
 use super::*;
 use crate::Protocol;
 
+const DSR: Forward = Forward::Dsr(Dispatch::L2);
 const LINK: Reach = Reach {
     ifindex: 2,
     local: false,
     on_link: true,
+    source: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9))),
+    mtu: None,
 };
 const ROUTED: Reach = Reach {
     on_link: false,
@@ -14,6 +17,8 @@ const HERE: Reach = Reach {
     ifindex: 1,
     local: true,
     on_link: true,
+    source: None,
+    mtu: None,
 };
 
 fn frontend() -> Frontend {
@@ -85,9 +90,19 @@ fn what_each_mode_makes_of_a_place() {
         (Forward::Nat, LINK, true, 0, false),
         (Forward::Nat, ROUTED, true, 0, false),
         (Forward::Nat, HERE, true, 0, true),
-        (Forward::Dsr, LINK, true, 0, false),
-        (Forward::Dsr, ROUTED, false, 0, false),
-        (Forward::Dsr, HERE, true, flags::BACKEND, false),
+        (DSR, LINK, true, 0, false),
+        (DSR, ROUTED, false, 0, false),
+        (DSR, HERE, true, flags::BACKEND, false),
+        (Forward::Dsr(Dispatch::Ipip), LINK, true, 0, false),
+        (Forward::Dsr(Dispatch::Ipip), ROUTED, true, 0, false),
+        (Forward::Dsr(Dispatch::Gue), ROUTED, true, 0, false),
+        (
+            Forward::Dsr(Dispatch::Gue),
+            HERE,
+            true,
+            flags::BACKEND,
+            false,
+        ),
     ];
     for (mode, reach, used, mark, local) in cases {
         let goal = of(
@@ -108,8 +123,29 @@ fn what_each_mode_makes_of_a_place() {
 }
 
 #[test]
+fn nothing_is_encapsulated_without_an_address_of_this_host_to_do_so_from() {
+    let anonymous = Reach {
+        source: None,
+        ..ROUTED
+    };
+    for (dispatch, left) in [
+        (Dispatch::L2, Why::BehindRouter),
+        (Dispatch::Ipip, Why::NoSource),
+        (Dispatch::Gue, Why::NoSource),
+    ] {
+        let goal = of(
+            Forward::Dsr(dispatch),
+            &[backend("10.0.0.1", 1)],
+            &[("10.0.0.1", Some(anonymous))],
+        );
+        assert!(in_table(&goal).is_empty(), "{dispatch}");
+        assert_eq!(goal.left_out[0].why, left);
+    }
+}
+
+#[test]
 fn a_backend_behind_an_interface_without_programs_is_left_out() {
-    for mode in [Forward::Nat, Forward::Dsr] {
+    for mode in [Forward::Nat, DSR, Forward::Dsr(Dispatch::Ipip)] {
         let tunnel = Reach { ifindex: 7, ..LINK };
         let goal = of(
             mode,

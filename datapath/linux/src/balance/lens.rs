@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{Forward, Frontend, Packet, Protocol, Trace, Why};
-use crate::DatapathError;
+use super::{Bounds, Forward, Frontend, Packet, Protocol, Trace, Why};
+use crate::{DatapathError, Elements, HookSeen, MapSeen};
 
 /// What was counted. Packets that were merged count as one each time the programs saw one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,6 +108,8 @@ pub struct FlowFilter {
     pub port: Option<u16>,
     /// Only those that go to this backend.
     pub backend: Option<IpAddr>,
+    /// Only those of mode nat.
+    pub nat: bool,
 }
 
 /// Flows, not more than asked for.
@@ -119,6 +121,15 @@ pub struct Flows {
     pub matching: usize,
     /// All that this node knows.
     pub known: usize,
+}
+
+/// Where a service that keeps a client with one backend sends a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affine {
+    /// The service.
+    pub frontend: Frontend,
+    /// The backend; `None` while it has none.
+    pub backend: Option<(IpAddr, u16)>,
 }
 
 /// Looks at what is balanced, on any thread, for whoever asks.
@@ -140,6 +151,37 @@ pub trait Lens: Send + Sync {
     /// # Errors
     /// If the kernel does not let a map be read.
     fn flows(&self, filter: &FlowFilter, at_most: usize) -> Result<Flows, DatapathError>;
+
+    /// The maps that the daemon and its programs share.
+    ///
+    /// # Errors
+    /// If one of them can't be opened.
+    fn maps(&self) -> Result<Vec<MapSeen>, DatapathError>;
+
+    /// Elements of a map, decoded, `at_most` so many; only those whose key contains `key`, if one is given. `None` if there is no
+    /// such map, or one that is not to be read.
+    ///
+    /// # Errors
+    /// If the kernel does not let it be read.
+    fn map(
+        &self,
+        name: &str,
+        key: Option<&str>,
+        at_most: usize,
+    ) -> Result<Option<Elements>, DatapathError>;
+
+    /// By which bounds it balances: `flows` is how large the table is in the kernel, and `new_flows` is always named.
+    fn bounds(&self) -> Bounds;
+
+    /// Where packets of open connections are sent on, by interface. Seconds old.
+    fn hooks(&self) -> Vec<HookSeen>;
+
+    /// Where each service that keeps a client with one backend sends new connections of `client`. It is worked out by the table,
+    /// as the programs do: nothing is remembered of a client. Not those of all ports, where the port decides, too.
+    ///
+    /// # Errors
+    /// If the kernel does not let a map be read.
+    fn affinity(&self, client: IpAddr) -> Result<Vec<Affine>, DatapathError>;
 
     /// Where a packet would go: the loaded program runs on it, on the interface of its virtual IP. A flow that it begins
     /// is forgotten again (the runner-up may hear of it for a moment); the counters count the packet.

@@ -7,6 +7,7 @@
 //!   the maps, as last known ─────────────┘
 //! ```
 
+mod bounds;
 mod bytes;
 pub(crate) mod collect;
 mod goal;
@@ -17,11 +18,14 @@ mod plan;
 mod records;
 mod trace;
 
+pub use bounds::{Bounds, Times};
 pub(crate) use goal::{Goal, Prefix, Reach, Reaches, Recipe, Spot, goal};
 pub use goal::{LeftOut, Why};
-pub use lens::{BackendSeen, FlowFilter, FlowSeen, Flows, Lens, ServiceSeen, TableSeen, Traffic};
-pub use model::{Forward, Frontend, Protocol, Services, WantedBackend, WantedService};
+pub use lens::{
+    Affine, BackendSeen, FlowFilter, FlowSeen, Flows, Lens, ServiceSeen, TableSeen, Traffic,
+};
+pub use model::{Dispatch, Forward, Frontend, Protocol, Services, WantedBackend, WantedService};
 pub(crate) use plan::{Actual, Step, Table, plan, slots};
 pub use records::{FlowNews, Records};
-pub(crate) use trace::ends;
-pub use trace::{Packet, Trace, Verdict};
+pub use trace::{Outer, Packet, Trace, Verdict};
+pub(crate) use trace::{ends, unwrap};

@@ -72,9 +72,31 @@ impl fmt::Display for Frontend {
 pub enum Forward {
     /// Their addresses and ports are rewritten, and answers come back by this host.
     Nat,
-    /// They are sent to the backend's MAC as they are; it has the virtual IP on an interface that
-    /// does not answer ARP, and answers the client itself. It must be on a link of this host.
-    Dsr,
+    /// They are sent to the backend as they are; it has the virtual IP on an interface that does not
+    /// answer ARP, and answers the client itself.
+    Dsr(Dispatch),
+}
+
+/// How packets travel to a backend that gets them as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dispatch {
+    /// To its MAC. It must be on a link of this host.
+    #[default]
+    L2,
+    /// Inside a packet of IP in IP to its address, which may be behind routers.
+    Ipip,
+    /// The same inside UDP, by GUE to port 6080.
+    Gue,
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::L2 => "l2",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+        })
+    }
 }
 
 /// A host that serves.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use vipd_datapath_common::{
-    balance::{Backend, Service, TallyKey},
+    balance::{Backend, Range, Service, TallyKey},
     max_entries,
 };
 
@@ -188,6 +188,13 @@ impl Planner {
     ) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut counted = Vec::new();
+        for prefix in &goal.answering {
+            if ranges.insert((Range::ANSWERS, *prefix))
+                && !actual.ranges.contains(&(Range::ANSWERS, *prefix))
+            {
+                steps.push(Step::Range(Range::ANSWERS, *prefix));
+            }
+        }
         for (frontend, want) in &goal.services {
             let before = actual.services.get(frontend);
             let Some(table) = tables.get(&want.recipe).copied() else {

@@ -4,7 +4,7 @@ use vipd_datapath_common::balance::{SLOTS, backend_flags, service_flags};
 
 use super::*;
 use crate::balance::{
-    Forward, Protocol, Services, WantedBackend, WantedService,
+    Dispatch, Forward, Protocol, Services, WantedBackend, WantedService,
     goal::{self, Reach, Reaches},
 };
 
@@ -41,6 +41,8 @@ fn reaches() -> Reaches {
         ifindex: 2,
         local: false,
         on_link: true,
+        source: None,
+        mtu: None,
     };
     (0..=255).map(|last| (address(last), Some(reach))).collect()
 }
@@ -205,6 +207,8 @@ fn a_backend_that_moves_to_this_host_is_written_in_place() {
         ifindex: 1,
         local: true,
         on_link: true,
+        source: None,
+        mtu: None,
     };
     elsewhere.insert(address(1), Some(here));
     let steps = run(&goal(&services, &elsewhere), &mut actual);
@@ -268,7 +272,7 @@ fn another_mode_is_one_write_of_the_service() {
     let mut actual = Actual::default();
     let nat = service(&[(1, 1)]);
     let dsr = Arc::new(WantedService {
-        mode: Forward::Dsr,
+        mode: Forward::Dsr(Dispatch::L2),
         ..(*nat).clone()
     });
     settle(
@@ -356,6 +360,29 @@ fn clients_are_admitted_before_the_service_asks_for_it_and_dismissed_after() {
     assert_eq!(then(admitting(&[lan])), ["+10.0.0.0/8"]);
     assert_eq!(then(service(&[(1, 1)])), ["0x1", "-10.0.0.0/8"]);
     assert!(actual.ranges.is_empty());
+}
+
+#[test]
+fn who_answers_to_the_ports_of_a_service_is_known_before_that_and_forgotten_after() {
+    let mut actual = Actual::default();
+    let answering = |actual: &Actual| -> Vec<String> {
+        let ours = actual.ranges.iter().filter(|(of, _)| *of == Range::ANSWERS);
+        ours.map(|(_, prefix)| format!("{}/{}", prefix.address, prefix.length))
+            .collect()
+    };
+    for (port, expected) in [(80, vec![]), (0, vec!["10.0.1.1/32", "10.0.1.2/32"])] {
+        let all = [(frontend(port), service(&[(1, 1), (2, 0)]))].into();
+        let goal = goal(&all, &reaches());
+        let steps = run(&goal, &mut actual);
+        let place = |wanted: fn(&Step) -> bool| steps.iter().position(wanted);
+        let range = place(|step| matches!(step, Step::Range(..)));
+        let named = place(|step| matches!(step, Step::Service(..)));
+        assert!(range < named, "none is less than any: {steps:?}");
+        settle(&goal, &mut actual);
+        assert_eq!(answering(&actual), expected);
+    }
+    settle(&goal(&Services::new(), &reaches()), &mut actual);
+    assert_eq!(answering(&actual), [""; 0]);
 }
 
 /// A generator for tests: the same numbers each time.

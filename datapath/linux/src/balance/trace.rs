@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use vipd_datapath_common::{AddressKey, balance::FlowKey};
 
-use super::{Frontend, Protocol};
+use super::{Dispatch, Frontend, Protocol};
 
 /// A packet of a client, as it comes to this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +47,28 @@ pub struct Trace {
     pub source: (IpAddr, u16),
     /// Where it goes to.
     pub destination: (IpAddr, u16),
+    /// What it goes inside of.
+    pub outer: Option<Outer>,
     /// Why it was dropped: by the name of what the programs count, or `shut` if this node does not answer for the address.
     pub reason: Option<&'static str>,
+}
+
+/// The header that a packet got on its way to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// Of which kind.
+    pub dispatch: Dispatch,
+    /// This host's own address.
+    pub source: IpAddr,
+    /// The backend's.
+    pub destination: IpAddr,
 }
 
 const ETHERNET: usize = 14;
 const V4: usize = 20;
 const V6: usize = 40;
+/// UDP and GUE.
+const GUE: usize = 8 + 4;
 const HOPS: u8 = 64;
 /// Flags of a TCP header.
 const SYN: u8 = 2;
@@ -141,6 +156,29 @@ pub(crate) fn ends(frame: &[u8]) -> Option<[(IpAddr, u16); 2]> {
     ])
 }
 
+/// The outer header of a frame that was wrapped so, and the frame inside; `None` if there is no such header.
+pub(crate) fn unwrap(frame: &[u8], dispatch: Dispatch) -> Option<(Outer, Vec<u8>)> {
+    let more = match dispatch {
+        Dispatch::L2 => return None,
+        Dispatch::Ipip => 0,
+        Dispatch::Gue => GUE,
+    };
+    let header = if frame.get(ETHERNET)? >> 4 == 4 {
+        V4
+    } else {
+        V6
+    };
+    let (ethernet, packet) = frame.split_at_checked(ETHERNET)?;
+    let inside = packet.get(header + more..)?;
+    let [source, destination] = ends(frame)?;
+    let outer = Outer {
+        dispatch,
+        source: source.0,
+        destination: destination.0,
+    };
+    Some((outer, [ethernet, inside].concat()))
+}
+
 fn checksum(header: &[u8; V4]) -> u16 {
     let words = header
         .chunks_exact(2)
@@ -185,6 +223,28 @@ mod tests {
             .unwrap();
         let header: [u8; V4] = frame[ETHERNET..ETHERNET + V4].try_into().unwrap();
         assert_eq!(checksum(&header), 0, "over a whole header");
+    }
+
+    #[test]
+    fn a_wrapped_frame_is_found_inside_its_outer_header() {
+        for (client, vip) in [("192.0.2.1", "192.0.2.7"), ("2001:db8::1", "2001:db8::7")] {
+            let outer = packet(vip, client, Protocol::Udp).frame([9; 6]).unwrap();
+            let inner = packet(client, vip, Protocol::Tcp).frame([9; 6]).unwrap();
+            let header = if client.contains(':') { V6 } else { V4 };
+            for (dispatch, more) in [(Dispatch::Ipip, 0), (Dispatch::Gue, GUE)] {
+                let head = &outer[..ETHERNET + header];
+                let frame = [head, &vec![0; more], &inner[ETHERNET..]].concat();
+                let (found, inside) = unwrap(&frame, dispatch).unwrap();
+                let ends = (found.source.to_string(), found.destination.to_string());
+                assert_eq!(ends, (vip.to_owned(), client.to_owned()));
+                assert_eq!((found.dispatch, inside), (dispatch, inner.clone()));
+                assert_eq!(
+                    unwrap(&frame[..ETHERNET + header + more - 1], dispatch),
+                    None
+                );
+            }
+            assert_eq!(unwrap(&inner, Dispatch::L2), None);
+        }
     }
 
     #[test]

@@ -52,10 +52,10 @@ impl<K: Pod, V: Pod> Reading<K, V> {
     }
 
     /// The next part; `None` at the end.
-    pub(super) fn next(
-        &mut self,
+    pub(super) fn next<'a>(
+        &'a mut self,
         map: BorrowedFd<'_>,
-    ) -> io::Result<Option<impl Iterator<Item = (&K, &V)>>> {
+    ) -> io::Result<Option<impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V>>> {
         if self.ended {
             return Ok(None);
         }

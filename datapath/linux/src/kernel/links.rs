@@ -38,7 +38,7 @@ const DIRECTIONS: [(&str, &str, TcAttachType); 2] = [
     ("ingress", program::INGRESS, TcAttachType::Ingress),
 ];
 /// Marks an interface whose programs sit in clsact: those filters have no pins of their own.
-const CLSACT: &str = "clsact";
+pub(super) const CLSACT: &str = "clsact";
 /// First in line, with a handle nobody else would choose ("vi", "pd").
 pub(super) const FILTER: (u16, TcHandle) = (1, TcHandle::new(0x7669, 0x7064));
 
@@ -174,8 +174,10 @@ impl Links {
         }
         for ifindex in self.pins.links(CLSACT)? {
             if !keep(ifindex) {
-                detach_clsact(ifindex);
-                errors.extend(Pins::remove(&self.pins.link(CLSACT, ifindex)).err());
+                match detach_clsact(ifindex) {
+                    Ok(()) => errors.extend(Pins::remove(&self.pins.link(CLSACT, ifindex)).err()),
+                    Err(error) => errors.push(error),
+                }
             }
         }
         DatapathError::all(errors)
@@ -263,16 +265,40 @@ fn clsact(
     Ok(())
 }
 
-fn detach_clsact(ifindex: u32) {
+/// Takes vipd's filters off an interface, whichever version put them there; that there are none is fine.
+pub(super) fn detach_clsact(ifindex: u32) -> Result<(), DatapathError> {
     // The interface may be gone, and its filters with it.
     let Ok(name) = nix::net::if_::if_indextoname(ifindex) else {
-        return;
+        return Ok(());
     };
+    let name = name.to_string_lossy();
     let (priority, handle) = FILTER;
+    let mut errors = Vec::new();
     for (_, _, direction) in DIRECTIONS {
-        let name = name.to_string_lossy();
-        if let Ok(link) = SchedClassifierLink::attached(&name, direction, priority, handle, None) {
-            drop(link); // detaches
+        let link = SchedClassifierLink::attached(&name, direction, priority, handle, None);
+        match link
+            .map_err(ProgramError::from)
+            .and_then(aya::programs::Link::detach)
+        {
+            Err(error) if !is_gone(&error) => {
+                let doing = format!(
+                    "take vipd's filters off interface {name} (`tc qdisc del dev {name} clsact` takes off all of that kind)"
+                );
+                errors.push(DatapathError::system(doing, io::Error::other(error)));
+            }
+            Ok(()) | Err(_) => {}
         }
     }
+    DatapathError::all(errors)
+}
+
+/// What the kernel says where there is no such filter, no place for one, or no interface any more.
+fn is_gone(error: &ProgramError) -> bool {
+    use nix::libc::{EINVAL, ENODEV, ENOENT};
+    let errno = match error {
+        ProgramError::NetlinkError(error) => error.raw_os_error(),
+        ProgramError::IOError(error) => error.raw_os_error(),
+        _ => None,
+    };
+    matches!(errno, Some(EINVAL | ENODEV | ENOENT))
 }

@@ -12,13 +12,13 @@ use aya::{
     maps::{HashMap, IterableMap as _, Map, MapData, MapError, PerCpuHashMap, PerCpuValues},
     util::nr_cpus,
 };
-use vipd_datapath_common::{Address, AddressKey, Counters, name};
+use vipd_datapath_common::{Address, AddressKey, Counters, Entry, name};
 
 use super::meter::KernelMeter;
 use crate::DatapathError;
 
 pub(crate) struct Maps {
-    addresses: HashMap<MapData, AddressKey, Address>,
+    addresses: HashMap<MapData, AddressKey, Entry>,
     counters: PerCpuHashMap<MapData, AddressKey, Counters>,
     handed: HashMap<MapData, AddressKey, u64>,
     cpus: usize,
@@ -71,7 +71,7 @@ impl Maps {
     pub(crate) fn addresses(&self) -> Result<BTreeMap<IpAddr, Address>, DatapathError> {
         self.addresses
             .iter()
-            .map(|item| item.map(|(key, entry)| (IpAddr::from(key), entry)))
+            .map(|item| item.map(|(key, entry)| (IpAddr::from(key), entry.address)))
             .collect::<Result<_, _>>()
             .map_err(failed(name::ADDRESSES, "list the addresses", None))
     }
@@ -84,6 +84,7 @@ impl Maps {
         new: bool,
     ) -> Result<(), DatapathError> {
         let key = AddressKey::from(address);
+        let entry = Entry::new(&key, entry);
         with_patience(|| self.addresses.insert(key, entry, 0)).map_err(failed(
             name::ADDRESSES,
             "write",
@@ -119,6 +120,15 @@ impl Maps {
         }
     }
 
+    /// Forgets when a packet to the address was last handed to this node.
+    pub(crate) fn forget_handed(&mut self, address: IpAddr) -> Result<(), DatapathError> {
+        missing_is_fine(self.handed.remove(&AddressKey::from(address))).map_err(failed(
+            name::HANDED,
+            "remove",
+            Some(address),
+        ))
+    }
+
     /// Forgets an address and its counters.
     pub(crate) fn forget(&mut self, address: IpAddr) -> Result<(), DatapathError> {
         self.uncounted.remove(&address);
@@ -128,11 +138,7 @@ impl Maps {
             "remove",
             Some(address),
         ))?;
-        missing_is_fine(self.handed.remove(&key)).map_err(failed(
-            name::HANDED,
-            "remove",
-            Some(address),
-        ))?;
+        self.forget_handed(address)?;
         missing_is_fine(self.counters.remove(&key)).map_err(failed(
             name::COUNTERS,
             "remove",

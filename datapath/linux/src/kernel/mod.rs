@@ -3,23 +3,27 @@
 mod balance;
 mod batch;
 mod capability;
+mod dump;
+mod former;
 mod gate;
 mod links;
 mod maps;
 mod meter;
 mod object;
 mod observe;
+mod options;
 mod pins;
 mod run;
 mod settle;
+mod short;
+mod sockets;
 mod steps;
 mod sys;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    path::{Path, PathBuf},
-    time::Duration,
+    path::Path,
 };
 
 use aya::Ebpf;
@@ -27,45 +31,29 @@ use vipd_datapath_common::name;
 
 pub use gate::boottime_ns;
 pub use links::Attach;
+pub use options::Options;
 
+use self::dump::Atlas;
 use self::{
-    balance::Balancer,
+    balance::{Aside, Balancer},
+    former::Former,
     gate::Deadline,
     links::Links,
     maps::Maps,
     pins::Pins,
     settle::{Job, Settler},
+    short::ShortWay,
+    sockets::Sockets,
     steps::Later,
 };
 use crate::{
-    Datapath, DatapathError, Gate, Interface, Lens, Lost, Meter, NodeGate, Observed, Records,
-    Wanted,
+    Datapath, DatapathError, Gate, Interface, Lens, Lost, Meter, NodeGate, Observed, Prober,
+    Records, Wanted,
     announce::Announcer,
     netlink::{self, Batch, Mirror, News},
     plan::{Actual, Presence, oversteps, plan},
+    probe::Link,
 };
-
-/// How to open the datapath.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Parent folder of the pins. Daemons in different network namespaces of one machine need one
-    /// each: the pins carry interface indexes, which mean something in one namespace only.
-    pub pin_dir: PathBuf,
-    /// How programs are attached.
-    pub attach: Attach,
-    /// How often an address is announced once it has settled.
-    pub refresh: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            pin_dir: crate::DEFAULT_PIN_DIR.into(),
-            attach: Attach::Auto,
-            refresh: crate::DEFAULT_REFRESH,
-        }
-    }
-}
 
 /// The datapath of this host, or rather of the network namespace of the thread that opened it.
 ///
@@ -76,10 +64,13 @@ pub struct Kernel {
     maps: Maps,
     gate: Deadline,
     links: Links,
+    sockets: Sockets,
     pins: Pins,
+    former: Former,
     mirror: Mirror,
     batch: Batch,
     balancer: Balancer,
+    short: ShortWay,
     settler: Settler,
     announcer: Announcer,
     /// The last known state.
@@ -120,12 +111,14 @@ impl Kernel {
     pub async fn open_with(options: Options) -> Result<Self, DatapathError> {
         capability::check()?;
         let pins = Pins::open(&options.pin_dir)?;
-        let mut ebpf = object::load(&pins)?;
+        let mut ebpf = object::load(&pins, options.bounds.flows)?;
         // Loads the programs; after that the maps may be taken out.
         let links = Links::new(&mut ebpf, pins.clone(), options.attach)?;
+        let short = ShortWay::load(&mut ebpf, pins.clone(), options.xdp)?;
+        let sockets = Sockets::load(&mut ebpf, pins.clone());
         let gate = Deadline::new(&maps::take(&mut ebpf, name::GATE)?)?;
         let maps = Maps::take(&mut ebpf)?;
-        let balancer = Balancer::open(&mut ebpf, maps.addresses_map())?;
+        let balancer = Balancer::open(&mut ebpf, maps.addresses_map(), &options.bounds)?;
         let conflicts = maps::take(&mut ebpf, name::CONFLICTS)?
             .try_into()
             .map_err(|source| DatapathError::Map {
@@ -138,6 +131,9 @@ impl Kernel {
             maps,
             gate,
             links,
+            short,
+            sockets,
+            former: Former::read(&pins)?,
             pins,
             mirror: Mirror::open()?,
             batch: Batch::open()?,
@@ -183,8 +179,10 @@ impl Kernel {
     fn take_over_news(&mut self, routed: &BTreeMap<IpAddr, u32>) {
         let mut interfaces = self.mirror.links.interfaces.clone();
         let mut present = BTreeMap::<_, Vec<_>>::new();
+        self.former.forget_gone(&self.mirror.addresses);
         for ((address, ifindex, prefix), ours) in &self.mirror.addresses {
-            let (address, ifindex, ours) = (*address, *ifindex, *ours);
+            let (address, ifindex) = (*address, *ifindex);
+            let ours = *ours || self.former.added(address, ifindex);
             let at = Presence { ifindex, ours };
             present.entry(address).or_default().push(at);
             let ours = ours || self.is_added(&self.actual.entries, address, ifindex);
@@ -360,6 +358,8 @@ impl Kernel {
             self.settled = None;
         }
         let unbalanced = self.balance(wanted).await;
+        self.sockets
+            .follow(&mut self.ebpf, !wanted.services.is_empty());
         if self.applied && self.settled.is_none() {
             for error in self.round(wanted).await {
                 tracing::debug!(%error, "the quick path failed, the audit will tell");
@@ -381,10 +381,16 @@ impl Kernel {
         // The programs of another version would go on dropping by a deadline that nobody moves any more. Ours have taken
         // over as soon as they sit everywhere, whatever else failed.
         if !self.alone && self.covers(wanted) {
-            match self.pins.remove_other_schemas() {
+            match self.former.remove(&self.links.by_clsact()) {
                 Ok(()) => self.alone = true,
                 Err(error) => errors.push(error),
             }
+        }
+        // Last of all, and when no programs of another version are in the way.
+        if self.alone {
+            let have = self.interfaces.iter();
+            let have = have.filter(|it| self.links.has(it.index));
+            errors.extend(self.short.follow(&mut self.ebpf, have).err());
         }
         self.applied = true;
         if !errors.is_empty() {
@@ -457,8 +463,15 @@ impl Datapath for Kernel {
         self.balancer.records()
     }
 
+    fn prober(&mut self) -> Result<Box<dyn Prober>, DatapathError> {
+        Ok(Box::new(Link::new()))
+    }
+
     fn lens(&mut self) -> Result<Box<dyn Lens>, DatapathError> {
-        self.balancer.lens()
+        self.balancer.lens(Aside {
+            atlas: Atlas::new(self.pins.dir()),
+            hooks: self.short.hooks(),
+        })
     }
 
     async fn observe(&mut self) -> Result<Observed, DatapathError> {
@@ -471,7 +484,11 @@ impl Datapath for Kernel {
         let mut errors = Vec::new();
         errors.extend(self.read_back().await.err());
         errors.extend(self.round(&Wanted::default()).await);
+        errors.extend(self.short.remove().err());
         errors.extend(self.links.retain(&|_| false).err());
+        errors.extend(self.sockets.detach().err());
+        // Those of a version that was replaced while no daemon ran.
+        errors.extend(self.former.remove(&[]).err());
         errors.extend(self.pins.remove_all().err());
         DatapathError::all(errors)
     }

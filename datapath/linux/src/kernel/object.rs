@@ -3,9 +3,9 @@
 use std::{borrow::Cow, env, fs, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader, maps::MapInfo};
-use vipd_datapath_common::{MAPS, MapKind, MapSpec};
+use vipd_datapath_common::{MAPS, MapKind, MapSpec, NAMESPACE, name};
 
-use super::pins::Pins;
+use super::{pins::Pins, sys};
 use crate::DatapathError;
 
 /// Built from `datapath/ebpf` by `cargo xtask ebpf`.
@@ -28,8 +28,12 @@ pub(crate) fn bytes() -> Result<Cow<'static, [u8]>, DatapathError> {
 }
 
 /// Loads the object; its maps are those pinned by an earlier daemon, or become pinned.
-pub(crate) fn load(pins: &Pins) -> Result<Ebpf, DatapathError> {
+pub(crate) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DatapathError> {
+    // Without it the programs at sockets do nothing, and are not attached.
+    let namespace = sys::namespace().unwrap_or(0);
     let mut loader = EbpfLoader::new();
+    loader.map_max_entries(name::FLOWS, flows);
+    loader.override_global(NAMESPACE, &namespace, true);
     for map in MAPS {
         check_layout(pins, &map)?;
         loader.map_pin_path(map.name, pins.map(map.pin));
@@ -60,8 +64,8 @@ fn check_layout(pins: &Pins, spec: &MapSpec) -> Result<(), DatapathError> {
         ("value size", info.value_size(), spec.value_size),
         ("flags", info.map_flags(), spec.flags),
     ];
-    // A ring buffer is rounded up to whole pages.
-    if spec.kind != MapKind::RingBuf {
+    // A ring buffer is rounded up to whole pages, and the table of flows has the size of the daemon that made it.
+    if spec.kind != MapKind::RingBuf && spec.name != name::FLOWS {
         shape.push(("size", info.max_entries(), spec.max_entries));
     }
     for (what, found, expected) in shape {

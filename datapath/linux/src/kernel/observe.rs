@@ -61,7 +61,8 @@ fn gate(entry: &Address) -> Gate {
     } else if entry.has(flags::HAND) {
         Gate::Hand {
             to: entry.peer,
-            until_ns: Some(entry.until).filter(|until| *until != 0),
+            until_ns: entry.until,
+            leased: entry.has(flags::LEASED),
         }
     } else {
         Gate::Shut

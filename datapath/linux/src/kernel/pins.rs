@@ -60,6 +60,11 @@ impl Pins {
         })
     }
 
+    /// The folder of the maps.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The pin of a map.
     pub(crate) fn map(&self, pin: &str) -> PathBuf {
         self.dir.join(pin)
@@ -91,9 +96,8 @@ impl Pins {
         })
     }
 
-    /// Removes what vipd versions of other schemas left: called once the programs of this one sit
-    /// on the interfaces.
-    pub(crate) fn remove_other_schemas(&self) -> Result<(), DatapathError> {
+    /// The folders of vipd versions of other schemas.
+    pub(crate) fn others(&self) -> Result<Vec<Self>, DatapathError> {
         let names = list(&self.parent).map_err(|source| DatapathError::Pin {
             doing: "list",
             path: self.parent.clone(),
@@ -104,15 +108,20 @@ impl Pins {
                 .and_then(|number| number.parse::<u32>().ok())
                 .is_some_and(|number| number != SCHEMA)
         };
-        for name in names.iter().filter(schema) {
-            let path = self.parent.join(name);
-            missing_is_fine(fs::remove_dir_all(&path)).map_err(|source| DatapathError::Pin {
-                doing: "remove",
-                path,
-                source,
-            })?;
-        }
-        Ok(())
+        let other = |name: &String| Self {
+            dir: self.parent.join(name),
+            ..self.clone()
+        };
+        Ok(names.iter().filter(schema).map(other).collect())
+    }
+
+    /// Removes the folder with all that is in it.
+    pub(crate) fn remove_folder(&self) -> Result<(), DatapathError> {
+        missing_is_fine(fs::remove_dir_all(&self.dir)).map_err(|source| DatapathError::Pin {
+            doing: "remove",
+            path: self.dir.clone(),
+            source,
+        })
     }
 
     /// Removes everything; the parent too if nothing else is in it.
@@ -121,13 +130,7 @@ impl Pins {
         for map in MAPS {
             errors.extend(Self::remove(&self.map(map.pin)).err());
         }
-        if let Err(source) = missing_is_fine(fs::remove_dir_all(&self.dir)) {
-            errors.push(DatapathError::Pin {
-                doing: "remove",
-                path: self.dir.clone(),
-                source,
-            });
-        }
+        errors.extend(self.remove_folder().err());
         // In use by others, or a mount point: stays.
         let _ = fs::remove_dir(&self.parent);
         DatapathError::all(errors)

@@ -189,7 +189,13 @@ impl Kernel {
                 reason: "has no programs attached, so the address stays shut",
             });
         }
-        let new = !self.actual.entries.contains_key(&address);
+        let before = self.actual.entries.get(&address);
+        let takes = |it: &Address| it.has(flags::TAKE) && it.peer == entry.peer;
+        // What was handed to it in an earlier move gives no right in this one.
+        if entry.has(flags::TAKE) && !before.is_some_and(takes) {
+            self.maps.forget_handed(address)?;
+        }
+        let new = before.is_none();
         self.maps.write(address, entry, new)?;
         self.actual.entries.insert(address, entry);
         Ok(())

@@ -1,11 +1,12 @@
-//! The few calls of `bpf(2)` that aya has no name for: those about links; [`super::batch`] has those about maps.
+//! The few calls of `bpf(2)` that aya has no name for: those about links; [`super::batch`] has those about maps. And one
+//! option of sockets.
 
 use std::{
     ffi::CString,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, net::UnixDatagram},
     },
     path::Path,
 };
@@ -15,6 +16,11 @@ use nix::libc;
 const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
+const LINK_CREATE: i32 = 28;
+const LINK_UPDATE: i32 = 29;
+/// Attach type BPF_XDP, and the flag XDP_FLAGS_DRV_MODE: in the driver or not at all.
+const XDP: u32 = 37;
+const IN_THE_DRIVER: u32 = 1 << 2;
 
 /// `union bpf_attr` for BPF_OBJ_*, as in linux/bpf.h.
 #[repr(C)]
@@ -34,7 +40,27 @@ struct InfoAttr {
     info: u64,
 }
 
-/// `struct bpf_link_info` as far as it is about tcx.
+/// The same for BPF_LINK_CREATE.
+#[repr(C)]
+#[derive(Default)]
+struct CreateAttr {
+    program: u32,
+    ifindex: u32,
+    attach: u32,
+    flags: u32,
+}
+
+/// The same for BPF_LINK_UPDATE.
+#[repr(C)]
+#[derive(Default)]
+struct UpdateAttr {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// `struct bpf_link_info` as far as it is about tcx, or about XDP, which has the index at the same place.
 #[repr(C)]
 #[derive(Default)]
 struct LinkInfo {
@@ -63,6 +89,30 @@ impl Link {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Attaches an XDP program in the driver of an interface. Not by aya, which tries again by netlink where the kernel
+    /// says that the driver cannot, and could replace the program of somebody else so.
+    pub(crate) fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<Self> {
+        let mut attr = CreateAttr {
+            program: raw(program),
+            ifindex,
+            attach: XDP,
+            flags: IN_THE_DRIVER,
+        };
+        let fd = bpf(LINK_CREATE, &mut attr)?;
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Replaces its program, without a gap.
+    pub(crate) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        let mut attr = UpdateAttr {
+            link: raw(self.0.as_fd()),
+            program: raw(program),
+            ..UpdateAttr::default()
+        };
+        bpf(LINK_UPDATE, &mut attr).map(drop)
+    }
+
     /// Pins it.
     pub(crate) fn pin(&self, path: &Path) -> io::Result<()> {
         let path = c_path(path)?;
@@ -85,6 +135,26 @@ impl Link {
         bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
         Ok(info.ifindex)
     }
+}
+
+/// The kernel's number of this thread's network namespace, for ever. An error before Linux 5.14.
+pub(super) fn namespace() -> io::Result<u64> {
+    let socket = UnixDatagram::unbound()?;
+    let (mut cookie, mut length) = (0u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: the kernel writes `length` bytes at most, and there are as many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(cookie)
 }
 
 fn raw(fd: BorrowedFd<'_>) -> u32 {

@@ -10,7 +10,7 @@ use rtnetlink::{
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -149,10 +149,19 @@ fn reach(route: &RouteMessage) -> Option<Reach> {
         _ => return None, // unreachable, prohibited, multicast, ...
     };
     let (mut ifindex, mut on_link) = (None, true);
+    let (mut source, mut mtu) = (None, None);
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = Some(*index),
             RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => on_link = false,
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
+            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => source = Some(IpAddr::from(*v4)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => source = Some(IpAddr::from(*v6)),
             _ => {}
         }
     }
@@ -160,6 +169,8 @@ fn reach(route: &RouteMessage) -> Option<Reach> {
         ifindex,
         local,
         on_link,
+        source,
+        mtu,
     })
 }
 

@@ -11,8 +11,9 @@ use vipd_datapath_common::balance::{Flow, FlowKey, FlowRecord};
 
 use super::TwinHandle;
 use crate::{
-    BackendSeen, DatapathError, FlowFilter, FlowNews, Flows, Frontend, Gate, Lens, Packet, Records,
-    ServiceSeen, TableSeen, Trace, Traffic, Verdict, Wanted, WantedService,
+    Affine, BackendSeen, Bounds, DatapathError, Elements, FlowFilter, FlowNews, Flows, Frontend,
+    Gate, HookSeen, Lens, MapSeen, Packet, Records, ServiceSeen, TableSeen, Trace, Traffic,
+    Verdict, Wanted, WantedService,
     balance::{Recipe, slots},
 };
 
@@ -169,6 +170,31 @@ impl Lens for TwinHandle {
         Ok(Flows::default())
     }
 
+    fn maps(&self) -> Result<Vec<MapSeen>, DatapathError> {
+        Ok(Vec::new())
+    }
+
+    fn map(
+        &self,
+        _name: &str,
+        _key: Option<&str>,
+        _at_most: usize,
+    ) -> Result<Option<Elements>, DatapathError> {
+        Ok(None)
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::default()
+    }
+
+    fn hooks(&self) -> Vec<HookSeen> {
+        Vec::new()
+    }
+
+    fn affinity(&self, _client: IpAddr) -> Result<Vec<Affine>, DatapathError> {
+        Ok(Vec::new())
+    }
+
     fn trace(&self, packet: &Packet) -> Result<Trace, DatapathError> {
         let answers = self.answers(packet.vip.0);
         Ok(Trace {
@@ -182,6 +208,7 @@ impl Lens for TwinHandle {
             backend: None,
             source: packet.client,
             destination: packet.vip,
+            outer: None,
             reason: (!answers).then_some("shut"),
         })
     }

@@ -4,8 +4,8 @@ use std::{os::fd::AsFd, sync::Arc};
 
 use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError};
 use vipd_datapath_common::{
-    Address, AddressKey,
-    balance::{Flow, FlowKey, flow_flags},
+    Address, AddressKey, Entry,
+    balance::{Flow, FlowKey, Half, flow_flags},
     flags, name,
 };
 
@@ -30,13 +30,13 @@ pub(super) fn again(map: &MapData) -> Result<MapData, MapError> {
 /// Opens the maps that it needs, as often as somebody asks.
 #[derive(Clone)]
 pub(super) struct Door {
-    flows: Arc<HashMap<MapData, FlowKey, Flow>>,
+    flows: Arc<HashMap<MapData, FlowKey, Half>>,
     addresses: Arc<MapData>,
 }
 
 impl Door {
     pub(super) fn new(
-        flows: HashMap<MapData, FlowKey, Flow>,
+        flows: HashMap<MapData, FlowKey, Half>,
         addresses: &MapData,
     ) -> Result<Self, DatapathError> {
         let addresses = again(addresses).map_err(failed(name::ADDRESSES, "open it again"))?;
@@ -58,8 +58,8 @@ impl Door {
 
 /// All flows, and the addresses that they are of.
 pub(super) struct FlowTable {
-    flows: HashMap<MapData, FlowKey, Flow>,
-    addresses: HashMap<MapData, AddressKey, Address>,
+    flows: HashMap<MapData, FlowKey, Half>,
+    addresses: HashMap<MapData, AddressKey, Entry>,
 }
 
 impl FlowTable {
@@ -69,10 +69,7 @@ impl FlowTable {
         mut each: impl FnMut(&FlowKey, &Flow) -> bool,
     ) -> Result<(), DatapathError> {
         let mut reading = Reading::new();
-        while let Some(part) = reading
-            .next(self.flows.map().fd().as_fd())
-            .map_err(|error| DatapathError::system("read the map FLOWS", error))?
-        {
+        while let Some(part) = self.next(&mut reading)? {
             for (key, flow) in part {
                 if !each(key, flow) {
                     return Ok(());
@@ -82,9 +79,27 @@ impl FlowTable {
         Ok(())
     }
 
+    /// The next part of a reading; `None` at the end.
+    pub(super) fn next<'a>(
+        &self,
+        reading: &'a mut Reading<FlowKey, Half>,
+    ) -> Result<Option<impl Iterator<Item = (&'a FlowKey, &'a Flow)> + use<'a>>, DatapathError>
+    {
+        let part = reading.next(self.flows.map().fd().as_fd());
+        let part = part.map_err(|error| DatapathError::system("read the map FLOWS", error))?;
+        Ok(part.map(|part| part.map(|(key, half)| (key, &half.flow))))
+    }
+
+    /// How many halves there is room for.
+    pub(super) fn elements(&self) -> Result<usize, DatapathError> {
+        let info = self.flows.map().info();
+        let info = info.map_err(failed(name::FLOWS, "ask how large it is"))?;
+        Ok(info.max_entries() as usize)
+    }
+
     pub(super) fn get(&self, key: &FlowKey) -> Result<Option<Flow>, DatapathError> {
         match self.flows.get(key, 0) {
-            Ok(flow) => Ok(Some(flow)),
+            Ok(half) => Ok(Some(half.flow)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(failed(name::FLOWS, "read a flow")(error)),
         }
@@ -92,7 +107,8 @@ impl FlowTable {
 
     /// Adds a half; whether there was none.
     pub(super) fn add(&mut self, key: &FlowKey, flow: &Flow) -> Result<bool, DatapathError> {
-        let added = with_patience(|| self.flows.insert(key, flow, NOEXIST));
+        let half = Half::new(key, *flow);
+        let added = with_patience(|| self.flows.insert(key, half, NOEXIST));
         match added {
             Ok(()) => Ok(true),
             Err(MapError::SyscallError(error)) if is(&error.io_error, nix::libc::EEXIST) => {
@@ -119,7 +135,7 @@ impl FlowTable {
     /// The entry of a virtual IP; `None` if this node knows nothing of it.
     pub(super) fn address(&self, key: &AddressKey) -> Result<Option<Address>, DatapathError> {
         match self.addresses.get(key, 0) {
-            Ok(entry) => Ok(Some(entry)),
+            Ok(entry) => Ok(Some(entry.address)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(failed(name::ADDRESSES, "read an address")(error)),
         }

@@ -12,7 +12,7 @@ use vipd_datapath_common::{
     AddressKey,
     balance::{
         Backend, Direction, Flow, FlowKey, Reason, Service, ServiceKey, Table, Tally, TallyKey,
-        backend_flags, flow_flags, service_flags,
+        backend_flags, flow_flags, service_flags, slot_of_client,
     },
     name,
 };
@@ -23,13 +23,14 @@ use super::{
     news::News,
 };
 use crate::{
-    BackendSeen, DatapathError, FlowFilter, FlowSeen, Flows, Forward, Frontend, LeftOut, Lens,
-    Packet, Protocol, ServiceSeen, TableSeen, Trace, Traffic,
+    Affine, BackendSeen, Bounds, DatapathError, Elements, FlowFilter, FlowSeen, Flows, Forward,
+    Frontend, HookSeen, LeftOut, Lens, MapSeen, Packet, Protocol, ServiceSeen, TableSeen, Times,
+    Trace, Traffic,
     balance::{
         Spot,
-        collect::{STANDBY, State},
+        collect::{State, ns},
     },
-    kernel::boottime_ns,
+    kernel::{boottime_ns, dump::Atlas, short::Hooks},
 };
 
 pub(super) struct KernelLens {
@@ -41,6 +42,16 @@ pub(super) struct KernelLens {
     pub(super) left_out: Arc<Mutex<Arc<[LeftOut]>>>,
     pub(super) program: Arc<OwnedFd>,
     pub(super) news: News,
+    pub(super) bounds: Bounds,
+    pub(super) aside: Aside,
+}
+
+/// What is shown beside.
+pub(in crate::kernel) struct Aside {
+    /// The maps.
+    pub(in crate::kernel) atlas: Atlas,
+    /// What interfaces have.
+    pub(in crate::kernel) hooks: Hooks,
 }
 
 impl Lens for KernelLens {
@@ -127,9 +138,68 @@ impl Lens for KernelLens {
             true
         })?;
         for (key, flow) in shown {
-            found.flows.extend(flow_seen(&table, &key, &flow, now)?);
+            let times = &self.bounds.times;
+            found
+                .flows
+                .extend(flow_seen(&table, times, &key, &flow, now)?);
         }
         Ok(found)
+    }
+
+    fn maps(&self) -> Result<Vec<MapSeen>, DatapathError> {
+        self.aside.atlas.list()
+    }
+
+    fn map(
+        &self,
+        name: &str,
+        key: Option<&str>,
+        at_most: usize,
+    ) -> Result<Option<Elements>, DatapathError> {
+        self.aside.atlas.read(name, key, at_most)
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    fn hooks(&self) -> Vec<HookSeen> {
+        let hooks = self.aside.hooks.lock();
+        hooks.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn affinity(&self, client: IpAddr) -> Result<Vec<Affine>, DatapathError> {
+        let mut affine = Vec::new();
+        for (frontend, service) in self.all_services()? {
+            let keeps = service.flags & service_flags::BY_CLIENT != 0 && frontend.port != 0;
+            if !keeps || frontend.address.is_ipv4() != client.is_ipv4() {
+                continue;
+            }
+            let ServiceKey {
+                address,
+                port,
+                protocol,
+                reserved: _,
+            } = frontend.into();
+            let slot = slot_of_client(&FlowKey {
+                source: client.into(),
+                destination: address,
+                source_port: [0; 2],
+                destination_port: port,
+                protocol,
+                reserved: [0; 3],
+            });
+            let table = self.slots(service.table)?;
+            let number = table.and_then(|table| table.slots.get(slot as usize).copied());
+            let backend = self.backend(number.unwrap_or(0))?;
+            let spot = backend.as_ref().map(Spot::of);
+            affine.push(Affine {
+                frontend,
+                backend: spot.map(|spot| (spot.address, spot.port)),
+            });
+        }
+        affine.sort_by_key(|it| it.frontend);
+        Ok(affine)
     }
 
     fn trace(&self, packet: &Packet) -> Result<Trace, DatapathError> {
@@ -211,7 +281,7 @@ impl KernelLens {
         backends.sort_by_key(|backend| (backend.address, backend.port));
         Ok(ServiceSeen {
             frontend,
-            mode: mode(service.flags & service_flags::DSR != 0),
+            mode: Forward::of_service(service.flags),
             table: service.table,
             traffic: traffic(&all),
             backends,
@@ -238,10 +308,6 @@ fn optional<T>(found: Result<T, aya::maps::MapError>) -> Result<Option<T>, aya::
     }
 }
 
-fn mode(dsr: bool) -> Forward {
-    if dsr { Forward::Dsr } else { Forward::Nat }
-}
-
 fn traffic(tally: &Tally) -> Traffic {
     let (forward, reverse) = (Direction::Forward as usize, Direction::Reverse as usize);
     Traffic {
@@ -263,6 +329,7 @@ fn lets_through(filter: &FlowFilter, key: &FlowKey, flow: &Flow) -> bool {
     is(filter.client, &key.source)
         && is(filter.vip, &key.destination)
         && is(filter.backend, &flow.destination)
+        && !(filter.nat && flow.has(flow_flags::DSR))
         && filter
             .port
             .is_none_or(|port| port.to_be_bytes() == key.destination_port)
@@ -271,6 +338,7 @@ fn lets_through(filter: &FlowFilter, key: &FlowKey, flow: &Flow) -> bool {
 /// `None` for a protocol that is not balanced: there is none.
 fn flow_seen(
     table: &FlowTable,
+    times: &Times,
     key: &FlowKey,
     flow: &Flow,
     now: u64,
@@ -287,9 +355,9 @@ fn flow_seen(
     let seen = flow.seen.max(other.map_or(0, |other| other.seen));
     let state = State::of(key.protocol, flow);
     let patience = if table.serves(&key.destination)? {
-        state.patience()
+        state.patience(times)
     } else {
-        STANDBY
+        ns(times.standby())
     };
     let idle_ns = now.saturating_sub(seen);
     let end =
@@ -301,7 +369,7 @@ fn flow_seen(
         protocol,
         backend: end(&flow.destination, flow.destination_port),
         source: rewritten.then(|| end(&flow.source, flow.source_port)),
-        mode: mode(dsr),
+        mode: Forward::of_flow(flow),
         local: flow.has(flow_flags::LOCAL),
         state: state.name(),
         idle_ns,

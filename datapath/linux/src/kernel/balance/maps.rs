@@ -21,11 +21,11 @@ use vipd_datapath_common::{
 
 use super::{
     flows::{Door, again},
-    lens::KernelLens,
+    lens::{Aside, KernelLens},
     news::News,
 };
 use crate::{
-    DatapathError, Frontend, LeftOut,
+    Bounds, DatapathError, Frontend, LeftOut,
     balance::{self, Actual, Prefix, Spot, Step},
     kernel::{
         batch::read,
@@ -197,6 +197,8 @@ impl Maps {
         left_out: Arc<Mutex<Arc<[LeftOut]>>>,
         program: Arc<OwnedFd>,
         news: News,
+        bounds: Bounds,
+        aside: Aside,
     ) -> Result<KernelLens, DatapathError> {
         let hash = |map: &MapData| again(map).map(Map::HashMap);
         let open = || {
@@ -209,6 +211,8 @@ impl Maps {
                 left_out,
                 program,
                 news,
+                bounds,
+                aside,
             })
         };
         open().map_err(failed(name::SERVICES, "open it and its like again"))

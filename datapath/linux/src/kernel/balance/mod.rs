@@ -19,23 +19,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{Ebpf, maps::MapData};
+use aya::{
+    Ebpf,
+    maps::{HashMap, IterableMap as _, MapData},
+};
 use vipd_datapath_common::{
-    balance::{Balance, balance_flags},
-    max_entries, name,
+    balance::{Balance, FlowKey, Half, balance_flags},
+    name,
     program::INGRESS,
 };
 
+pub(super) use self::lens::Aside;
 use self::{
     collector::Collector,
     flows::Door,
-    maps::{Maps, typed},
+    maps::{Maps, failed, typed},
     news::{News, Reporter},
     records::{Installer, KernelRecords, Numbers},
 };
 use super::{Kernel, interfaces_of, steps::Later};
 use crate::{
-    DatapathError, LeftOut, Lens, Records, Services, Wanted,
+    Bounds, DatapathError, LeftOut, Lens, Records, Services, Wanted,
     balance::{Actual, Goal, Reaches, Spot, goal, plan},
     netlink::Routes,
     plan,
@@ -75,6 +79,7 @@ pub(super) struct Balancer {
     program: Arc<OwnedFd>,
     actual: Actual,
     balance: Balance,
+    bounds: Bounds,
     /// Looks of the collector when a backend of this host was last wanted.
     local: u64,
     /// The maps may not be at the goal.
@@ -85,9 +90,15 @@ pub(super) struct Balancer {
 
 impl Balancer {
     /// With what an earlier daemon left in the maps.
-    pub(super) fn open(ebpf: &mut Ebpf, addresses: &MapData) -> Result<Self, DatapathError> {
+    pub(super) fn open(
+        ebpf: &mut Ebpf,
+        addresses: &MapData,
+        bounds: &Bounds,
+    ) -> Result<Self, DatapathError> {
         let maps = Maps::take(ebpf)?;
-        let door = Door::new(typed(ebpf, name::FLOWS)?, addresses)?;
+        let flows: HashMap<MapData, FlowKey, Half> = typed(ebpf, name::FLOWS)?;
+        let bounds = bounds_here(bounds, flows.map(), maps.cpus())?;
+        let door = Door::new(flows, addresses)?;
         let program = ebpf.program(INGRESS).and_then(|program| program.fd().ok());
         let program = program
             .ok_or(DatapathError::Incomplete { what: INGRESS })?
@@ -113,13 +124,14 @@ impl Balancer {
             marks: Arc::default(),
             left_out: Arc::default(),
             numbers: Arc::default(),
-            collector: Collector::spawn(&door, news.clone())?,
+            collector: Collector::spawn(&door, news.clone(), &bounds)?,
             door,
             reporter,
             news,
             program: Arc::new(program),
             actual,
             balance,
+            bounds,
             local: 0,
         })
     }
@@ -145,10 +157,12 @@ impl Balancer {
     }
 
     /// For whoever shows what is balanced.
-    pub(super) fn lens(&self) -> Result<Box<dyn Lens>, DatapathError> {
+    pub(super) fn lens(&self, aside: Aside) -> Result<Box<dyn Lens>, DatapathError> {
         let (door, left_out) = (self.door.clone(), Arc::clone(&self.left_out));
         let (program, news) = (Arc::clone(&self.program), self.news.clone());
-        let lens = self.maps.lens(door, left_out, program, news)?;
+        let lens = self
+            .maps
+            .lens(door, left_out, program, news, self.bounds, aside)?;
         Ok(Box::new(lens))
     }
 
@@ -320,7 +334,7 @@ impl Balancer {
     fn balance(&mut self) -> Result<(), DatapathError> {
         let balance = Balance {
             flags: self.flags(),
-            new_flows: guard(self.maps.cpus()),
+            new_flows: self.bounds.guard(self.bounds.flows, self.maps.cpus()),
         };
         if balance != self.balance {
             self.maps.set_balance(balance)?;
@@ -367,12 +381,22 @@ impl Kernel {
     }
 }
 
-/// New flows that a CPU may record in a second. A flood of connections that never open fills three
-/// quarters of the table at most, for these stay 10 s, in two halves each. A CPU gets 5,000 at
-/// least: network cards do not spread evenly.
-fn guard(cpus: usize) -> u32 {
-    const OPENING_S: usize = 10;
-    const ALL: usize = max_entries::FLOWS / 4 * 3 / 2 / OPENING_S;
-    const LEAST: usize = 5_000;
-    u32::try_from((ALL / cpus.max(1)).max(LEAST)).unwrap_or(u32::MAX)
+/// The bounds as they are: the table is as large as whoever made it wanted.
+fn bounds_here(asked: &Bounds, flows: &MapData, cpus: usize) -> Result<Bounds, DatapathError> {
+    let info = flows.info().map_err(failed(name::FLOWS, "read its size"))?;
+    let elements = info.max_entries();
+    if elements != asked.flows {
+        tracing::warn!(
+            "the table of flows in the kernel has room for {elements}, not for {} as it shall: a table that is there stays, so \
+             that no connection breaks. Next: vipd clean while vipd is stopped, or a reboot",
+            asked.flows
+        );
+    }
+    let cpu = asked.guard(elements, cpus);
+    let all = u64::from(cpu) * u64::try_from(cpus).unwrap_or(1);
+    Ok(Bounds {
+        flows: elements,
+        new_flows: Some(u32::try_from(all).unwrap_or(u32::MAX)),
+        ..*asked
+    })
 }

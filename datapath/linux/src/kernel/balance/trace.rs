@@ -5,11 +5,13 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use vipd_datapath_common::balance::{Flow, Reason, Tally};
+use vipd_datapath_common::balance::{Flow, Reason, Service, Tally};
 
 use super::{lens::KernelLens, records::is_told};
 use crate::{
-    DatapathError, FlowNews, Frontend, Packet, Trace, Verdict, balance::ends, kernel::run,
+    DatapathError, FlowNews, Forward, Frontend, Packet, Trace, Verdict,
+    balance::{ends, unwrap},
+    kernel::run,
 };
 
 /// TCX_NEXT, TCX_DROP and TCX_REDIRECT of linux/bpf.h.
@@ -62,6 +64,14 @@ impl KernelLens {
                 return Err(DatapathError::system("run the program on a frame", unknown));
             }
         };
+        let wrapped = match how(flow.as_ref(), service.map(|(_, service)| service)) {
+            Some(Forward::Dsr(dispatch)) if verdict == Verdict::Sent => unwrap(&frame, dispatch),
+            Some(Forward::Dsr(_) | Forward::Nat) | None => None,
+        };
+        let (outer, frame) = match wrapped {
+            Some((outer, inside)) => (Some(outer), inside),
+            None => (None, frame),
+        };
         let [source, destination] = ends(&frame).unwrap_or([packet.client, packet.vip]);
         let reason = if verdict == Verdict::Dropped {
             Some(reason(&drops, &self.drops(service)?))
@@ -74,13 +84,14 @@ impl KernelLens {
             backend: flow.as_ref().map(backend),
             source,
             destination,
+            outer,
             reason,
             ..trace(&packet, verdict)
         })
     }
 
-    /// The service that a packet belongs to, and its number.
-    fn service_of(&self, packet: &Packet) -> Result<Option<(Frontend, u32)>, DatapathError> {
+    /// The service that a packet belongs to.
+    fn service_of(&self, packet: &Packet) -> Result<Option<(Frontend, Service)>, DatapathError> {
         for port in [packet.vip.1, 0] {
             let frontend = Frontend {
                 address: packet.vip.0,
@@ -88,16 +99,16 @@ impl KernelLens {
                 protocol: packet.protocol,
             };
             if let Some(service) = self.service(frontend)? {
-                return Ok(Some((frontend, service.id)));
+                return Ok(Some((frontend, service)));
             }
         }
         Ok(None)
     }
 
     /// What was dropped for a service, and for none.
-    fn drops(&self, service: Option<(Frontend, u32)>) -> Result<Tally, DatapathError> {
+    fn drops(&self, service: Option<(Frontend, Service)>) -> Result<Tally, DatapathError> {
         let mut sum = self.tally(0, 0)?;
-        let id = service.map(|(_, id)| id);
+        let id = service.map(|(_, service)| service.id);
         for key in self
             .tally
             .keys()
@@ -119,8 +130,14 @@ fn trace(packet: &Packet, verdict: Verdict) -> Trace {
         backend: None,
         source: packet.client,
         destination: packet.vip,
+        outer: None,
         reason: None,
     }
+}
+
+fn how(flow: Option<&Flow>, service: Option<Service>) -> Option<Forward> {
+    let by_flow = flow.map(Forward::of_flow);
+    by_flow.or_else(|| service.map(|service| Forward::of_service(service.flags)))
 }
 
 fn backend(flow: &Flow) -> (IpAddr, u16) {
