@@ -12,7 +12,9 @@ use support::{
     lan::{Connection, Lan, balanced, frontend, service, services},
     run, wanted, with_net,
 };
-use vipd_datapath::{Datapath, Forward, Gate, Kernel, Protocol, Services, Wanted};
+use vipd_datapath::{
+    Datapath, Dispatch, Forward, Gate, Kernel, Protocol, Services, Wanted, WantedAddress,
+};
 
 #[test]
 fn nat_spreads_connections_over_backends_that_see_the_virtual_ip() {
@@ -47,6 +49,37 @@ fn nat_spreads_connections_over_backends_that_see_the_virtual_ip() {
             );
         }
         kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_may_speak_from_an_address_that_another_node_holds() {
+    with_net(|net| async move {
+        let lan = Lan::new(net, 1);
+        for (how, port) in [(Forward::Nat, 8080), (Forward::Dsr(Dispatch::L2), 80)] {
+            let _servers: Vec<_> = if how == Forward::Nat {
+                vec![lan.serve(1, port)]
+            } else {
+                lan.prepare_for_dsr(1);
+                VIPS.map(|vip| lan.serve_at(1, vip, port)).into()
+            };
+            let mut wanted = balanced(services(how, &[(11, 1)]));
+            for vip in VIPS {
+                let elsewhere = WantedAddress {
+                    interface: "lan".to_owned(),
+                    gate: Gate::Shut,
+                    epoch: 1,
+                };
+                wanted.addresses.insert(client_address(vip), elsewhere);
+            }
+            let (kernel, _node) = hold(net, &wanted).await;
+            for vip in VIPS {
+                for answers in ask_all(net, vip, 80, 3) {
+                    assert_eq!(by_backend(&answers), [(1, 3)].into(), "{how:?} {vip}");
+                }
+            }
+            kernel.remove().await.unwrap();
+        }
     });
 }
 
@@ -87,7 +120,7 @@ fn dsr_leaves_packets_as_they_are_and_backends_answer_the_client_themselves() {
             lan.prepare_for_dsr(number);
             servers.extend(VIPS.map(|vip| lan.serve_at(number, vip, 80)));
         }
-        let wanted = balanced(services(Forward::Dsr, &[(11, 1), (12, 1)]));
+        let wanted = balanced(services(Forward::Dsr(Dispatch::L2), &[(11, 1), (12, 1)]));
         let (mut kernel, _node) = hold(net, &wanted).await;
         for vip in VIPS {
             for answers in ask_all(net, vip, 80, 40) {
@@ -122,7 +155,7 @@ fn a_standby_that_is_a_dsr_backend_serves_what_the_holder_sends_and_answers_no_a
             services: std::sync::Arc::new(services(mode, &[(1, 1)])),
             ..wanted(Gate::Shut, 1)
         };
-        let (mut kernel, _node) = hold(net, &standby(Forward::Dsr)).await;
+        let (mut kernel, _node) = hold(net, &standby(Forward::Dsr(Dispatch::L2))).await;
         assert!(
             VIPS.into_iter().all(|vip| net.silent(vip)),
             "it is no holder"

@@ -4,7 +4,13 @@
 
 mod support;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use support::{
     VIP4, VIP6,
@@ -12,8 +18,8 @@ use support::{
     run, with_net,
 };
 use vipd_datapath::{
-    Datapath, Flow, FlowFilter, FlowKey, FlowRecord, Forward, Gate, Kernel, Lens, Protocol,
-    Records, ServiceSeen, Services, Wanted, Why, boottime_ns,
+    Bounds, Datapath, Dispatch, Flow, FlowFilter, FlowKey, FlowRecord, Forward, Gate, Kernel, Lens,
+    Options, Protocol, Records, ServiceSeen, Services, Times, Wanted, Why, boottime_ns,
 };
 use vipd_datapath_common::{AddressKey, balance::Progress};
 
@@ -52,11 +58,11 @@ fn services_come_change_and_go_as_they_are_wanted() {
         assert_eq!(udp[0].table, one.table, "the same backends: the same table");
 
         kernel
-            .apply(&balanced(services(Forward::Dsr, &[(12, 1)])))
+            .apply(&balanced(services(Forward::Dsr(Dispatch::L2), &[(12, 1)])))
             .await
             .unwrap();
         let after = lens.services(Some(of)).unwrap();
-        assert_eq!(after[0].mode, Forward::Dsr);
+        assert_eq!(after[0].mode, Forward::Dsr(Dispatch::L2));
         assert_eq!(shares(&after[0]), [("10.9.0.12".to_owned(), 8171)]);
         let table = lens.table(of).unwrap().unwrap();
         assert_eq!(table.backends, [("10.9.0.12".parse().unwrap(), 0)]);
@@ -120,7 +126,7 @@ fn a_backend_is_left_out_while_no_route_leads_to_it() {
         );
 
         let mut direct = (*wanted.services[&of]).clone();
-        direct.mode = Forward::Dsr;
+        direct.mode = Forward::Dsr(Dispatch::L2);
         let direct = balanced([(of, Arc::new(direct))].into());
         kernel.apply(&direct).await.unwrap();
         let left = kernel.observe().await.unwrap().left_out;
@@ -296,6 +302,58 @@ fn a_hundred_thousand_flows_are_read_and_filtered_in_a_moment() {
             ..filter
         };
         assert_eq!(lens.flows(&nobody, 10).unwrap().matching, 0);
+        kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn what_a_flood_leaves_in_the_table_is_gone_after_a_look_or_two() {
+    const FLOWS: u32 = 300_000;
+    with_net(|net| async {
+        let second = Duration::from_secs(1);
+        let bounds = Bounds {
+            collect: second,
+            times: Times {
+                question: second,
+                stream: second,
+                ..Times::default()
+            },
+            ..Bounds::default()
+        };
+        let options = Options {
+            pin_dir: net.pins.clone(),
+            bounds,
+            ..Options::default()
+        };
+        let mut kernel = Kernel::open_with(options).await.unwrap();
+        let (lens, records) = (kernel.lens().unwrap(), kernel.records().unwrap());
+        let backends = services(Forward::Nat, &[(11, 1)]);
+        let standby = Wanted {
+            services: Arc::new(backends.clone()),
+            ..support::wanted(Gate::Shut, 1)
+        };
+        kernel.apply(&standby).await.unwrap();
+        let told: Vec<_> = (0..FLOWS)
+            .map(|n| {
+                let mut record = record(n as u16, "10.9.0.11");
+                let [_, net, ..] = n.to_be_bytes();
+                let client = IpAddr::from([10, 10, net, 1]);
+                record.key.source = AddressKey::from(client);
+                // Answers are told by what they come to: each its own.
+                record.flow.destination = AddressKey::from(IpAddr::from([10, 9, 0, 11 + net]));
+                record.key.protocol = 17;
+                record
+            })
+            .collect();
+        assert_eq!(records.install(&told).unwrap(), FLOWS as usize);
+        kernel.apply(&balanced(backends)).await.unwrap();
+        let start = Instant::now();
+        let known = || lens.flows(&FlowFilter::default(), 0).unwrap().known;
+        while known() > 0 {
+            assert!(start.elapsed() < 60 * second, "{} stay", known());
+            thread::sleep(second / 2);
+        }
+        println!("{FLOWS} forgotten in {:?}", start.elapsed());
         kernel.remove().await.unwrap();
     });
 }

@@ -259,7 +259,7 @@ fn a_holder_that_leaves_hands_on_what_it_would_have_balanced() {
         balanced.ingress(&case.asks(SYN));
         let vip = case.vip.ip().to_string();
         let leaving = flags::HAND | flags::LOCAL | flags::BALANCED;
-        balanced.bench.manage_with(&vip, leaving, PEER, 0);
+        balanced.bench.manage_with(&vip, leaving, PEER, u64::MAX);
         let packet = case.asks(ACK);
         let (verdict, out) = balanced.ingress(&packet);
         let frame = packet.became(packet.source, packet.destination, 1).frame();

@@ -10,7 +10,7 @@ use support::balance::{BACKEND, Balanced, Case, Forward, SERVICE, TABLE, at, key
 use support::bench::Verdict;
 use support::segment::{ACK, FIN, RST, SYN, Segment, Transport};
 use support::{VIP4, VIP6, with_net};
-use vipd_datapath_common::balance::{Reason, balance_flags, slot};
+use vipd_datapath_common::balance::{Half, Range, Reason, balance_flags, service_flags, slot};
 use vipd_datapath_common::flags;
 
 const OTHER: u32 = BACKEND + 1;
@@ -68,7 +68,44 @@ fn a_packet_in_the_middle_of_a_connection_of_another_node_goes_on_to_the_same_ba
         let packet = case.asks(ACK);
         assert_eq!(before.ingress(&packet), after.ingress(&packet), "{case:?}");
         let flow = after.flow(&packet).unwrap();
-        assert_eq!(flow.progress.established == 1, case.is_tcp(), "{case:?}");
+        let open = case.is_tcp() && case.how != Forward::Dsr;
+        assert_eq!(flow.progress.established == 1, open, "{case:?}");
+    });
+}
+
+#[test]
+fn with_dsr_it_takes_two_packets_to_open_a_connection() {
+    each(|case| {
+        if case.how != Forward::Dsr || !case.is_tcp() {
+            return;
+        }
+        for first in [SYN, ACK] {
+            let balanced = case.bench();
+            let open = |packet: &Segment| {
+                balanced.ingress(packet);
+                balanced.flow(packet).unwrap().progress.established == 1
+            };
+            assert!(!open(&case.asks(first)), "{case:?} {first}");
+            assert!(open(&case.asks(ACK)), "{case:?} {first}");
+        }
+    });
+}
+
+#[test]
+fn a_half_in_a_place_that_has_become_anothers_carries_nothing() {
+    each(|case| {
+        let mut balanced = case.bench();
+        let packet = case.asks(ACK);
+        let mut other = case.asks(ACK);
+        other.source.set_port(40_001);
+        balanced.ingress(&packet);
+        let half = balanced.flows.get(&key(&packet), 0).unwrap();
+        // As if the kernel had given the place to the other one under the program's hands.
+        let taken = Half::new(&key(&other), half.flow);
+        balanced.flows.insert(key(&packet), taken, 0).unwrap();
+        let (verdict, out) = balanced.ingress(&packet);
+        assert_eq!((verdict, out), (Verdict::Drop, packet.frame()), "{case:?}");
+        assert_eq!(balanced.flow(&packet), Some(half.flow), "not even counted");
     });
 }
 
@@ -239,6 +276,32 @@ fn a_flood_of_new_flows_is_bounded_and_those_that_are_known_go_on() {
             assert!(flood > 0, "{case:?}");
         }
         assert_eq!(balanced.ingress(&known).0, case.goes(), "{case:?}");
+    });
+}
+
+#[test]
+fn an_answer_of_an_unknown_connection_is_no_client_of_a_service_of_all_ports() {
+    with_net(|_| async {
+        for (vip, client, backend) in [
+            (VIP4, "192.0.2.9", "10.9.0.21"),
+            (VIP6, "2001:db8::9", "fd09::21"),
+        ] {
+            let mut balanced = Balanced::new();
+            balanced.serve(at(vip, 0), 6, Forward::Nat, at(backend, 0));
+            balanced.flag(service_flags::ALL_PORTS);
+            balanced.allow(Range::ANSWERS, backend, if vip == VIP4 { 32 } else { 128 });
+            let sends = |from, flags| {
+                let packet = Segment::new(at(from, 80), at(vip, 40_000), Transport::Tcp(flags));
+                balanced.ingress(&packet).0
+            };
+            for flags in [ACK, SYN | ACK, FIN | ACK, RST] {
+                assert_eq!(sends(backend, flags), Verdict::Drop, "{vip} {flags}");
+            }
+            assert_eq!(balanced.dropped(Reason::Stray), 4);
+            assert_eq!(balanced.count_flows(), 0);
+            assert_eq!(sends(backend, SYN), Verdict::Answer, "it may be a client");
+            assert_eq!(sends(client, ACK), Verdict::Answer, "of another node's");
+        }
     });
 }
 

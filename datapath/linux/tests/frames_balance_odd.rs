@@ -6,7 +6,7 @@ mod support;
 
 use support::balance::{BACKEND, Balanced, Case, Forward, SERVICE, at};
 use support::bench::{Direction, Verdict};
-use support::segment::{ACK, FIN, Piece, RST, SYN, Segment, Transport};
+use support::segment::{ACK, FIN, Piece, RST, SYN, Segment, Transport, complaint};
 use support::{VIP4, with_net};
 use vipd_datapath_common::balance::Reason;
 use vipd_datapath_common::flags;
@@ -74,7 +74,7 @@ fn udp_without_a_checksum_stays_without_one() {
 }
 
 #[test]
-fn what_has_no_hop_left_goes_no_further_and_is_counted() {
+fn what_has_no_hop_left_goes_no_further_its_sender_is_told_and_it_is_counted() {
     each(|case| {
         let balanced = case.bench();
         for known in [false, true] {
@@ -88,7 +88,10 @@ fn what_has_no_hop_left_goes_no_further_and_is_counted() {
                 };
                 let (verdict, out) = balanced.ingress(&packet);
                 let expected = match case.how {
-                    Forward::Nat => (Verdict::Drop, packet.frame()),
+                    Forward::Nat => {
+                        let exceeded = if case.vip.is_ipv4() { 11 } else { 3 };
+                        (Verdict::Answer, complaint(&packet, [exceeded, 0], 0))
+                    }
                     // It is no hop, or passes unchanged.
                     Forward::Local => (Verdict::Pass, case.asked(&packet).frame()),
                     Forward::Dsr => (Verdict::Answer, packet.frame()),

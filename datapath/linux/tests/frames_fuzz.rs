@@ -7,15 +7,17 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use support::balance::{Balanced, Case, Forward, ip};
+use support::balance::{BACKEND, Balanced, Case, Forward, ip};
 use support::bench::{Direction, Verdict};
 use support::packet::{SLLAO, arp, ipv6, solicitation};
 use support::segment::{ACK, FIN, Piece, SYN, Segment, sum, too_big};
+use support::short::{self, left};
 use support::{MAC_CLIENT, MAC_HOST, VIP4, VIP6, with_net};
-use vipd_datapath_common::flags;
+use vipd_datapath_common::{balance::service_flags, flags};
 
-/// The longest frame: the bench returns no more than 512 bytes.
+/// The longest frame: a multiple of what any header needs.
 const LONGEST: usize = 400;
 
 /// SplitMix64.
@@ -85,6 +87,7 @@ fn seeds() -> Vec<Vec<u8>> {
                 ..asks.clone()
             },
             case.asks(FIN | ACK),
+            case.asks(ACK),
             asks,
             answers,
         ] {
@@ -170,6 +173,33 @@ fn bench(flags: u32) -> Balanced {
     bench
 }
 
+/// Both addresses open, with services whose packets travel inside others.
+fn wrapping(bits: u32) -> Balanced {
+    let mut bench = Balanced::new();
+    for (case, more) in Case::all().iter().zip(0..) {
+        let backend = SocketAddr::new(case.backend.ip(), 0);
+        let protocol = case.transport.number();
+        bench.serve_also(case.vip, protocol, Forward::Dsr, backend, more);
+        let number = BACKEND + more;
+        let mut entry = bench.backends.get(&number, 0).unwrap();
+        entry.source = ip(if case.vip.is_ipv4() {
+            "10.9.0.1"
+        } else {
+            "fd09::1"
+        })
+        .into();
+        entry.ifindex = bench.bench.ifindex;
+        bench.backends.insert(number, entry, 0).unwrap();
+    }
+    let keys: Vec<_> = bench.services.keys().map(Result::unwrap).collect();
+    for key in keys {
+        let mut service = bench.services.get(&key, 0).unwrap();
+        service.flags |= bits;
+        bench.services.insert(key, service, 0).unwrap();
+    }
+    bench
+}
+
 /// Whether the checksum of an IPv4 header holds; whatever is no whole one does not.
 fn header_holds(frame: &[u8]) -> bool {
     let length = frame
@@ -208,6 +238,12 @@ fn what_is_sent_on_has_its_length_and_a_header_checksum_as_good_as_it_came() {
         let seen = throw(&bench, 7, |direction, frame, verdict, out| match verdict {
             Verdict::Pass => assert_eq!(out, frame, "{direction:?}"),
             Verdict::Drop => assert_eq!(out.len(), frame.len(), "{direction:?}"),
+            // No hop is left.
+            Verdict::Answer if frame[12..14] == [8, 0] && frame[22] <= 1 => {
+                assert!(header_holds(frame) && header_holds(out), "{frame:x?}");
+                assert_eq!((out[23], out[34]), (1, 11), "{frame:x?}");
+                assert!(frame[14..].starts_with(&out[42..]), "{frame:x?} {out:x?}");
+            }
             Verdict::Answer if frame[12..14] == [8, 0] => {
                 assert_eq!(out.len(), frame.len(), "{frame:x?}");
                 assert_eq!(
@@ -219,5 +255,103 @@ fn what_is_sent_on_has_its_length_and_a_header_checksum_as_good_as_it_came() {
             Verdict::Answer => {}
         });
         assert!(seen["sent"] > 1_000 && seen["dropped"] > 100, "{seen:?}");
+    });
+}
+
+#[test]
+fn what_travels_inside_another_packet_is_all_that_came() {
+    with_net(|_| async {
+        for (bits, more) in [(service_flags::IPIP, 0), (service_flags::GUE, 12)] {
+            let bench = wrapping(bits);
+            let seen = throw(
+                &bench,
+                u64::from(bits),
+                |direction, frame, verdict, out| match verdict {
+                    Verdict::Pass | Verdict::Drop => assert_eq!(out, frame, "{direction:?}"),
+                    Verdict::Answer if frame[12..14] == [8, 0] => {
+                        assert_eq!(out.len(), frame.len() + 20 + more, "{frame:x?}");
+                        assert!(out.ends_with(&frame[14..]), "{frame:x?} {out:x?}");
+                        assert!(header_holds(out), "{out:x?}");
+                    }
+                    Verdict::Answer => {}
+                },
+            );
+            assert!(seen["sent"] > 1_000 && seen["dropped"] > 100, "{seen:?}");
+        }
+    });
+}
+
+/// Frames through the way in front of ingress and, where that leaves them, through ingress; and the same through ingress
+/// alone, on another bench: both must come to the same. How many took the short way.
+fn both_ways(short: &Balanced, long: &Balanced, salt: u64) -> u64 {
+    let seed = number("VIPD_FUZZ_SEED", 1) ^ salt;
+    println!("VIPD_FUZZ_SEED={}", seed ^ salt);
+    let (mut dice, seeds) = (Dice(seed), seeds());
+    let mut taken = 0;
+    for _ in 0..number("VIPD_FUZZ_FRAMES", 20_000) {
+        let frame = frame(&mut dice, &seeds);
+        let Ok((verdict, expected)) = long.bench.attempt(Direction::Ingress, &frame) else {
+            left_or_refused(short, &frame);
+            continue;
+        };
+        match short.bench.short(&frame) {
+            Ok((Verdict::Answer, out)) => {
+                taken += 1;
+                assert_eq!(verdict, Verdict::Answer, "{frame:x?}");
+                assert_eq!(out[12..], expected[12..], "{frame:x?}");
+            }
+            passed => {
+                assert!(
+                    passed.is_err() || passed.unwrap() == (Verdict::Pass, frame.clone()),
+                    "{frame:x?}"
+                );
+                let came = short.bench.attempt(Direction::Ingress, &frame).unwrap();
+                assert_eq!(came, (verdict, expected), "{frame:x?}");
+            }
+        }
+    }
+    taken
+}
+
+/// What ingress' harness refuses as too short is no frame for the other one either.
+fn left_or_refused(short: &Balanced, frame: &[u8]) {
+    if short.bench.short(frame).is_ok() {
+        left(short, frame, "too short");
+    }
+}
+
+#[test]
+fn whatever_takes_the_short_way_comes_to_the_same_as_by_the_long_one() {
+    with_net(|_| async {
+        short::prepare();
+        let all = flags::OPEN | flags::LOCAL | flags::BALANCED;
+        let benches = [(); 2].map(|()| {
+            let mut bench = bench(all);
+            for number in [BACKEND, BACKEND + 1] {
+                let mut backend = bench.backends.get(&number, 0).unwrap();
+                backend.ifindex = bench.bench.ifindex;
+                bench.backends.insert(number, backend, 0).unwrap();
+            }
+            bench
+        });
+        let taken = both_ways(&benches[0], &benches[1], 11);
+        assert!(taken > 1_000, "{taken}");
+    });
+}
+
+#[test]
+fn nothing_takes_the_short_way_for_addresses_that_are_not_held() {
+    with_net(|_| async {
+        short::prepare();
+        for case in Case::all() {
+            let mut bench = short::opened(&case);
+            for vip in [VIP4, VIP6] {
+                bench.bench.manage(vip, flags::LOCAL | flags::BALANCED);
+            }
+            let (mut dice, seeds) = (Dice(number("VIPD_FUZZ_SEED", 1)), seeds());
+            for _ in 0..number("VIPD_FUZZ_FRAMES", 20_000) / 10 {
+                left_or_refused(&bench, &frame(&mut dice, &seeds));
+            }
+        }
     });
 }

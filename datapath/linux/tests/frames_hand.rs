@@ -53,6 +53,9 @@ fn ones_complement(bytes: &[u8]) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
+/// One who is the holder still.
+const HOLDER: u32 = flags::HAND | flags::LEASED;
+
 fn hand(bench: &mut Bench, vip: &str, until: u64) {
     bench.manage_with(vip, flags::HAND, MAC_PEER, until);
 }
@@ -75,7 +78,7 @@ fn a_holder_that_leaves_hands_packets_on_to_the_next_one_and_counts_a_hop() {
     with_net(|_| async {
         let mut bench = Bench::new();
         for (vip, to, _) in cases() {
-            hand(&mut bench, vip, 0);
+            hand(&mut bench, vip, u64::MAX);
             let to = with_hops(&to, 64);
             let (verdict, out) = bench.run(Direction::Ingress, &to);
             assert_eq!(verdict, Verdict::Answer, "{vip}");
@@ -91,7 +94,7 @@ fn a_holder_that_leaves_neither_answers_nor_speaks() {
     with_net(|_| async {
         let mut bench = Bench::new();
         for (vip, _, from) in cases() {
-            bench.manage_with(vip, flags::HAND | flags::LOCAL, MAC_PEER, 0);
+            bench.manage_with(vip, HOLDER | flags::LOCAL, MAC_PEER, u64::MAX);
             assert_eq!(bench.verdict(Direction::Egress, &from), Verdict::Drop);
         }
         let asked = who_has(VIP4, "10.9.0.2");
@@ -104,14 +107,17 @@ fn a_holder_that_leaves_neither_answers_nor_speaks() {
 }
 
 #[test]
-fn a_holder_hands_on_only_before_its_deadline() {
+fn a_holder_hands_on_only_before_its_deadline_and_for_its_time() {
     with_net(|_| async {
         let mut bench = Bench::new();
         for (vip, to, _) in cases() {
-            bench.manage_with(vip, flags::HAND | flags::LOCAL, MAC_PEER, 0);
+            bench.manage_with(vip, HOLDER | flags::LOCAL, MAC_PEER, u64::MAX);
             bench.deadline(boottime_ns() + 60 * SECOND);
             assert_eq!(bench.verdict(Direction::Ingress, &to), Verdict::Answer);
             bench.deadline(boottime_ns());
+            assert_eq!(bench.verdict(Direction::Ingress, &to), Verdict::Drop);
+            bench.deadline(boottime_ns() + 60 * SECOND);
+            bench.manage_with(vip, HOLDER | flags::LOCAL, MAC_PEER, boottime_ns());
             assert_eq!(bench.verdict(Direction::Ingress, &to), Verdict::Drop);
         }
     });
@@ -137,7 +143,7 @@ fn what_comes_from_the_next_holder_or_has_no_hop_left_or_is_for_everybody_is_not
     with_net(|_| async {
         let mut bench = Bench::new();
         for (vip, to, _) in cases() {
-            bench.manage_with(vip, flags::HAND | flags::LOCAL, MAC_PEER, 0);
+            bench.manage_with(vip, HOLDER | flags::LOCAL, MAC_PEER, u64::MAX);
             let back = from_mac(&to, MAC_PEER);
             let to_all = [&BROADCAST[..], &to[6..]].concat();
             for frame in [back, with_hops(&to, 1), with_hops(&to, 0), to_all] {
@@ -155,7 +161,7 @@ fn a_redirected_packet_leaves_though_the_address_is_shut() {
     with_net(|_| async {
         let mut bench = Bench::new();
         for (vip, to, _) in cases() {
-            hand(&mut bench, vip, 0);
+            hand(&mut bench, vip, u64::MAX);
             assert_eq!(bench.verdict(Direction::Forward, &to), Verdict::Pass);
         }
     });

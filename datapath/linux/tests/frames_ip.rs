@@ -5,7 +5,7 @@
 mod support;
 
 use support::bench::{Bench, Direction, Verdict};
-use support::packet::{ipv4, ipv6, tagged};
+use support::packet::{ipv4, ipv6, tagged, who_has};
 use support::{VIP4, VIP6, with_net};
 use vipd_datapath_common::{Counter, flags};
 
@@ -41,6 +41,21 @@ fn packets_are_dropped_both_ways_while_it_is_shut_and_counted() {
             assert_eq!(bench.count(vip, Counter::DroppedIngress), 1);
             assert_eq!(bench.count(vip, Counter::DroppedEgress), 1);
         }
+    });
+}
+
+#[test]
+fn an_entry_that_is_open_for_another_address_is_shut() {
+    with_net(|_| async {
+        let mut bench = Bench::new();
+        for ((vip, to, from), other) in cases().into_iter().zip(["10.9.0.101", "fd09::101"]) {
+            bench.manage(vip, flags::OPEN | flags::LOCAL);
+            bench.misplace(vip, other);
+            assert_eq!(bench.verdict(Direction::Ingress, &to), Verdict::Drop);
+            assert_eq!(bench.verdict(Direction::Egress, &from), Verdict::Drop);
+        }
+        let (verdict, _) = bench.ingress(&who_has(VIP4, "10.9.0.2"));
+        assert_eq!(verdict, Verdict::Drop, "nor is it answered for");
     });
 }
 

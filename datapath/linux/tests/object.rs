@@ -36,5 +36,8 @@ fn every_map_of_the_object_has_the_shape_that_both_sides_agreed_on() {
     );
     let mut programs: Vec<&str> = ebpf.programs().map(|(name, _)| name).collect();
     programs.sort_unstable();
-    assert_eq!(programs, [program::EGRESS, program::INGRESS]);
+    let mut expected = program::SOCKETS.map(|(name, _)| name).to_vec();
+    expected.extend([program::EGRESS, program::INGRESS, program::XDP]);
+    expected.sort_unstable();
+    assert_eq!(programs, expected);
 }

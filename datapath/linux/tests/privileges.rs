@@ -6,8 +6,10 @@ mod support;
 
 use std::process::{Command, Output};
 
+use support::lan::{balanced, services};
 use support::{Net, SECOND, VIP4, VIP6, open, with_net};
-use vipd_datapath::{Gate, Kernel};
+use vipd_datapath::{Datapath, Forward, Gate, Kernel};
+use vipd_datapath_common::SCHEMA;
 
 /// The name of the helper below, and how it learns where to pin.
 const HELPER: &str = "helper_opens_a_datapath_and_serves_both_addresses";
@@ -39,7 +41,10 @@ fn helper_opens_a_datapath_and_serves_both_addresses() {
         match Kernel::open(&pins).await.map(drop) {
             Ok(()) => {
                 let net = support::Net::borrowed(pins.into());
-                std::mem::forget(open(&net, Gate::Open, 60 * SECOND).await);
+                let (mut kernel, node) = open(&net, Gate::Open, 60 * SECOND).await;
+                let wanted = balanced(services(Forward::Nat, &[(2, 1)]));
+                kernel.apply(&wanted).await.unwrap();
+                std::mem::forget((kernel, node));
                 println!("served");
                 std::mem::forget(net);
             }
@@ -55,6 +60,8 @@ fn four_capabilities_are_enough_for_everything() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("served"), "{text}");
         assert!(net.answers(VIP4) && net.answers(VIP6));
+        let links = net.pins.join(format!("v{SCHEMA}/links"));
+        assert!(links.join("connect4").exists(), "also at sockets");
     });
 }
 

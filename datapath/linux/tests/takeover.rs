@@ -4,30 +4,14 @@
 
 mod support;
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Stdio};
 
-use aya::programs::{SchedClassifier, TcAttachType};
 use support::bench::object;
-use support::{SECOND, VIP4, VIP6, open, run, vips, wait_until_past, wanted, with_net};
+use support::{
+    SECOND, VIP4, VIP6, open, programs, run, wait_for_programs, wait_until_past, wanted, with_net,
+};
 use vipd_datapath::{Datapath, Gate, Kernel, Wanted, boottime_ns};
 use vipd_datapath_common::SCHEMA;
-
-/// Programs on the interface, by tcx or by clsact.
-fn programs() -> usize {
-    let tcx = |direction| {
-        SchedClassifier::query_tcx("lan", direction).map_or(0, |(_, programs)| programs.len())
-    };
-    let clsact = |direction| {
-        let show = ["filter", "show", "dev", "lan", direction];
-        let output = Command::new("tc").args(show).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().filter(|line| line.contains("vipd_")).count()
-    };
-    tcx(TcAttachType::Ingress) + tcx(TcAttachType::Egress) + clsact("ingress") + clsact("egress")
-}
 
 #[test]
 fn a_restarted_daemon_takes_over_without_losing_a_packet() {
@@ -87,12 +71,7 @@ fn removal_leaves_nothing() {
         assert!(net.pins.exists() && programs() == 2);
         kernel.remove().await.unwrap();
         assert!(!net.pins.exists());
-        // The kernel lets go of a link a grace period after its last user.
-        let start = boottime_ns();
-        while programs() > 0 {
-            assert!(boottime_ns() - start < 5 * SECOND);
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_for_programs(0);
         // But for the link-local address, which comes by itself in these seconds.
         let stable = |text: String| -> Vec<String> {
             let lines = text
@@ -165,22 +144,6 @@ fn pinned_maps_of_another_shape_are_refused_with_the_way_out() {
             error.contains(&format!("v{SCHEMA} and start again")),
             "{error}"
         );
-    });
-}
-
-#[test]
-fn pins_of_another_schema_go_once_this_one_is_in_place() {
-    with_net(|net| async {
-        drop(open(net, Gate::Shut, 0).await);
-        std::fs::rename(current(net), net.pins.join("v0")).unwrap();
-        let (mut kernel, _node) = open(net, Gate::Open, 60 * SECOND).await;
-        assert!(!net.pins.join("v0").exists());
-        assert!(net.answers(VIP4));
-        assert_eq!(
-            kernel.observe().await.unwrap().addresses.len(),
-            vips().len()
-        );
-        assert_eq!(programs(), 2);
     });
 }
 

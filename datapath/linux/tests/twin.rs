@@ -104,9 +104,16 @@ fn an_address_that_is_handed_on_or_taken_is_not_answered_for() {
         let mut node = twin.node_gate().unwrap();
         node.set_deadline(boottime_ns() + 60 * SECOND);
         assert!(handle.answers(vip()));
-        let (to, from, until_ns) = ([9; 6], [9; 6], None);
+        let (to, from, until_ns) = ([9; 6], [9; 6], u64::MAX);
         for (gate, present) in [
-            (Gate::Hand { to, until_ns }, false),
+            (
+                Gate::Hand {
+                    to,
+                    until_ns,
+                    leased: true,
+                },
+                false,
+            ),
             (Gate::Take { from }, true),
         ] {
             twin.apply(&wanted(gate)).await.unwrap();

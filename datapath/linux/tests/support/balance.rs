@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuHashMap, PerCpuValues, RingBuf};
 use vipd_datapath_common::balance::{
-    Backend, Balance, Flow, FlowKey, FlowRecord, Range, Reason, SLOTS, Service, ServiceKey, Table,
-    Tally, TallyKey, backend_flags, balance_flags, service_flags,
+    Backend, Balance, Flow, FlowKey, FlowRecord, Half, Range, Reason, SLOTS, Service, ServiceKey,
+    Table, Tally, TallyKey, backend_flags, balance_flags, service_flags,
 };
 use vipd_datapath_common::{AddressKey, flags, name};
 
@@ -36,7 +36,7 @@ pub struct Balanced {
     pub tables: HashMap<MapData, u32, Table>,
     pub backends: HashMap<MapData, u32, Backend>,
     pub ranges: LpmTrie<MapData, Range, u32>,
-    pub flows: HashMap<MapData, FlowKey, Flow>,
+    pub flows: HashMap<MapData, FlowKey, Half>,
     pub balance: Array<MapData, Balance>,
     tally: PerCpuHashMap<MapData, TallyKey, Tally>,
     new_flows: RingBuf<MapData>,
@@ -128,11 +128,12 @@ impl Balanced {
     pub fn add_backend(&mut self, number: u32, at: SocketAddr, local: bool) {
         let backend = Backend {
             address: at.ip().into(),
+            source: AddressKey { octets: [0; 16] },
             port: at.port().to_be_bytes(),
             flags: if local { backend_flags::LOCAL } else { 0 },
             ifindex: TO_BACKENDS,
             id: number,
-            reserved: 0,
+            mtu: 0,
         };
         self.backends.insert(number, backend, 0).unwrap();
         if local {
@@ -172,7 +173,7 @@ impl Balanced {
 
     /// The half of a flow that a packet belongs to.
     pub fn flow(&self, segment: &Segment) -> Option<Flow> {
-        self.flows.get(&key(segment), 0).ok()
+        self.flows.get(&key(segment), 0).ok().map(|half| half.flow)
     }
 
     pub fn count_flows(&self) -> usize {

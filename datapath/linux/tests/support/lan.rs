@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use vipd_datapath::{
@@ -46,7 +46,19 @@ impl Lan {
             run("ip", &["-n", &backend, "link", "set", "lo", "up"]);
             lan.plug(&backend, 10 + number);
         }
+        (1..=backends).for_each(|number| lan.wait_for(number));
         lan
+    }
+
+    /// Until the host reaches a backend: the switch hears of a new cable later than who plugs it, seconds on a busy machine.
+    fn wait_for(&self, number: u8) {
+        let begin = Instant::now();
+        for address in [format!("10.9.0.1{number}"), format!("fd09::1{number}")] {
+            let asked = ["-n", "-q", "-c", "1", "-W", "1", &address];
+            while !output("ping", &asked).status.success() {
+                assert!(begin.elapsed() < Duration::from_secs(30), "{address}");
+            }
+        }
     }
 
     fn switch(&self) -> String {
@@ -264,7 +276,20 @@ impl Connection {
     }
 
     pub fn ask(&mut self, text: &str) -> std::io::Result<Answer> {
+        self.ask_within(text, PATIENCE)
+    }
+
+    /// The same, for no longer than this.
+    pub fn ask_within(&mut self, text: &str, patience: Duration) -> std::io::Result<Answer> {
         writeln!(self.0.get_mut(), "{text}")?;
+        self.0.get_ref().set_read_timeout(Some(patience))?;
+        let answer = self.answer();
+        self.0.get_ref().set_read_timeout(Some(PATIENCE))?;
+        answer
+    }
+
+    /// The answer to what was asked before.
+    pub fn answer(&mut self) -> std::io::Result<Answer> {
         let mut line = String::new();
         match self.0.read_line(&mut line)? {
             0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
@@ -323,7 +348,7 @@ pub fn service(like: &str, mode: Forward, port: u16, backends: &[(u8, u32)]) -> 
 pub fn services(mode: Forward, backends: &[(u8, u32)]) -> Services {
     let port = match mode {
         Forward::Nat => 8080,
-        Forward::Dsr => 0,
+        Forward::Dsr(_) => 0,
     };
     let mut services = Services::new();
     for vip in [VIP4, VIP6] {

@@ -6,12 +6,14 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod balance;
+pub mod baseline;
 pub mod bench;
 pub mod clients;
 pub mod lan;
 pub mod packet;
 pub mod raw;
 pub mod segment;
+pub mod short;
 pub mod wire;
 
 use std::{
@@ -25,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use nix::sched::{CloneFlags, setns};
 use vipd_datapath::{Counts, Datapath, Gate, Kernel, NodeGate, Wanted, WantedAddress, boottime_ns};
 
@@ -243,6 +246,29 @@ pub fn wait_until_past(deadline: u64) {
     let start = Instant::now();
     while boottime_ns() <= deadline {
         assert!(start.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Programs on the interface, by tcx or by clsact.
+pub fn programs() -> usize {
+    let tcx = |direction| {
+        SchedClassifier::query_tcx("lan", direction).map_or(0, |(_, programs)| programs.len())
+    };
+    let clsact = |direction| {
+        let show = ["filter", "show", "dev", "lan", direction];
+        let output = Command::new("tc").args(show).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|line| line.contains("vipd_")).count()
+    };
+    tcx(TcAttachType::Ingress) + tcx(TcAttachType::Egress) + clsact("ingress") + clsact("egress")
+}
+
+/// Waits until so many are left: the kernel lets go of a link a grace period after its last user.
+pub fn wait_for_programs(left: usize) {
+    let start = Instant::now();
+    while programs() != left {
+        assert!(start.elapsed() < Duration::from_secs(5), "{}", programs());
         thread::sleep(Duration::from_millis(1));
     }
 }

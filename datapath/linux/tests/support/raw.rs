@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_PROG_TEST_RUN: i64 = 10;
 const SCHED_CLS: u32 = 3;
+const XDP: u32 = 6;
 
 /// The part of `union bpf_attr` that loads a program.
 #[repr(C)]
@@ -49,10 +50,21 @@ fn bpf<T>(command: i64, attributes: &mut T) -> i64 {
 
 /// A program that does nothing but pass.
 pub fn empty() -> OwnedFd {
-    // r0 = TC_ACT_UNSPEC; exit
-    let code: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+    // TC_ACT_UNSPEC
+    returning(SCHED_CLS, u32::MAX)
+}
+
+/// The same for drivers.
+pub fn empty_xdp() -> OwnedFd {
+    // XDP_PASS
+    returning(XDP, 2)
+}
+
+fn returning(kind: u32, value: u32) -> OwnedFd {
+    // r0 = value; exit
+    let code: [u64; 2] = [u64::from(value) << 32 | 0xb7, 0x95];
     let mut load = Load {
-        kind: SCHED_CLS,
+        kind,
         instructions: code.len() as u32,
         at: code.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
@@ -70,6 +82,19 @@ pub fn run(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, repeat: u32) -> 
     let mut context = [0u8; 192];
     context[36..40].copy_from_slice(&ifindex.to_ne_bytes());
     context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
+    run_in(program, frame, &context, repeat)
+}
+
+/// The same for an XDP program.
+pub fn run_xdp(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, repeat: u32) -> (i32, u32) {
+    // struct xdp_md of linux/bpf.h: data_end and ingress_ifindex.
+    let mut context = [0u8; 24];
+    context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());
+    context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+    run_in(program, frame, &context, repeat)
+}
+
+fn run_in(program: BorrowedFd<'_>, frame: &[u8], context: &[u8], repeat: u32) -> (i32, u32) {
     let mut run = Run {
         program: program.as_raw_fd() as u32,
         size_in: frame.len() as u32,
