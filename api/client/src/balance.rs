@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use reqwest::Method;
-use vipd_api_types::{LbConnections, LbMaglev, LbServices, LbTrace, Port, Protocol};
+use vipd_api_types::{
+    LbAffinity, LbConnections, LbMaglev, LbServices, LbTrace, MapDump, MapList, Port, Protocol,
+};
 
 use crate::{Client, Error};
 
@@ -18,6 +20,8 @@ pub struct ConnectionFilter {
     pub port: Option<u16>,
     /// That go to this backend.
     pub backend: Option<IpAddr>,
+    /// Of mode `nat`.
+    pub nat: bool,
     /// At most so many; the server's own bound without it.
     pub limit: Option<usize>,
 }
@@ -43,6 +47,7 @@ impl Client {
             ("vip", filter.vip.map(|it| it.to_string())),
             ("port", filter.port.map(|it| it.to_string())),
             ("backend", filter.backend.map(|it| it.to_string())),
+            ("nat", filter.nat.then(|| "true".to_owned())),
             ("limit", filter.limit.map(|it| it.to_string())),
         ];
         for (key, value) in pairs {
@@ -63,6 +68,46 @@ impl Client {
             .append_pair("address", &address.to_string())
             .append_pair("port", &port.port.to_string())
             .append_pair("protocol", &port.protocol.to_string());
+        self.json(self.request(Method::GET, url)).await
+    }
+
+    /// Where VIPs with affinity send a client.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn lb_affinity(&self, client: IpAddr) -> Result<LbAffinity, Error> {
+        let mut url = self.url(&["v1", "lb", "affinity"]);
+        url.query_pairs_mut()
+            .append_pair("client", &client.to_string());
+        self.json(self.request(Method::GET, url)).await
+    }
+
+    /// The kernel's maps.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn maps(&self) -> Result<MapList, Error> {
+        let url = self.url(&["v1", "maps"]);
+        self.json(self.request(Method::GET, url)).await
+    }
+
+    /// Elements of one of the kernel's maps: those whose key contains `key`, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn map(
+        &self,
+        name: &str,
+        key: Option<&str>,
+        limit: Option<u16>,
+    ) -> Result<MapDump, Error> {
+        let mut url = self.url(&["v1", "maps", name]);
+        let limit = limit.map(|limit| limit.to_string());
+        for (name, value) in [("key", key), ("limit", limit.as_deref())] {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
         self.json(self.request(Method::GET, url)).await
     }
 

@@ -104,7 +104,7 @@ pub(crate) fn refused(
     let daemon = daemon.clone();
     // Not awaited: whoever was refused has his answer, with or without a quorum.
     tokio::spawn(async move {
-        let node = daemon.local().node;
+        let node = daemon.node();
         let told = Command::Notice { node, notice };
         if let Err(error) = ASKER.scope(who, daemon.propose(told)).await {
             tracing::debug!(%error, "API: a refusal was not told to the cluster");

@@ -1,5 +1,7 @@
 //! What the API needs to know of the kernel's load balancing.
 
+#[cfg(feature = "memory")]
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 #[cfg(feature = "memory")]
 use std::sync::{Mutex, PoisonError};
@@ -30,6 +32,8 @@ pub struct ConnectionsOf {
     pub port: Option<u16>,
     /// That go to this backend.
     pub backend: Option<IpAddr>,
+    /// Of mode `nat`.
+    pub nat: bool,
     /// At most so many.
     pub limit: usize,
 }
@@ -65,6 +69,30 @@ pub trait Balancing: Send + Sync {
     /// If the kernel can't be read.
     fn maglev(&self, of: &ServiceAt) -> Result<Option<wire::LbMaglev>, ControlError>;
 
+    /// Where services with affinity send a client. Names of VIPs are for the caller to fill in.
+    ///
+    /// # Errors
+    /// If the kernel can't be read.
+    fn affinity(&self, client: IpAddr) -> Result<Vec<wire::LbAffine>, ControlError>;
+
+    /// The maps that the daemon and its programs share.
+    ///
+    /// # Errors
+    /// If one of them can't be opened.
+    fn maps(&self) -> Result<Vec<wire::MapInfo>, ControlError>;
+
+    /// Elements of a map, at most `limit`; only those whose key contains `key`, if one is given. `None` if there is no such map,
+    /// or one that can't be read. The node's name is for the caller to fill in.
+    ///
+    /// # Errors
+    /// If the kernel can't be read.
+    fn map(
+        &self,
+        name: &str,
+        key: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<wire::MapDump>, ControlError>;
+
     /// What the programs do with a packet, by having them do it. The node's name is for the caller to fill in.
     ///
     /// # Errors
@@ -82,6 +110,10 @@ pub struct Canned {
     pub connections: Mutex<wire::LbConnections>,
     /// The table of every service.
     pub table: Mutex<Option<wire::LbMaglev>>,
+    /// Where every client is sent.
+    pub affine: Mutex<Vec<wire::LbAffine>>,
+    /// The maps, by name.
+    pub maps: Mutex<BTreeMap<String, wire::MapDump>>,
     /// The last question about connections.
     pub asked: Mutex<Option<ConnectionsOf>>,
     /// The last packet asked about; it goes up the stack.
@@ -103,6 +135,37 @@ impl Balancing for Canned {
         Ok(copy(&self.table))
     }
 
+    fn affinity(&self, _: IpAddr) -> Result<Vec<wire::LbAffine>, ControlError> {
+        Ok(copy(&self.affine))
+    }
+
+    fn maps(&self) -> Result<Vec<wire::MapInfo>, ControlError> {
+        let info = |name: String| wire::MapInfo {
+            name,
+            kind: "hash".to_owned(),
+            key_size: 16,
+            value_size: 40,
+            max_entries: 65_536,
+        };
+        Ok(copy(&self.maps).into_keys().map(info).collect())
+    }
+
+    fn map(
+        &self,
+        name: &str,
+        key: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<wire::MapDump>, ControlError> {
+        let mut found = copy(&self.maps).remove(name);
+        if let Some(map) = &mut found {
+            map.items
+                .retain(|it| key.is_none_or(|key| it.key.contains(key)));
+            map.more = map.items.len() > limit;
+            map.items.truncate(limit);
+        }
+        Ok(found)
+    }
+
     fn trace(&self, packet: &PacketOf) -> Result<wire::LbTrace, ControlError> {
         *self.traced.lock().unwrap_or_else(PoisonError::into_inner) = Some(*packet);
         let end = |(address, port)| wire::LbEnd { address, port };
@@ -114,6 +177,7 @@ impl Balancing for Canned {
             backend: None,
             source: end(packet.client),
             destination: end((packet.to.address, packet.to.port)),
+            outer: None,
             reason: None,
         })
     }

@@ -39,7 +39,10 @@ pub trait Control: Send + Sync + 'static {
     /// The index that this node has applied, as it grows.
     fn applied(&self) -> watch::Receiver<u64>;
 
-    /// What only this node knows.
+    /// This node's number.
+    fn node(&self) -> NodeId;
+
+    /// What only this node knows. Working it out copies what the datapath says of all addresses.
     fn local(&self) -> LocalStatus;
 
     /// A look at what this node's kernel balances.
@@ -104,6 +107,12 @@ pub struct LocalStatus {
     pub addresses: BTreeMap<IpAddr, LocalAddress>,
     /// How the backends are that it looks after, by VIP.
     pub backends: BTreeMap<Name, BTreeMap<Endpoint, LocalBackend>>,
+    /// By which bounds it balances connections.
+    pub bounds: Option<vipd_api_types::BalanceBounds>,
+    /// On which of its interfaces XDP sends packets of open connections on, by name.
+    pub xdp: BTreeMap<String, vipd_api_types::XdpUse>,
+    /// How often it asks the backends of VIPs that want to be asked about more often than it can.
+    pub slowed: BTreeMap<Name, Millis>,
     /// How long ago it heard a beat of each other node.
     pub last_seen: BTreeMap<NodeId, Duration>,
     /// The worst lateness of its beat thread lately.

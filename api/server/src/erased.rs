@@ -25,6 +25,7 @@ trait Erased: Send + Sync {
     fn linearize(&self) -> Answer<'_, ()>;
     fn look(&self, look: &mut dyn FnMut(&State));
     fn applied(&self) -> watch::Receiver<u64>;
+    fn node(&self) -> NodeId;
     fn local(&self) -> LocalStatus;
     fn balancing(&self) -> Arc<dyn Balancing>;
     fn add_member(&self, node: NodeId) -> Answer<'_, ()>;
@@ -45,6 +46,9 @@ impl<C: Control> Erased for C {
     }
     fn applied(&self) -> watch::Receiver<u64> {
         Control::applied(self)
+    }
+    fn node(&self) -> NodeId {
+        Control::node(self)
     }
     fn local(&self) -> LocalStatus {
         Control::local(self)
@@ -105,6 +109,10 @@ impl Daemon {
 
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {
         self.control.applied()
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.control.node()
     }
 
     pub(crate) fn local(&self) -> LocalStatus {

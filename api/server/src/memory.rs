@@ -1,7 +1,8 @@
 //! The in-memory twin of the daemon: [`Control`] over a [`State`] of its own, without Raft, beats or datapath.
 //!
 //! For tests of the API and of its clients. Three nodes on 10.0.0.0/24 and fd00::/64, of which `n1` is the one
-//! that answers and leads. Holders let go at once of what they are asked to release.
+//! that answers and leads. Holders let go at once of what they are asked to release, and know at once whether somebody
+//! outside has a new address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,12 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use vipd_api_types::BalanceBounds;
 use vipd_core::asker::{Asker, Who};
 use vipd_core::command::{Applied, Command, Outcome, Proposal};
 use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::Timing;
 use vipd_core::name::{Labels, Name};
-use vipd_core::node::{Interface, Lease, Prefix, Role};
+use vipd_core::node::{Interface, Lease, Mac, Prefix, Role};
+use vipd_core::proof::{Claim, Found, Proof, Rule};
 use vipd_core::service::Endpoint;
 use vipd_core::state::State;
 use vipd_core::time::Millis;
@@ -33,6 +36,8 @@ pub struct Memory {
     prompt: AtomicBool,
     /// Milliseconds that it takes to decide.
     pace: AtomicU64,
+    /// Who has which address outside.
+    taken: Mutex<BTreeMap<IpAddr, Mac>>,
     /// What its kernel shall be seen to balance.
     pub kernel: Arc<Canned>,
 }
@@ -47,6 +52,7 @@ impl Memory {
             quorum: AtomicBool::new(true),
             prompt: AtomicBool::new(true),
             pace: AtomicU64::new(0),
+            taken: Mutex::default(),
             kernel: Arc::default(),
         });
         let peer = |host: u8| SocketAddr::from(([10, 0, 0, host], 7400));
@@ -98,14 +104,25 @@ impl Memory {
     fn apply_by(&self, by: Option<Asker>, command: Command) -> Outcome {
         let mut state = self.lock();
         let outcome = next_by(&mut state, by, command);
-        while self.prompt.load(Ordering::Relaxed)
-            && let Some((node, addresses)) = vacating(&state)
-        {
-            // What is released is no longer vacating, so this ends.
-            let _released = next(&mut state, Command::Released { node, addresses });
-        }
+        self.follow(&mut state);
         self.applied.send_replace(state.applied());
         outcome
+    }
+
+    /// Holders do what they have to: they let go of addresses, and ask the link about new ones.
+    fn follow(&self, state: &mut State) {
+        loop {
+            while self.prompt.load(Ordering::Relaxed)
+                && let Some((node, addresses)) = vacating(state)
+            {
+                // What is released is no longer vacating, so this ends.
+                let _released = next(state, Command::Released { node, addresses });
+            }
+            // What is told is news once only, and few addresses are exchanged for others.
+            if !self.ask_the_link(state) {
+                return;
+            }
+        }
     }
 
     /// Whether a majority of the voters is reached.
@@ -121,6 +138,48 @@ impl Memory {
     /// Whether holders let go at once; otherwise they never do.
     pub fn set_prompt(&self, prompt: bool) {
         self.prompt.store(prompt, Ordering::Relaxed);
+    }
+
+    /// Somebody outside has an address, or (`None`) has it no more; its holder hears that at once.
+    pub fn take(&self, address: IpAddr, mac: Option<[u8; 6]>) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match mac {
+            Some(mac) => taken.insert(address, Mac(mac)),
+            None => taken.remove(&address),
+        };
+        drop(taken);
+        let mut state = self.lock();
+        self.follow(&mut state);
+        self.applied.send_replace(state.applied());
+    }
+
+    /// Holders tell of addresses that are not proven what has changed, if anything has.
+    fn ask_the_link(&self, state: &mut State) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told: BTreeMap<NodeId, Vec<Found>> = BTreeMap::new();
+        for (address, of) in state.unproven() {
+            let claim = taken.get(&address).map(|mac| Claim {
+                mac: *mac,
+                interface: "eth0".to_owned(),
+            });
+            let known = match (&of.proof, &claim) {
+                (Proof::InUse { claim: known, .. }, Some(claim)) => known == claim,
+                (Proof::Clear | Proof::Unproven | Proof::InUse { .. }, _) => false,
+            };
+            if let Some(holder) = of.holder.filter(|_| !known) {
+                told.entry(holder).or_default().push(Found {
+                    address,
+                    epoch: of.epoch,
+                    claim,
+                    rule: Rule::Refuse,
+                });
+            }
+        }
+        let news = !told.is_empty();
+        for (node, found) in told {
+            let _told = next(state, Command::Probed { node, found });
+        }
+        news
     }
 
     /// A membership entry, which every node that is up reports to have applied.
@@ -164,7 +223,7 @@ impl Memory {
             name: "eth0".into(),
             up: true,
             prefixes,
-            mac: vipd_core::node::Mac::default(),
+            mac: Mac::default(),
         }];
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let _up = self.apply(Command::NodeUp {
@@ -241,10 +300,14 @@ impl Control for Memory {
         self.applied.subscribe()
     }
 
+    fn node(&self) -> NodeId {
+        NodeId(1)
+    }
+
     fn local(&self) -> LocalStatus {
         let state = self.lock();
         let quorum_ok = self.quorum.load(Ordering::Relaxed);
-        let node = NodeId(1);
+        let node = self.node();
         let others = state.nodes().keys().filter(|id| **id != node);
         LocalStatus {
             node,
@@ -273,6 +336,9 @@ impl Control for Memory {
                 })
                 .collect(),
             backends: backends(&state),
+            slowed: BTreeMap::new(),
+            bounds: Some(bounds()),
+            xdp: BTreeMap::from([("eth0".to_owned(), without_xdp())]),
             last_seen: others.map(|id| (*id, Duration::from_millis(12))).collect(),
             beat_lateness: Some(Duration::from_micros(80)),
             frozen: false,
@@ -348,6 +414,30 @@ impl Control for Memory {
             command,
             expires,
         })
+    }
+}
+
+/// What an interface has unless the configuration asks for more.
+fn without_xdp() -> vipd_api_types::XdpUse {
+    vipd_api_types::XdpUse {
+        used: false,
+        why: "xdp is off in [balance] of vipd.toml".to_owned(),
+    }
+}
+
+/// Those of a node whose configuration says nothing of them.
+fn bounds() -> BalanceBounds {
+    let time = |seconds: u64| vipd_api_types::Duration(1000 * seconds);
+    BalanceBounds {
+        flows: 1_048_576,
+        new_flows: 39_321,
+        collect: time(5),
+        tcp_opening: time(10),
+        tcp_open: time(9000),
+        tcp_half_closed: time(120),
+        tcp_closing: time(10),
+        udp_question: time(10),
+        udp_stream: time(120),
     }
 }
 

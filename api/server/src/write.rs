@@ -125,7 +125,7 @@ async fn try_out<T: Serialize>(
     let who = audit::asker()?;
     let place = daemon.room.answer(&who)?;
     let _turn = daemon.room.make().await?;
-    let node = daemon.local().node;
+    let node = daemon.node();
     let before = daemon.read(State::clone);
     let mut after = before.clone();
     after.apply(

@@ -27,6 +27,7 @@ fn service(address: &str, port: u16) -> LbService {
         port,
         protocol: Protocol::Tcp,
         mode: Mode::Nat,
+        dispatch: None,
         held: false,
         traffic: LbTraffic::default(),
         backends: vec![LbBackend {

@@ -6,6 +6,7 @@ mod common;
 use common::reason;
 use common::site::{Site, at, v4, v4_and};
 use serde_json::json;
+use vipd_api_types::{Pool, Vip};
 use vipd_client::WriteOptions;
 
 const PLAIN: WriteOptions = WriteOptions {
@@ -347,4 +348,79 @@ async fn a_dry_run_tells_which_vips_would_lose_what() {
         "{text}"
     );
     site.has("a", &["10.0.0.64"]).await;
+}
+
+#[tokio::test]
+async fn an_address_that_another_host_has_is_not_announced_and_says_who_has_it_until_it_is_free() {
+    let site = Site::new().await;
+    let taken = "10.0.0.64".parse().unwrap();
+    site.memory().take(taken, Some([2, 0, 0, 0, 0, 9]));
+    site.pool("web", &["10.0.0.64/28"], json!({})).await;
+    site.vip("a", v4_and(json!({ "addresses": ["10.0.0.64"] })))
+        .await;
+    site.vip("b", v4()).await;
+    site.has("a", &["10.0.0.64"]).await;
+    let conditions = async |name: &str| {
+        let vip = site.client.get::<Vip>(name).await.unwrap();
+        vip.status.addresses[0].conditions.clone()
+    };
+    let [condition] = &conditions("a").await[..] else {
+        panic!("{:?}", conditions("a").await);
+    };
+    assert_eq!(condition.reason, "address_in_use");
+    for part in ["02:00:00:00:00:09", "eth0 of n", "not announced"] {
+        assert!(condition.message.contains(part), "{}", condition.message);
+    }
+    assert_eq!(conditions("b").await, [], "nobody has that one");
+    let told = async |words: &str| {
+        let events = site.client.events().await.unwrap();
+        events
+            .items
+            .iter()
+            .any(|event| event.message.contains(words))
+    };
+    assert!(told("another host has 10.0.0.64").await);
+    site.memory().take(taken, None);
+    assert_eq!(conditions("a").await, []);
+    assert!(told("no other host has 10.0.0.64 any more").await);
+}
+
+#[tokio::test]
+async fn a_vip_whose_chosen_address_another_host_has_is_given_another_and_its_pool_says_which_is_set_aside()
+ {
+    let site = Site::new().await;
+    let taken = "10.0.0.64".parse().unwrap();
+    site.memory().take(taken, Some([2, 0, 0, 0, 0, 9]));
+    site.pool("web", &["10.0.0.64/28"], json!({})).await;
+    site.vip("a", v4()).await;
+    site.has("a", &["10.0.0.65"]).await;
+    let pool = site.client.get::<Pool>("web").await.unwrap();
+    let [condition] = &pool.status.conditions[..] else {
+        panic!("{:?}", pool.status.conditions);
+    };
+    assert_eq!(condition.reason, "addresses_in_use");
+    for part in ["10.0.0.64 until", "02:00:00:00:00:09", "set aside"] {
+        assert!(condition.message.contains(part), "{}", condition.message);
+    }
+    let events = site.client.events().await.unwrap().items;
+    let told = |event: &&vipd_api_types::Event| event.message.contains("VIP a is given another");
+    assert_eq!(events.iter().filter(told).count(), 1);
+}
+
+#[tokio::test]
+async fn a_vip_that_waits_says_since_when_whatever_the_reason_is() {
+    let site = Site::new().await;
+    site.vip("a", v4()).await;
+    let since = async || {
+        let vip = site.client.get::<Vip>("a").await.unwrap();
+        let satisfied = vip.status.conditions.into_iter();
+        let mut satisfied = satisfied.filter(|condition| condition.kind == "satisfied");
+        satisfied.next().unwrap().since
+    };
+    let first = since().await.expect("it waits");
+    site.pool("web", &["10.0.0.64/28"], json!({ "disabled": true }))
+        .await;
+    assert_eq!(since().await.as_ref(), Some(&first), "for another reason");
+    site.pool("web", &["10.0.0.64/28"], json!({})).await;
+    assert_eq!(since().await, None);
 }

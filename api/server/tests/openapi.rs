@@ -39,7 +39,10 @@ fn every_path_of_the_contract_is_described() {
         ("/v1/nodes/{name}", vec!["get", "patch"]),
         ("/v1/lb/services", vec!["get"]),
         ("/v1/lb/connections", vec!["get"]),
+        ("/v1/lb/affinity", vec!["get"]),
         ("/v1/lb/maglev", vec!["get"]),
+        ("/v1/maps", vec!["get"]),
+        ("/v1/maps/{name}", vec!["get"]),
         ("/v1/lb/trace", vec!["get"]),
         ("/v1/policies", vec!["get", "post"]),
         ("/v1/policies/{name}", vec!["delete", "get", "patch", "put"]),
@@ -69,7 +72,7 @@ fn every_path_of_the_contract_is_described() {
         described.sort_unstable();
         assert_eq!(described, methods, "{path}");
     }
-    assert_eq!(paths.len(), 29);
+    assert_eq!(paths.len(), 32);
 }
 
 #[tokio::test]

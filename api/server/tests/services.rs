@@ -85,6 +85,18 @@ async fn ports_and_backends_are_read_back_as_they_were_written() {
 }
 
 #[tokio::test]
+async fn how_packets_travel_to_backends_of_mode_dsr_is_read_back_and_is_by_mac_unless_said() {
+    let site = site().await;
+    let dsr = json!({ "mode": "dsr", "ports": [{ "port": 80 }], "backends": [{ "address": "10.8.0.1" }] });
+    for (asked, read) in [(json!({}), "l2"), (json!({ "dispatch": "gue" }), "gue")] {
+        let vip = site.vip("www", but(dsr.clone(), asked)).await;
+        assert_eq!(vip.spec.dispatch.to_string(), read);
+    }
+    let (reason, _) = refused(&site, but(dsr, json!({ "dispatch": "geneve" }))).await;
+    assert_eq!(reason, "bad_body");
+}
+
+#[tokio::test]
 async fn what_no_datapath_can_serve_is_invalid_and_says_why() {
     let site = site().await;
     site.vip("other", json!({ "addresses": ["10.0.0.70"] }))
@@ -149,6 +161,10 @@ async fn what_no_datapath_can_serve_is_invalid_and_says_why() {
             ),
             "its mode is dsr",
         ),
+        (
+            but(nat(), json!({ "dispatch": "ipip" })),
+            "has dispatch ipip, but its mode is nat",
+        ),
     ];
     for (spec, wanted) in table {
         let (reason, told) = refused(&site, spec.clone()).await;
@@ -182,54 +198,4 @@ async fn a_family_without_a_backend_is_told_and_not_refused() {
     );
     let local = site.vip("www", json!({ "ports": [{ "port": 80 }] })).await;
     assert_eq!(unserved(&local), None);
-}
-
-#[tokio::test]
-async fn a_health_check_is_read_back_with_what_it_left_out_and_tells_how_backends_are() {
-    let site = site().await;
-    let backends = json!([{ "address": "10.9.0.1" }, { "address": "10.9.0.2", "port": 81 }]);
-    let spec = but(
-        nat(),
-        json!({ "backends": backends, "health": { "kind": "http", "interval": "5s", "fall": 1 } }),
-    );
-    let written: Vip = site.vip("www", spec).await;
-    let check = serde_json::to_value(written.spec.health).unwrap();
-    assert_eq!(
-        check,
-        json!({ "kind": "http", "path": "/", "interval": "5s", "timeout": "1s", "fall": 1, "rise": 2 })
-    );
-    let vip = site.client.get::<Vip>("www").await.unwrap();
-    let told: Vec<_> = vip
-        .status
-        .backends
-        .iter()
-        .map(|it| (it.address.as_str(), it.port, it.healthy, it.reason.as_str()))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            ("10.9.0.1", None, false, "connection refused"),
-            ("10.9.0.2", Some(81), true, "accepts connections")
-        ]
-    );
-}
-
-#[tokio::test]
-async fn a_health_check_that_cannot_be_made_is_refused_with_the_reason() {
-    let site = site().await;
-    for (health, why) in [
-        (json!({ "path": "/x" }), "kind tcp"),
-        (json!({ "kind": "http", "path": "x" }), "begins with /"),
-        (json!({ "interval": "1ms" }), "100ms to 1h"),
-        (json!({ "timeout": "3s" }), "3000 ms to answer"),
-        (json!({ "fall": 0 }), "fall 0"),
-        (json!({ "port": 0 }), "leave it out"),
-        (json!({ "kind": "http", "status": 99 }), "100 to 599"),
-    ] {
-        let (reason, told) = refused(&site, but(nat(), json!({ "health": health }))).await;
-        assert_eq!(reason, "invalid", "{told}");
-        assert!(told.contains(why), "{told:?} lacks {why:?}");
-    }
-    let local = json!({ "families": "ipv4", "health": {} });
-    assert!(refused(&site, local).await.1.contains("mode is local"));
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Mode, Protocol};
+use crate::{Dispatch, Mode, Protocol};
 
 /// What the answering node balances.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -32,6 +32,9 @@ pub struct LbService {
     pub protocol: Protocol,
     /// How packets go on.
     pub mode: Mode,
+    /// How they travel to the backends; in mode `dsr` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispatch: Option<Dispatch>,
     /// Whether this node holds the address, and so is the one that balances it now.
     pub held: bool,
     /// Counted here for all of its backends, and outside them.
@@ -123,6 +126,33 @@ pub struct LbConnection {
     pub bytes_out: u64,
 }
 
+/// Where VIPs with affinity `client` send a client, by the answering node's tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbAffinity {
+    /// Name of the answering node.
+    pub node: String,
+    /// One for each port of each such address of the client's family. Not port 0: there the port decides, too.
+    pub items: Vec<LbAffine>,
+}
+
+/// Where one service sends a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbAffine {
+    /// The VIP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip: Option<String>,
+    /// Its address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Where the client's connections go; absent while nobody takes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<LbEnd>,
+}
+
 /// An address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LbEnd {
@@ -176,9 +206,25 @@ pub struct LbTrace {
     pub source: LbEnd,
     /// Where it goes to.
     pub destination: LbEnd,
+    /// The packet that it goes inside of; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer: Option<LbOuter>,
     /// Why it is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// The packet inside of which another one travels to its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LbOuter {
+    /// Of which kind.
+    pub dispatch: Dispatch,
+    /// The answering node's own address.
+    #[schema(value_type = String)]
+    pub source: IpAddr,
+    /// The backend's.
+    #[schema(value_type = String)]
+    pub destination: IpAddr,
 }
 
 /// What becomes of a packet.

@@ -18,6 +18,7 @@ mod duration;
 mod event;
 mod failback;
 mod health;
+mod map;
 mod meta;
 mod node;
 mod plan;
@@ -35,8 +36,8 @@ pub use backup::{
     SavedPool, SavedToken, SavedVip,
 };
 pub use balance::{
-    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbServices, LbShare,
-    LbTrace, LbTraffic, LbVerdict,
+    LbAffine, LbAffinity, LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbOuter,
+    LbService, LbServices, LbShare, LbTrace, LbTraffic, LbVerdict,
 };
 pub use cluster::{
     AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Snapshot,
@@ -44,15 +45,18 @@ pub use cluster::{
 pub use duration::Duration;
 pub use event::{Event, EventKind};
 pub use failback::Failback;
-pub use health::{BackendStatus, HealthCheck, HealthKind};
+pub use health::{AllDown, BackendStatus, HealthCheck, HealthKind, Statuses};
+pub use map::{MapDump, MapElement, MapInfo, MapList};
 pub use meta::{Condition, Health, Labels, List, Page};
-pub use node::{Interface, Lease, Node, NodePatch, NodeSpec, NodeSpecPatch, NodeStatus};
+pub use node::{
+    BalanceBounds, Interface, Lease, Node, NodePatch, NodeSpec, NodeSpecPatch, NodeStatus, XdpUse,
+};
 pub use plan::{Change, ChangeKind, DryRun, Load, Plan, Rebalance};
 pub use policy::{Policy, PolicySpec, PolicyStatus, PolicyWrite};
 pub use pool::{Block, Count, FamilyCounts, Pool, PoolSpec, PoolStatus, PoolWrite};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use selector::{Operator, Requirement, Selector};
-pub use service::{Affinity, Backend, Mode, Port, Protocol, TrafficPolicy};
+pub use service::{Affinity, Backend, Dispatch, Mode, Port, Protocol, TrafficPolicy};
 pub use token::{Access, ApiToken, IssuedToken, TokenRequest};
 pub use vip::{Families, MoveRequest, Vip, VipAddress, VipSpec, VipStatus, VipWrite};
 pub use watch::{Watched, WatchedKind};

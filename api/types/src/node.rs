@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Condition, Labels, MemberRole};
+use crate::{Condition, Duration, Labels, MemberRole};
 
 /// A node of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -91,6 +91,9 @@ pub struct NodeStatus {
     pub held: Vec<IpAddr>,
     /// Version of its daemon.
     pub version: String,
+    /// Bounds of its load balancing; known only for the answering node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<BalanceBounds>,
     /// What else is worth knowing.
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -106,6 +109,29 @@ pub struct Lease {
     pub expires_in_ms: Option<u64>,
 }
 
+/// How much of connections a node remembers, and for how long after their last packet: `[balance]` of its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BalanceBounds {
+    /// Elements of its table of flows, as that is in the kernel; a connection of mode `nat` takes two.
+    pub flows: u32,
+    /// New flows that all CPUs together may record in a second.
+    pub new_flows: u32,
+    /// From one look for flows that are over to the next.
+    pub collect: Duration,
+    /// TCP, while it opens.
+    pub tcp_opening: Duration,
+    /// TCP, open.
+    pub tcp_open: Duration,
+    /// TCP, closed by one side.
+    pub tcp_half_closed: Duration,
+    /// TCP, closed by both, or reset.
+    pub tcp_closing: Duration,
+    /// UDP, a single packet of the client.
+    pub udp_question: Duration,
+    /// UDP, more than one.
+    pub udp_stream: Duration,
+}
+
 /// A network interface of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Interface {
@@ -115,4 +141,17 @@ pub struct Interface {
     pub up: bool,
     /// Its own addresses there with their prefix length, for example `192.0.2.7/24`.
     pub prefixes: Vec<String>,
+    /// Whether XDP sends packets of open connections on there; known only for the answering node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<XdpUse>,
+}
+
+/// Whether XDP sends packets of open connections on, in the driver of a network interface. Where it does not, the programs
+/// behind it do, as they do with all other packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct XdpUse {
+    /// Whether it does.
+    pub used: bool,
+    /// Why, in words.
+    pub why: String,
 }

@@ -16,8 +16,8 @@ pub enum Mode {
     Local,
     /// The holder spreads connections over the backends and rewrites their packets both ways; answers come back through it.
     Nat,
-    /// The holder spreads connections over backends on its own link. They have the address too, on a device that does not
-    /// answer ARP, and answer clients by themselves.
+    /// The holder spreads connections over backends, which get packets as they are, by `dispatch`. They have the address too,
+    /// on a device that does not answer ARP, and answer clients by themselves.
     Dsr,
 }
 
@@ -27,6 +27,29 @@ impl fmt::Display for Mode {
             Self::Local => "local",
             Self::Nat => "nat",
             Self::Dsr => "dsr",
+        })
+    }
+}
+
+/// How packets travel to a backend of mode `dsr`, which gets them as clients sent them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dispatch {
+    /// To its MAC: it is on a link of the holder.
+    #[default]
+    L2,
+    /// Inside a packet of IP in IP (protocols 4 and 41): it may be behind routers.
+    Ipip,
+    /// The same inside UDP, by GUE to port 6080, which routers spread over several paths.
+    Gue,
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::L2 => "l2",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
         })
     }
 }

@@ -44,7 +44,9 @@ fn subject(what: &What) -> (wire::EventKind, String) {
         | What::Shared { vip, .. }
         | What::Unshared { vip, .. }
         | What::Unmet { vip, .. }
+        | What::NotInUse { vip, .. }
         | What::Satisfied { vip } => (Allocation, format!("vip/{vip}")),
+        What::InUse { vip, .. } | What::SetAside { vip, .. } => (Warning, format!("vip/{vip}")),
         What::HolderChanged { vip, .. } => (Holder, format!("vip/{vip}")),
         What::NodeUp { name, .. }
         | What::NodeDown { name, .. }
@@ -59,7 +61,7 @@ fn subject(what: &What) -> (wire::EventKind, String) {
         } => (Access, format!("node/{name}")),
         What::Noticed {
             vip: Some(vip),
-            notice: Notice::Backend { .. },
+            notice: Notice::Backend { .. } | Notice::Sight { .. },
             ..
         } => (Health, format!("vip/{vip}")),
         What::Noticed { vip: Some(vip), .. } => (Warning, format!("vip/{vip}")),

@@ -54,10 +54,12 @@ pub(crate) fn to_wire(state: &State, local: &LocalStatus, node: &Node) -> wire::
                     name: interface.name.clone(),
                     up: interface.up,
                     prefixes: interface.prefixes.iter().map(ToString::to_string).collect(),
+                    xdp: local.xdp.get(&interface.name).filter(|_| here).cloned(),
                 })
                 .collect(),
             held: state.held_by(node.id).map(|(address, _)| address).collect(),
             version: node.version.clone(),
+            balance: local.bounds.filter(|_| here),
             conditions: conditions(local, node, here),
         },
     }

@@ -7,6 +7,7 @@ use vipd_core::state::{Clash, State};
 use vipd_core::time::Millis;
 
 use super::selector::{selector_from_wire, selector_to_wire};
+use crate::clock::rfc3339;
 use crate::problem::Refusal;
 
 /// What a user says about a pool.
@@ -97,6 +98,7 @@ pub(crate) fn to_wire(state: &State, pool: &Pool) -> wire::Pool {
                 .clash(&pool.name)
                 .map(|clash| conflict(pool, clash))
                 .into_iter()
+                .chain(aside(state, pool))
                 .collect(),
         },
     }
@@ -122,6 +124,28 @@ fn conflict(pool: &Pool, clash: &Clash) -> wire::Condition {
         message,
         since: None,
     }
+}
+
+/// The addresses that are set aside since another host has them.
+fn aside(state: &State, pool: &Pool) -> Option<wire::Condition> {
+    let aside = state.set_aside(&pool.name);
+    let aside: Vec<String> = aside
+        .filter_map(|(address, cooling)| {
+            let claim = cooling.in_use.as_ref()?;
+            let until = rfc3339(cooling.until);
+            Some(format!("{address} until {until} ({claim})"))
+        })
+        .collect();
+    (!aside.is_empty()).then(|| wire::Condition {
+        kind: "unclaimed".to_owned(),
+        status: false,
+        reason: "addresses_in_use".to_owned(),
+        message: format!(
+            "other hosts have addresses of it, which are set aside: {}: take them off these hosts, or out of the pool",
+            aside.join(", ")
+        ),
+        since: None,
+    })
 }
 
 fn count(state: &State, pool: &Pool, family: Family) -> Option<wire::Count> {

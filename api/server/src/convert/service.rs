@@ -6,7 +6,8 @@ use vipd_api_types as wire;
 use vipd_core::name::Name;
 use vipd_core::node::Prefix;
 use vipd_core::service::{
-    Affinity, Backend, Backends, Endpoint, Mode, Port, PortSpec, Ports, Protocol, TrafficPolicy,
+    Affinity, Backend, Backends, Dispatch, Endpoint, Mode, Port, PortSpec, Ports, Protocol,
+    TrafficPolicy,
 };
 
 use super::new_name;
@@ -26,6 +27,22 @@ pub(super) fn mode_to_wire(mode: Mode) -> wire::Mode {
         Mode::Local => wire::Mode::Local,
         Mode::Nat => wire::Mode::Nat,
         Mode::Dsr => wire::Mode::Dsr,
+    }
+}
+
+pub(super) fn dispatch_from_wire(dispatch: wire::Dispatch) -> Dispatch {
+    match dispatch {
+        wire::Dispatch::L2 => Dispatch::L2,
+        wire::Dispatch::Ipip => Dispatch::Ipip,
+        wire::Dispatch::Gue => Dispatch::Gue,
+    }
+}
+
+pub(super) fn dispatch_to_wire(dispatch: Dispatch) -> wire::Dispatch {
+    match dispatch {
+        Dispatch::L2 => wire::Dispatch::L2,
+        Dispatch::Ipip => wire::Dispatch::Ipip,
+        Dispatch::Gue => wire::Dispatch::Gue,
     }
 }
 

@@ -9,15 +9,16 @@ use vipd_core::event::Cause;
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
 use vipd_core::node::Lease;
+use vipd_core::proof::Proof;
 use vipd_core::service::{Mode, serves};
 use vipd_core::state::State;
 use vipd_core::time::Millis;
 use vipd_core::vip::{Allocation, Failback, Families, Vip, VipSpec};
 
 use super::service::{
-    affinity_from_wire, affinity_to_wire, backends_from_wire, backends_to_wire, mode_from_wire,
-    mode_to_wire, ports_from_wire, ports_to_wire, sources_from_wire, traffic_from_wire,
-    traffic_to_wire,
+    affinity_from_wire, affinity_to_wire, backends_from_wire, backends_to_wire, dispatch_from_wire,
+    dispatch_to_wire, mode_from_wire, mode_to_wire, ports_from_wire, ports_to_wire,
+    sources_from_wire, traffic_from_wire, traffic_to_wire,
 };
 use super::{health, known_name, new_name, node_name};
 use crate::clock::rfc3339;
@@ -66,6 +67,7 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
         traffic: traffic_from_wire(spec.traffic_policy),
         affinity: affinity_from_wire(spec.affinity),
         sources: sources_from_wire(&spec.source_ranges)?,
+        dispatch: dispatch_from_wire(spec.dispatch),
     })
 }
 
@@ -93,6 +95,7 @@ pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
             Families::RequireDual => wire::Families::RequireDual,
         },
         mode: mode_to_wire(spec.mode),
+        dispatch: dispatch_to_wire(spec.dispatch),
         interface: spec.interface.clone(),
         group: spec.group.as_ref().map(ToString::to_string),
         apart: spec.apart.as_ref().map(ToString::to_string),
@@ -153,12 +156,14 @@ pub(crate) fn to_wire(
             conditions: std::iter::once(satisfied(vip))
                 .chain(unserved(vip))
                 .chain(local.backends.get(&vip.name).and_then(health::condition))
+                .chain(health::all_down(state, &vip.name))
+                .chain(local.slowed.get(&vip.name).map(health::slowed))
                 .collect(),
         },
     }
 }
 
-/// Whether it has what it asks for; if not, why not, wish by wish.
+/// Whether it has what it asks for; if not, why not, wish by wish, and since when that is so.
 fn satisfied(vip: &Vip) -> wire::Condition {
     let status = vip.satisfied();
     let unmet = vip.unmet.first().filter(|_| !status);
@@ -181,7 +186,7 @@ fn satisfied(vip: &Vip) -> wire::Condition {
             ),
             (false, _) => format!("it waits: {}", all.join("; ")),
         },
-        since: None,
+        since: vip.unsatisfied_since.map(rfc3339),
     }
 }
 
@@ -237,7 +242,7 @@ fn address_to_wire(
             .and_then(|found| found.claimed_by.as_deref())
             .map(|by| conflict(address, by))
             .into_iter()
-            .chain(conditions(state, address, of))
+            .chain(settled(state, address, of))
             .collect(),
     }
 }
@@ -252,7 +257,19 @@ fn conflict(address: IpAddr, by: &str) -> wire::Condition {
     }
 }
 
-fn conditions(state: &State, address: IpAddr, of: &Allocation) -> Vec<wire::Condition> {
+/// What keeps it from being announced.
+fn settled(state: &State, address: IpAddr, of: &Allocation) -> Vec<wire::Condition> {
+    let mut conditions = held(state, address, of);
+    let proof = match &of.proof {
+        // Nobody can ask, and that is why.
+        Proof::Unproven if !conditions.is_empty() => None,
+        Proof::Clear | Proof::Unproven | Proof::InUse { .. } => unique(state, of),
+    };
+    conditions.extend(proof);
+    conditions
+}
+
+fn held(state: &State, address: IpAddr, of: &Allocation) -> Vec<wire::Condition> {
     let complaint = |kind: &str, reason: &str, message: String| wire::Condition {
         kind: kind.to_owned(),
         status: false,
@@ -294,6 +311,39 @@ fn conditions(state: &State, address: IpAddr, of: &Allocation) -> Vec<wire::Cond
     }
 }
 
+/// Whether another host has it, as far as its holder has asked.
+fn unique(state: &State, of: &Allocation) -> Option<wire::Condition> {
+    let (reason, message) = match &of.proof {
+        Proof::Clear => return None,
+        Proof::Unproven => (
+            "address_unproven",
+            "its holder asks the link whether another host has it, which takes 0.2 s, and does not announce it before"
+                .to_owned(),
+        ),
+        Proof::InUse {
+            node,
+            claim,
+            announced,
+        } => {
+            let node = node_name(state, *node);
+            let so = if *announced {
+                "announced all the same, for [announce] in_use is warn"
+            } else {
+                "not announced until that is heard no more"
+            };
+            let message = format!("another host has it, {claim} of {node}; it is {so}: take it off that host");
+            ("address_in_use", message)
+        }
+    };
+    Some(wire::Condition {
+        kind: "unique".to_owned(),
+        status: false,
+        reason: reason.to_owned(),
+        message,
+        since: None,
+    })
+}
+
 fn vacating_reason(cause: Cause) -> &'static str {
     match cause {
         Cause::Placed => "placed",
@@ -305,6 +355,7 @@ fn vacating_reason(cause: Cause) -> &'static str {
         Cause::FailedBack => "failed_back",
         Cause::Rebalanced => "rebalanced",
         Cause::Grouped => "grouped",
+        Cause::Withdrawn => "withdrawn",
     }
 }
 

@@ -9,8 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
-use vipd_api_types::{LbConnections, LbMaglev, LbServices, LbTrace, Problem, Protocol};
+use vipd_api_types::{LbAffinity, LbConnections, LbMaglev, LbServices, LbTrace, Problem, Protocol};
 use vipd_core::service::Port;
+use vipd_core::state::State as Cluster;
 
 use crate::audit;
 use crate::balancing::{Balancing, ConnectionsOf, PacketOf, ServiceAt};
@@ -25,6 +26,18 @@ use crate::room::Place;
 const SHOWN: usize = 1000;
 /// The most that are shown.
 const MOST: usize = 10_000;
+
+/// How many are shown, where so many are asked for.
+///
+/// # Errors
+/// A refusal of more than [`MOST`], or none; `narrower` says what to ask for instead.
+pub(super) fn at_most(limit: usize, narrower: &str) -> Result<usize, Refusal> {
+    if (1..=MOST).contains(&limit) {
+        return Ok(limit);
+    }
+    let why = format!("limit {limit} is not within 1 to {MOST}");
+    Err(Refusal::bad_request("bad_query", why, narrower))
+}
 
 /// No parameters are taken.
 #[derive(Deserialize)]
@@ -47,6 +60,9 @@ pub(super) struct ConnectionParams {
     /// Only those that go to this backend.
     #[param(value_type = Option<String>)]
     backend: Option<IpAddr>,
+    /// Only those of mode `nat`, whose packets are rewritten.
+    #[serde(default)]
+    nat: bool,
     /// At most so many, 1000 when it is left out.
     #[param(minimum = 1, maximum = 10000, default = 1000)]
     limit: Option<usize>,
@@ -76,20 +92,12 @@ pub(super) async fn services(
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Refusal> {
     let (mut items, place) = look(&daemon, |kernel| kernel.services()).await?;
-    let node = daemon.local().node;
+    let node = daemon.node();
     let name = daemon.read(|state| {
         for item in &mut items {
-            let port = Port {
-                protocol: convert::service::protocol_from_wire(item.protocol),
-                port: item.port,
-            };
-            let Some(of) = state.allocations().get(&item.address) else {
-                continue;
-            };
-            item.held = of.holder == Some(node);
-            let mut vips = of.vips().filter_map(|vip| state.vips().get(vip));
-            let named = vips.find(|vip| vip.spec.ports.contains_key(&port));
-            item.vip = named.map(|vip| vip.name.to_string());
+            let of = state.allocations().get(&item.address);
+            item.held = of.is_some_and(|of| of.holder == Some(node));
+            item.vip = whose(state, item.address, item.port, item.protocol);
         }
         convert::node_name(state, node)
     });
@@ -103,19 +111,14 @@ pub(super) async fn connections(
     State(daemon): State<Daemon>,
     Params(asked): Params<ConnectionParams>,
 ) -> Result<Response, Refusal> {
-    let limit = asked.limit.unwrap_or(SHOWN);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Refusal::bad_request(
-            "bad_query",
-            format!("limit {limit} is not within 1 to {MOST}"),
-            "ask for fewer, or for those of one client, VIP or backend",
-        ));
-    }
+    let narrower = "ask for fewer, or for those of one client, VIP or backend";
+    let limit = at_most(asked.limit.unwrap_or(SHOWN), narrower)?;
     let of = ConnectionsOf {
         client: asked.client,
         vip: asked.vip,
         port: asked.port,
         backend: asked.backend,
+        nat: asked.nat,
         limit,
     };
     let (mut found, place) = look(&daemon, move |kernel| kernel.connections(&of)).await?;
@@ -143,6 +146,33 @@ pub(super) async fn maglev(
     found.digest = digest(&found);
     found.node = own_name(&daemon);
     Ok(place.held(Json(found).into_response()))
+}
+
+/// Which client.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ClientParams {
+    /// Its address.
+    #[param(value_type = String)]
+    client: IpAddr,
+}
+
+/// Where VIPs with affinity `client` send a client's new connections.
+#[utoipa::path(get, path = "/v1/lb/affinity", tag = "lb", operation_id = "get_lb_affinity", params(ClientParams),
+    responses((status = 200, body = LbAffinity), (status = "default", body = Problem)))]
+pub(super) async fn affinity(
+    State(daemon): State<Daemon>,
+    Params(ClientParams { client }): Params<ClientParams>,
+) -> Result<Response, Refusal> {
+    let (mut items, place) = look(&daemon, move |kernel| kernel.affinity(client)).await?;
+    daemon.read(|state| {
+        for item in &mut items {
+            item.vip = whose(state, item.address, item.port, item.protocol);
+        }
+    });
+    let node = own_name(&daemon);
+    Ok(place.held(Json(LbAffinity { node, items }).into_response()))
 }
 
 /// Which packet.
@@ -201,7 +231,7 @@ pub(super) async fn trace(
 }
 
 /// Looks into the kernel, off the threads that answer everybody else. The place is the answer's until it is read.
-async fn look<T: Send + 'static>(
+pub(super) async fn look<T: Send + 'static>(
     daemon: &Daemon,
     ask: impl FnOnce(&dyn Balancing) -> Result<T, ControlError> + Send + 'static,
 ) -> Result<(T, Place), Refusal> {
@@ -216,8 +246,20 @@ async fn look<T: Send + 'static>(
     Ok((found, place))
 }
 
-fn own_name(daemon: &Daemon) -> String {
-    let node = daemon.local().node;
+/// The VIP that claims a port of an address.
+fn whose(state: &Cluster, address: IpAddr, port: u16, protocol: Protocol) -> Option<String> {
+    let port = Port {
+        protocol: convert::service::protocol_from_wire(protocol),
+        port,
+    };
+    let vips = state.allocations().get(&address)?.vips();
+    let mut vips = vips.filter_map(|vip| state.vips().get(vip));
+    let named = vips.find(|vip| vip.spec.ports.contains_key(&port))?;
+    Some(named.name.to_string())
+}
+
+pub(super) fn own_name(daemon: &Daemon) -> String {
+    let node = daemon.node();
     daemon.read(|state| convert::node_name(state, node))
 }
 

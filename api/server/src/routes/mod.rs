@@ -5,6 +5,7 @@ mod balance;
 mod cluster;
 mod events;
 mod health;
+mod maps;
 mod nodes;
 mod plan;
 mod policies;
@@ -126,7 +127,10 @@ fn reads() -> OpenApiRouter<Daemon> {
         .routes(routes!(events::list))
         .routes(routes!(balance::services))
         .routes(routes!(balance::connections))
+        .routes(routes!(balance::affinity))
         .routes(routes!(balance::maglev))
+        .routes(routes!(maps::list))
+        .routes(routes!(maps::get))
         .routes(routes!(balance::trace))
         .routes(routes!(health::metrics))
 }
