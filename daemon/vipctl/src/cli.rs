@@ -8,8 +8,8 @@ use clap_complete::Shell;
 
 use crate::failure::Failure;
 use crate::{
-    apply, cluster, events, files, lb, node, plan, policy, pool, status, token, until, validate,
-    vip,
+    apply, cluster, events, files, lb, map, node, plan, policy, pool, status, token, until,
+    validate, vip,
 };
 
 /// Ask vipd, and tell it what to do.
@@ -115,6 +115,9 @@ pub(crate) enum Noun {
     /// What the asked node's kernel balances: services, backends, connections, tables
     #[command(subcommand)]
     Lb(lb::Verb),
+    /// The maps that a node shares with its kernel's programs, decoded
+    #[command(subcommand)]
+    Map(map::Verb),
     /// What would happen if a node were lost, or drained; changes nothing
     Plan(plan::PlanArgs),
     /// Everything at a glance, as the asked node sees it

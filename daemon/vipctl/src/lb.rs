@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::{Args, Subcommand};
 use vipd_api_types::{
-    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbServices, LbTrace,
-    LbTraffic, LbVerdict, Port, Protocol,
+    Dispatch, LbAffinity, LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbOuter,
+    LbService, LbServices, LbTrace, LbTraffic, LbVerdict, Port, Protocol,
 };
 use vipd_client::ConnectionFilter;
 
@@ -13,6 +13,7 @@ use crate::cli::Global;
 use crate::connect;
 use crate::failure::Failure;
 use crate::output::{self, Mood};
+use crate::service::way;
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,13 @@ pub(crate) enum Verb {
     Backends,
     /// Connections that the node knows
     Connections(ConnectionArgs),
+    /// What addresses and ports the connections of mode nat have on either side
+    Nat(ConnectionArgs),
+    /// Which backend VIPs with affinity (--sticky) keep a client with
+    Affinity {
+        /// The client's address
+        client: IpAddr,
+    },
     /// The look-up table of a service: who gets how much, and a digest to compare nodes by
     Maglev {
         /// The VIP's address
@@ -71,6 +79,19 @@ pub(crate) struct ConnectionArgs {
     limit: Option<u16>,
 }
 
+impl ConnectionArgs {
+    fn filter(&self, nat: bool) -> ConnectionFilter {
+        ConnectionFilter {
+            client: self.client,
+            vip: self.vip,
+            port: self.port,
+            backend: self.backend,
+            nat,
+            limit: self.limit.map(usize::from),
+        }
+    }
+}
+
 pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
     let client = connect::client(global)?;
     match verb {
@@ -83,15 +104,16 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             output::show(&found, global.output, || backends(&found))
         }
         Verb::Connections(args) => {
-            let filter = ConnectionFilter {
-                client: args.client,
-                vip: args.vip,
-                port: args.port,
-                backend: args.backend,
-                limit: args.limit.map(usize::from),
-            };
-            let found = client.lb_connections(&filter).await?;
+            let found = client.lb_connections(&args.filter(false)).await?;
             output::show(&found, global.output, || connections(&found))
+        }
+        Verb::Nat(args) => {
+            let found = client.lb_connections(&args.filter(true)).await?;
+            output::show(&found, global.output, || nat(&found))
+        }
+        Verb::Affinity { client: of } => {
+            let found = client.lb_affinity(of).await?;
+            output::show(&found, global.output, || affinity(&found))
         }
         Verb::Maglev { address, port } => {
             let found = client.lb_maglev(address, &port).await?;
@@ -120,7 +142,7 @@ fn services(found: &LbServices) -> String {
         let mood = if used == 0 { Mood::Bad } else { Mood::Good };
         let mut row = of_service(service);
         row.extend([
-            service.mode.to_string().into(),
+            way(service.mode, service.dispatch).into(),
             if service.held { "held" } else { "standby" }.into(),
             output::mood(format!("{used}/{}", service.backends.len()), mood),
         ]);
@@ -141,7 +163,13 @@ fn backends(found: &LbServices) -> String {
                 address: backend.address,
                 port: backend.port,
             };
-            let (state, mood) = state(backend);
+            let (mut state, mood) = state(backend);
+            if let Some(by @ (Dispatch::Ipip | Dispatch::Gue)) = service.dispatch
+                && backend.left_out.is_none()
+                && !backend.local
+            {
+                state = format!("{state}, by {by}");
+            }
             let mut row = of_service(service);
             row.extend([
                 end(&at).into(),
@@ -195,12 +223,49 @@ fn connections(found: &LbConnections) -> String {
     for one in &found.items {
         table.add_row(connection(one));
     }
+    with_count(&output::draw(table), found)
+}
+
+fn with_count(table: &str, found: &LbConnections) -> String {
     let (shown, matching, known) = (found.items.len(), found.matching, found.known);
     format!(
-        "{}\n\n{shown} shown of {matching} that match; {} knows {known}",
-        output::draw(table),
+        "{table}\n\n{shown} shown of {matching} that match; {} knows {known}",
         found.node
     )
+}
+
+/// Each connection as the client has it, and as the backend has it.
+fn nat(found: &LbConnections) -> String {
+    let titles = [
+        "PROTO", "CLIENT", "TO", "BECOMES", "TO", "STATE", "IDLE", "LEFT",
+    ];
+    let mut table = output::table(&titles);
+    for one in &found.items {
+        table.add_row([
+            one.protocol.to_string(),
+            end(&one.client),
+            end(&one.vip),
+            end(one.source.as_ref().unwrap_or(&one.client)),
+            end(&one.backend),
+            one.state.clone(),
+            seconds(one.idle_ms),
+            seconds(one.left_ms),
+        ]);
+    }
+    with_count(&output::draw(table), found)
+}
+
+fn affinity(found: &LbAffinity) -> String {
+    let mut table = output::table(&["VIP", "ADDRESS", "PORT", "BACKEND"]);
+    for one in &found.items {
+        table.add_row([
+            one.vip.clone().unwrap_or_else(|| "-".into()),
+            one.address.to_string(),
+            format!("{}/{}", one.protocol, one.port),
+            one.backend.as_ref().map_or_else(|| "-".into(), end),
+        ]);
+    }
+    output::draw(table)
 }
 
 fn connection(one: &LbConnection) -> Vec<String> {
@@ -272,6 +337,14 @@ fn trace(found: &LbTrace) -> String {
         end(&found.source),
         end(&found.destination)
     ));
+    lines.extend(found.outer.map(|outer| {
+        let LbOuter {
+            dispatch,
+            source,
+            destination,
+        } = outer;
+        format!("inside    {dispatch} {source} -> {destination}")
+    }));
     lines.join("\n")
 }
 
@@ -310,6 +383,32 @@ fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packet_that_travels_inside_another_one_is_shown_with_that() {
+        let at = |address: &str, port| LbEnd {
+            address: address.parse().expect("an address"),
+            port,
+        };
+        let found = LbTrace {
+            node: "n1".into(),
+            verdict: LbVerdict::Sent,
+            known: false,
+            service: Some("tcp/80".into()),
+            backend: Some(at("10.8.0.5", 80)),
+            source: at("198.51.100.7", 40_000),
+            destination: at("192.0.2.100", 80),
+            outer: Some(LbOuter {
+                dispatch: Dispatch::Gue,
+                source: at("192.0.2.1", 0).address,
+                destination: at("10.8.0.5", 0).address,
+            }),
+            reason: None,
+        };
+        let shown = trace(&found);
+        let last = shown.lines().last();
+        assert_eq!(last, Some("inside    gue 192.0.2.1 -> 10.8.0.5"), "{shown}");
+    }
 
     #[test]
     fn counts_and_times_are_short() {

@@ -20,6 +20,7 @@ mod generate;
 mod kind;
 mod lb;
 mod manifest;
+mod map;
 mod node;
 mod output;
 mod plan;
@@ -60,6 +61,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Noun::Node(verb) => node::run(verb, &global).await,
         Noun::Cluster(verb) => cluster::run(verb, &global).await,
         Noun::Lb(verb) => lb::run(verb, &global).await,
+        Noun::Map(verb) => map::run(verb, &global).await,
         Noun::Plan(args) => plan::run(&args, &global).await,
         Noun::Status(args) => status::run(&args, &global).await,
         Noun::Events(args) => events::run(&args, &global).await,

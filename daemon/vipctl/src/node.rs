@@ -1,7 +1,7 @@
 //! `vipctl node`.
 
 use clap::Subcommand;
-use vipd_api_types::{Node, NodePatch, NodeSpecPatch};
+use vipd_api_types::{Interface, Node, NodePatch, NodeSpecPatch};
 use vipd_client::{Client, Written};
 
 use crate::cli::{self, Format, Global, TryArgs, WriteArgs, label};
@@ -66,9 +66,10 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             let node = client.get::<Node>(&name).await?;
             output::show(&node, global.output, || {
                 format!(
-                    "{}\n{}\n\n{}",
+                    "{}\n{}\n{}\n{}",
                     table(std::slice::from_ref(&node)),
                     settings(&node),
+                    bounds(&node),
                     interfaces(&node)
                 )
             })
@@ -183,8 +184,28 @@ fn settings(node: &Node) -> String {
     format!("weight {}, {labels}", node.spec.weight)
 }
 
+/// How much of connections it remembers, as a line of its own; nothing for another node than the one that answers.
+fn bounds(node: &Node) -> String {
+    let Some(bounds) = &node.status.balance else {
+        return String::new();
+    };
+    format!(
+        "flows: {} elements, {} new a second; forgotten after TCP opening {}, open {}, half closed {}, closing {}, UDP question {}, \
+         stream {}; looked for each {}\n",
+        bounds.flows,
+        bounds.new_flows,
+        bounds.tcp_opening,
+        bounds.tcp_open,
+        bounds.tcp_half_closed,
+        bounds.tcp_closing,
+        bounds.udp_question,
+        bounds.udp_stream,
+        bounds.collect
+    )
+}
+
 fn interfaces(node: &Node) -> String {
-    let mut table = output::table(&["INTERFACE", "STATE", "PREFIXES"]);
+    let mut table = output::table(&["INTERFACE", "STATE", "PREFIXES", "XDP"]);
     for interface in &node.status.interfaces {
         let state = if interface.up {
             output::mood("up", Mood::Good)
@@ -195,9 +216,17 @@ fn interfaces(node: &Node) -> String {
             interface.name.as_str().into(),
             state,
             interface.prefixes.join(" ").into(),
+            output::or_dash(xdp(interface).as_deref()).into(),
         ]);
     }
     output::draw(table)
+}
+
+/// Whether XDP sends packets of open connections on; nothing for another node than the one that answers.
+fn xdp(interface: &Interface) -> Option<String> {
+    let xdp = interface.xdp.as_ref()?;
+    let used = if xdp.used { "yes" } else { "no" };
+    Some(format!("{used}: {}", xdp.why))
 }
 
 fn state(node: &Node) -> (String, Mood) {

@@ -1,7 +1,7 @@
 //! How a VIP is served, in words: mode, ports and backends.
 
 use clap::ValueEnum;
-use vipd_api_types::{Affinity, Mode, TrafficPolicy, VipSpec};
+use vipd_api_types::{Affinity, Dispatch, Mode, TrafficPolicy, VipSpec};
 
 /// `--mode`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -11,7 +11,7 @@ pub(crate) enum ModeArg {
     Local,
     /// The holder spreads connections over backends, and answers come back through it
     Nat,
-    /// The holder spreads connections over backends on its own link, which answer clients by themselves
+    /// The holder spreads connections over backends, which answer clients by themselves
     Dsr,
 }
 
@@ -21,6 +21,28 @@ impl From<ModeArg> for Mode {
             ModeArg::Local => Self::Local,
             ModeArg::Nat => Self::Nat,
             ModeArg::Dsr => Self::Dsr,
+        }
+    }
+}
+
+/// `--dispatch`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum DispatchArg {
+    /// To their MACs: they are on a link of the holder
+    L2,
+    /// Inside IP in IP: they may be behind routers
+    Ipip,
+    /// The same inside UDP, by GUE to port 6080
+    Gue,
+}
+
+impl From<DispatchArg> for Dispatch {
+    fn from(arg: DispatchArg) -> Self {
+        match arg {
+            DispatchArg::L2 => Self::L2,
+            DispatchArg::Ipip => Self::Ipip,
+            DispatchArg::Gue => Self::Gue,
         }
     }
 }
@@ -50,7 +72,7 @@ pub(crate) const COLUMNS: [&str; 3] = ["MODE", "PORTS", "BACKENDS"];
 /// What stands in them.
 pub(crate) fn cells(spec: &VipSpec) -> [String; 3] {
     [
-        spec.mode.to_string(),
+        way(spec.mode, Some(spec.dispatch)),
         or_dash(ports(spec)),
         or_dash(backends(spec)),
     ]
@@ -61,7 +83,7 @@ pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
     if spec.mode == Mode::Local && spec.ports.is_empty() {
         return None;
     }
-    let mut words = vec![format!("mode {}", spec.mode)];
+    let mut words = vec![format!("mode {}", way(spec.mode, Some(spec.dispatch)))];
     words.push(format!("ports {}", or_dash(ports(spec))));
     if spec.mode != Mode::Local {
         words.push(format!("backends {}", or_dash(backends(spec))));
@@ -79,6 +101,14 @@ pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
         words.push(format!("only from {}", spec.source_ranges.join(" ")));
     }
     Some(words.join(", "))
+}
+
+/// A mode, and behind it how packets travel to backends where that is not by their MACs.
+pub(crate) fn way(mode: Mode, dispatch: Option<Dispatch>) -> String {
+    match dispatch {
+        Some(by @ (Dispatch::Ipip | Dispatch::Gue)) => format!("{mode} by {by}"),
+        Some(Dispatch::L2) | None => mode.to_string(),
+    }
 }
 
 fn ports(spec: &VipSpec) -> String {
@@ -130,6 +160,14 @@ mod tests {
         assert_eq!(
             sentence(&spreads).as_deref(),
             Some("mode nat, ports tcp/80=8080 udp/53, backends 10.0.0.5 10.0.0.6:81,weight=2")
+        );
+        let through_routers = VipSpec {
+            dispatch: Dispatch::Gue,
+            ..spec(Mode::Dsr, &["tcp/80"], &["10.1.0.5"])
+        };
+        assert_eq!(
+            sentence(&through_routers).as_deref(),
+            Some("mode dsr by gue, ports tcp/80, backends 10.1.0.5")
         );
         assert_eq!(
             cells(&spec(Mode::Dsr, &["tcp/80"], &[])),

@@ -14,7 +14,7 @@ use crate::edit::{self, EditArgs};
 use crate::failure::Failure;
 use crate::manifest::Kind;
 use crate::output::{self, Mood, or_dash};
-use crate::service::{self, ModeArg, TrafficArg};
+use crate::service::{self, DispatchArg, ModeArg, TrafficArg};
 use crate::wait::WaitArgs;
 use crate::{connect, render};
 
@@ -93,6 +93,9 @@ pub(crate) struct CreateArgs {
     /// Who serves it
     #[arg(long, value_enum, default_value = "local")]
     mode: ModeArg,
+    /// How packets travel to the backends, in mode dsr
+    #[arg(long, value_enum, default_value = "l2")]
+    dispatch: DispatchArg,
     /// A port it claims, tcp/443 or udp/53 (udp/0: all), or tcp/80=8080 for 8080 on the backends; repeat for more; all
     /// without any
     #[arg(long = "port", value_name = "PORT")]
@@ -100,8 +103,9 @@ pub(crate) struct CreateArgs {
     /// A backend, 10.0.0.5 or 10.0.0.5:8080, and behind it ,weight=2 (0: drain) and ,node=n1; repeat for more
     #[arg(long = "backend", value_name = "BACKEND")]
     backends: Vec<Backend>,
-    /// How backends are looked after: tcp, http or http:/PATH, and behind it ,interval=2s ,timeout=1s ,fall=3 ,rise=2
-    /// ,port=PORT ,status=STATUS where it is not so
+    /// How backends are looked after: tcp, http, http:/PATH, https:/PATH, udp or exec:PROGRAM, and behind it what is not so:
+    /// ,interval=2s ,timeout=1s ,fall=3 ,rise=2 ,port=PORT ,host=NAME ,status=200-299 ,send=TEXT ,expect=TEXT; ,insecure takes
+    /// any certificate, ,withdraw has the VIP go elsewhere when all are down
     #[arg(long, value_name = "CHECK")]
     health: Option<HealthCheck>,
     /// Which nodes it may be on, and which backends its holder uses
@@ -190,6 +194,7 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             addresses: args.addresses,
             families: args.families.into(),
             mode: args.mode.into(),
+            dispatch: args.dispatch.into(),
             interface: args.interface,
             group: args.group,
             apart: args.apart,

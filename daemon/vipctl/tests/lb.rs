@@ -5,8 +5,8 @@ mod common;
 
 use common::Node;
 use vipd_api_types::{
-    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbShare, LbTraffic, Mode,
-    Protocol,
+    Dispatch, LbAffine, LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService,
+    LbShare, LbTraffic, MapDump, MapElement, Mode, Protocol,
 };
 
 fn end(address: &str, port: u16) -> LbEnd {
@@ -47,6 +47,7 @@ async fn what_a_node_balances_is_shown_as_tables() {
         port: 80,
         protocol: Protocol::Tcp,
         mode: Mode::Nat,
+        dispatch: None,
         held: false,
         traffic: LbTraffic::default(),
         backends: vec![
@@ -68,6 +69,17 @@ async fn what_a_node_balances_is_shown_as_tables() {
     assert_eq!(row(&shown, "10.9.0.1"), all);
     assert!(
         row(&shown, "10.9.0.2").ends_with("left out: no route"),
+        "{shown}"
+    );
+
+    let mut routed = kernel.services.lock().unwrap().clone();
+    (routed[0].mode, routed[0].dispatch) = (Mode::Dsr, Some(Dispatch::Ipip));
+    *kernel.services.lock().unwrap() = routed;
+    let shown = node.vipctl("lb services").await.good();
+    assert!(row(&shown, "www").contains(" dsr by ipip held "), "{shown}");
+    let shown = node.vipctl("lb backends").await.good();
+    assert!(
+        row(&shown, "10.9.0.1").ends_with(" used, by ipip"),
         "{shown}"
     );
 
@@ -102,6 +114,45 @@ async fn what_a_node_balances_is_shown_as_tables() {
         shown.contains("1 shown of 1 that match; n1 knows 5"),
         "{shown}"
     );
+
+    let shown = node.vipctl("lb nat --client 192.0.2.7").await.good();
+    let one = "tcp 192.0.2.7:40000 10.0.0.10:80 10.0.0.10:40000 10.9.0.1:8080 open 1.2s 150m";
+    assert_eq!(row(&shown, "192.0.2.7"), one);
+    let asked = kernel.asked.lock().unwrap().unwrap();
+    assert!(asked.nat && asked.client.is_some(), "{asked:?}");
+
+    *kernel.affine.lock().unwrap() = vec![LbAffine {
+        vip: None,
+        address: "10.0.0.10".parse().unwrap(),
+        port: 80,
+        protocol: Protocol::Tcp,
+        backend: Some(end("10.9.0.1", 8080)),
+    }];
+    let shown = node.vipctl("lb affinity 192.0.2.7").await.good();
+    assert_eq!(row(&shown, "www"), "www 10.0.0.10 tcp/80 10.9.0.1:8080");
+
+    let element = |key: &str| MapElement {
+        key: key.to_owned(),
+        value: [("id", "7"), ("flags", "nat")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+    };
+    let services = MapDump {
+        map: "services".to_owned(),
+        items: vec![element("10.0.0.10 tcp/80"), element("10.0.0.11 tcp/80")],
+        ..MapDump::default()
+    };
+    let name = services.map.clone();
+    kernel.maps.lock().unwrap().insert(name, services);
+    let shown = node.vipctl("map list").await.good();
+    assert_eq!(row(&shown, "services"), "services hash 16 B 40 B 65536");
+    let shown = node.vipctl("map get services 10.0.0.11").await.good();
+    assert_eq!(row(&shown, "tcp/80"), "10.0.0.11 tcp/80 flags=nat id=7");
+    assert!(shown.contains("1 shown of map services of n1"), "{shown}");
+    let shown = node.vipctl("map get services --limit 1").await.good();
+    assert!(shown.contains("there are more"), "{shown}");
+    let (why, _) = node.vipctl("map get nothing").await.refused();
+    assert!(why.contains("nothing"), "{why}");
 
     let (why, _) = node.vipctl("lb maglev 10.0.0.10 tcp/81").await.refused();
     assert!(why.contains("10.0.0.10 tcp/81"), "{why}");

@@ -123,6 +123,16 @@ async fn validate_finds_what_is_wrong_with_files_without_a_cluster() {
             "its vip_selector selects no VIP",
         ),
         (
+            format!(
+                "{}---\n{}---\n{}",
+                all.replace("/28", "/31"),
+                VIP.replace("www", "api"),
+                VIP.replace("www", "mail")
+            ),
+            "site.yaml:2: pool/web",
+            "3 VIPs can have their ipv4 address from web only, with 2 of them",
+        ),
+        (
             format!("{all}---\nkind: policy\nname: edge\nspec: {{interfaces: ['eth(']}}\n"),
             "site.yaml:12: policy/edge",
             "is no regular expression",

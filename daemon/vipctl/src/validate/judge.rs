@@ -9,8 +9,8 @@ use vipd_core::name::Name;
 use vipd_core::policy::Pattern;
 use vipd_core::selector;
 
-use super::Finding;
 use super::world::{Item, World};
+use super::{Finding, room};
 
 /// All findings, pools first.
 pub(super) fn all(world: &World) -> Vec<Finding> {
@@ -94,10 +94,11 @@ pub(super) fn all(world: &World) -> Vec<Finding> {
             findings.push(finding(&vip.place, &title, what, next));
         }
     }
+    findings.extend(room::lacking(world));
     findings
 }
 
-fn finding(place: &str, object: &str, what: String, next: &str) -> Finding {
+pub(super) fn finding(place: &str, object: &str, what: String, next: &str) -> Finding {
     Finding {
         place: place.to_owned(),
         object: object.to_owned(),
@@ -179,7 +180,6 @@ fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
         return Vec::new();
     }
     let spec = &vip.spec;
-    let named = |pool: &str| spec.pool.as_deref().is_none_or(|wanted| wanted == pool);
     if let Some(pool) = spec
         .pool
         .as_ref()
@@ -187,17 +187,7 @@ fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
     {
         return vec![(format!("there is no pool {pool}"), SEE)];
     }
-    let serves = |(pool, item): &(&String, &Item<PoolSpec>)| {
-        named(pool)
-            && !item.spec.disabled
-            && (item.spec.auto_assign || spec.pool.is_some() || !spec.addresses.is_empty())
-            && item
-                .spec
-                .selector
-                .as_ref()
-                .is_none_or(|selector| selects_vip(selector, name, vip))
-    };
-    let pools: Vec<_> = world.pools.iter().filter(serves).collect();
+    let pools = serving(world, name, vip);
     if pools.is_empty() {
         return vec![(
             "no pool serves it: none is enabled, gives by itself and selects it".to_owned(),
@@ -241,6 +231,27 @@ fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
         }
     }
     said
+}
+
+/// The pools that serve a VIP.
+pub(super) fn serving<'a>(
+    world: &'a World,
+    name: &str,
+    vip: &Item<VipSpec>,
+) -> Vec<(&'a String, &'a Item<PoolSpec>)> {
+    let spec = &vip.spec;
+    let named = |pool: &str| spec.pool.as_deref().is_none_or(|wanted| wanted == pool);
+    let serves = |(pool, item): &(&String, &Item<PoolSpec>)| {
+        named(pool)
+            && !item.spec.disabled
+            && (item.spec.auto_assign || spec.pool.is_some() || !spec.addresses.is_empty())
+            && item
+                .spec
+                .selector
+                .as_ref()
+                .is_none_or(|selector| selects_vip(selector, name, vip))
+    };
+    world.pools.iter().filter(serves).collect()
 }
 
 fn any_interface(patterns: &[String], nodes: &[&Node]) -> bool {

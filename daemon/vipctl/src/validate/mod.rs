@@ -3,6 +3,7 @@
 //! nothing, that no node is in a pool's subnet) is looked at here.
 
 mod judge;
+mod room;
 mod world;
 
 use std::path::PathBuf;
@@ -78,7 +79,7 @@ pub(crate) async fn run(args: &ValidateArgs, global: &Global) -> Result<(), Fail
     findings.extend(
         judge::all(&world)
             .into_iter()
-            .filter(|finding| manifests.is_empty() || world.is_from_files(finding)),
+            .filter(|finding| manifests.is_empty() || world.is_from_files(&finding.place)),
     );
     show(&findings, &world, global)
 }

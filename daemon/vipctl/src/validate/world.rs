@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::de::DeserializeOwned;
 use vipd_api_types::{Condition, Labels, Node, Policy, PolicySpec, Pool, PoolSpec, Vip, VipSpec};
 use vipd_client::{Client, Object};
-use vipd_core::block::Block;
+use vipd_core::block::{Block, Family};
 
 use super::Finding;
 use crate::failure::Failure;
@@ -116,9 +116,9 @@ impl World {
         self.pools.len() + self.policies.len() + self.vips.len()
     }
 
-    /// Whether a finding is about what a file says.
-    pub(super) fn is_from_files(&self, finding: &Finding) -> bool {
-        finding.place != CLUSTER
+    /// Whether what is there is what a file says.
+    pub(super) fn is_from_files(&self, place: &str) -> bool {
+        place != CLUSTER
     }
 }
 
@@ -148,6 +148,16 @@ impl Item<PoolSpec> {
             }
         }
         (good, bad)
+    }
+
+    /// How many addresses of a family it can hand out at most.
+    pub(super) fn total(&self, family: Family) -> u128 {
+        let blocks = self.blocks().0.into_iter();
+        let blocks = blocks.filter(|block| block.family() == family);
+        blocks.fold(0, |sum: u128, block| {
+            let (first, last) = block.usable(self.spec.allow_first_last);
+            sum.saturating_add(last - first).saturating_add(1)
+        })
     }
 
     /// Whether it may hand out this address.
