@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use vipd::config::{ApiListen, Config, DEFAULT_PATH};
+use vipd::config::{ApiListen, Config, DEFAULT_PATH, LogFormat};
 use vipd_datapath::{Datapath as _, Kernel};
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             );
         }
     }
+    // What is left all the same is a warning.
+    vipd::log::begin("warn", LogFormat::Text)?;
     super::block_on(async {
         Kernel::open(&checked.pin_dir).await?.remove().await?;
         Ok(())

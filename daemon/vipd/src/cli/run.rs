@@ -117,6 +117,8 @@ async fn serve(
         pin_dir: config.pin_dir.clone(),
         attach,
         refresh: config.refresh,
+        bounds: config.bounds,
+        xdp: config.xdp,
     })
     .await?;
     let links = vipd_datapath::watch_interfaces()?;

@@ -1,10 +1,12 @@
 //! The configuration: plain structs, every key with a default where one can serve, unknown keys refused.
 
+mod balance;
 mod load;
 mod template;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,8 +15,11 @@ use serde::Deserialize;
 use vipd_core::lease::{OnQuorumLoss, Profile, Timing};
 use vipd_core::name::Name;
 use vipd_core::node::Role;
+use vipd_core::proof::Rule;
 use vipd_core::time::Span;
+use vipd_datapath::{Bounds, Xdp};
 
+pub use balance::BalanceSection;
 pub use load::ConfigError;
 pub use template::template;
 
@@ -37,6 +42,10 @@ pub struct Config {
     pub lease: LeaseSection,
     /// The eBPF programs.
     pub datapath: DatapathSection,
+    /// Bounds of load balancing.
+    pub balance: BalanceSection,
+    /// Looking after backends.
+    pub health: HealthSection,
     /// What is logged.
     pub log: LogSection,
     /// Prometheus metrics without a token.
@@ -103,6 +112,9 @@ pub struct AnnounceSection {
     pub interfaces: Vec<String>,
     /// Between the announcements of an address once its first burst is over, in seconds.
     pub refresh_s: u64,
+    /// `refuse` or `warn`: what becomes of a VIP's address that a host outside the cluster has when it is to be announced for
+    /// the first time.
+    pub in_use: String,
 }
 
 impl Default for AnnounceSection {
@@ -110,6 +122,7 @@ impl Default for AnnounceSection {
         Self {
             interfaces: Vec::new(),
             refresh_s: vipd_datapath::DEFAULT_REFRESH.as_secs(),
+            in_use: "refuse".into(),
         }
     }
 }
@@ -156,6 +169,14 @@ impl Default for DatapathSection {
             pin_dir: vipd_datapath::DEFAULT_PIN_DIR.into(),
         }
     }
+}
+
+/// `[health]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthSection {
+    /// The folder of programs that health checks of kind `exec` may run, by their names in it. Default: none are run.
+    pub exec_dir: Option<PathBuf>,
 }
 
 /// `[log]`
@@ -224,6 +245,8 @@ pub struct Checked {
     pub interfaces: Vec<Regex>,
     /// Between the announcements of an address once its first burst is over.
     pub refresh: Duration,
+    /// What becomes of an address that a host outside has.
+    pub in_use: Rule,
     /// The lengths of the lease protocol.
     pub timing: Timing,
     /// What a holder does when no majority supports it.
@@ -232,6 +255,12 @@ pub struct Checked {
     pub force_tc: bool,
     /// Where maps and links are pinned.
     pub pin_dir: PathBuf,
+    /// Bounds of load balancing.
+    pub bounds: Bounds,
+    /// Whether packets of open connections are sent on in drivers of network cards.
+    pub xdp: Xdp,
+    /// Where health checks may run programs from, if anywhere.
+    pub exec_dir: Option<PathBuf>,
     /// The log filter.
     pub log_level: String,
     /// How log lines look.
@@ -301,6 +330,11 @@ impl Config {
             interfaces: interfaces
                 .map_err(|error| ("announce.interfaces", one_line(&error.to_string())))?,
             refresh: self.announce.refresh()?,
+            in_use: self
+                .announce
+                .in_use
+                .parse()
+                .map_err(|error| ("announce.in_use", error))?,
             timing: self.lease.timing()?,
             on_quorum_loss: self.lease.on_quorum_loss()?,
             force_tc: match self.datapath.attach.as_str() {
@@ -314,6 +348,9 @@ impl Config {
                 }
             },
             pin_dir: self.datapath.pin_dir.clone(),
+            bounds: self.balance.bounds()?,
+            xdp: self.balance.xdp()?,
+            exec_dir: self.health.exec_dir()?,
             log_level: log_level(&self.log.level).map_err(|error| ("log.level", error))?,
             log_format: match self.log.format.as_str() {
                 "text" => LogFormat::Text,
@@ -346,6 +383,33 @@ impl AnnounceSection {
                 "announce.refresh_s",
                 format!("{seconds} is not between 1 and 3600"),
             )),
+        }
+    }
+}
+
+impl HealthSection {
+    /// Whoever may write there has vipd run what he likes.
+    fn exec_dir(&self) -> Result<Option<PathBuf>, (&'static str, String)> {
+        let Some(dir) = &self.exec_dir else {
+            return Ok(None);
+        };
+        let bad = |why: &str| Err(("health.exec_dir", format!("{}: {why}", dir.display())));
+        if !dir.is_absolute() {
+            return bad("name an absolute path, such as /etc/vipd/checks");
+        }
+        match dir.metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bad("there is no such folder: mkdir -m 755 it")
+            }
+            Err(error) => bad(&error.to_string()),
+            Ok(found) if !found.is_dir() => bad("it is no folder"),
+            Ok(found) if found.permissions().mode() & 0o022 != 0 => {
+                bad("others may write there: chmod go-w")
+            }
+            Ok(found) if found.uid() != 0 && found.uid() != nix::unistd::geteuid().as_raw() => bad(
+                "it belongs to another user than root or vipd, who may put there what he likes: chown root",
+            ),
+            Ok(_) => Ok(Some(dir.clone())),
         }
     }
 }

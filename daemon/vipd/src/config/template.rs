@@ -45,6 +45,7 @@ listen = [{api}]
 [announce]
 # interfaces = [\"^eth[0-9]+$\"]           # default: every Ethernet interface that is up and has a subnet
 # refresh_s = 30                         # between announcements once the burst of a takeover is over
+# in_use = \"refuse\"                      # refuse | warn: a new address that another host on the link has
 
 [lease]
 # profile = \"lan\"                        # fast | lan | safe; best the same on all nodes
@@ -52,6 +53,12 @@ listen = [{api}]
 [datapath]
 # attach = \"auto\"                        # auto | tc
 {pin_dir}
+
+[balance]
+# flows = 1048576                        # elements of the table of flows; and more keys: see vipd.toml.sample
+
+[health]
+# exec_dir = \"/etc/vipd/checks\"          # programs that checks of kind exec may run; none without it
 
 [log]
 # level = \"info\"

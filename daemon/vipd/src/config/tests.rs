@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use vipd_core::proof::Rule;
+
 use super::{ApiListen, Config, LogFormat, template};
 
 fn fault(text: &str) -> String {
@@ -15,6 +17,7 @@ fn an_empty_file_is_a_whole_configuration() {
     assert_eq!(checked.api, [ApiListen::Unix("/run/vipd/api.sock".into())]);
     assert_eq!(checked.log_format, LogFormat::Text);
     assert!(checked.announces_on("eth0"));
+    assert_eq!(checked.in_use, Rule::Refuse);
 }
 
 #[test]
@@ -58,8 +61,22 @@ fn every_fault_is_one_line_with_file_line_and_what_would_be_right() {
             2,
             "announce.interfaces",
         ),
+        ("[announce]\nin_use = \"ignore\"\n", 2, "refuse, warn"),
         ("[log]\nformat = \"xml\"\n", 2, "text, json, journald"),
         ("[log]\nlevel = \"verbose\"\n", 2, "error, warn, info"),
+        ("[balance]\nflows = 1000\n", 2, "between 1024 and 16777216"),
+        ("[balance]\ntcp_open_s = 1\n", 2, "between 60 and 604800"),
+        ("[balance]\nnew_flows = 1\n", 2, "between 100 and 10000000"),
+        ("[balance]\nudp_s = 1\n", 2, "udp_s"),
+        ("[balance]\nxdp = \"on\"\n", 2, "off, auto, force"),
+        (
+            "[health]\nexec_dir = \"checks\"\n",
+            2,
+            "such as /etc/vipd/checks",
+        ),
+        ("[health]\nexec_dir = \"/no/checks\"\n", 2, "mkdir -m 755"),
+        ("[health]\nexec_dir = \"/tmp\"\n", 2, "chmod go-w"),
+        ("[health]\nexec_dir = \"/dev/null\"\n", 2, "no folder"),
         ("[node\n", 1, ""),
         ("[node]\ndata_dir = 5\n", 2, "string"),
     ] {
@@ -70,6 +87,28 @@ fn every_fault_is_one_line_with_file_line_and_what_would_be_right() {
         );
         assert!(!said.contains('\n'), "{said}");
     }
+}
+
+#[test]
+fn bounds_of_balancing_are_those_of_the_datapath_but_for_what_is_named() {
+    let bounds = |text| Config::parse(Path::new("vipd.toml"), text).unwrap().bounds;
+    let usual = vipd_datapath::Bounds::default();
+    assert_eq!(bounds(""), usual);
+    let named = bounds("[balance]\nflows = 65536\nnew_flows = 5000\ntcp_open_s = 600\n");
+    assert_eq!((named.flows, named.new_flows), (65_536, Some(5_000)));
+    assert_eq!(named.times.open.as_secs(), 600);
+    assert_eq!(named.times.stream, usual.times.stream);
+}
+
+#[test]
+fn nothing_is_put_into_drivers_unless_it_is_asked_for() {
+    let xdp = |text| Config::parse(Path::new("vipd.toml"), text).unwrap().xdp;
+    assert_eq!(xdp(""), vipd_datapath::Xdp::Off);
+    assert_eq!(xdp("[balance]\nxdp = \"auto\"\n"), vipd_datapath::Xdp::Auto);
+    assert_eq!(
+        xdp("[balance]\nxdp = \"force\"\n"),
+        vipd_datapath::Xdp::Force
+    );
 }
 
 #[test]

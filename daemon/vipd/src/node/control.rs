@@ -97,6 +97,10 @@ impl Control for NodeControl {
         self.raft.applied()
     }
 
+    fn node(&self) -> NodeId {
+        self.raft.id()
+    }
+
     fn local(&self) -> LocalStatus {
         let (now, status) = (beat::now(), self.raft.status());
         let remaining = Instant(self.beats.deadline_ns()).since(now);
@@ -121,6 +125,9 @@ impl Control for NodeControl {
             frozen: self.shared.frozen(),
             beats_late: self.shared.late(),
             backends: self.shared.backends().clone(),
+            slowed: self.shared.slowed(),
+            bounds: Some(self.looker.bounds()),
+            xdp: self.looker.xdp(),
             datapath_fault: self.shared.fault(),
             noticed: self.shared.notices().counts().clone(),
             beats: BTreeMap::from([

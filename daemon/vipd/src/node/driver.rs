@@ -4,6 +4,7 @@
 //!   applied index ──┐
 //!   beat events ────┤                  ┌─> datapath.apply   what to answer for
 //!   interfaces ─────┼─> steward.look ──┼─> beats.set_view   what to beat for
+//!   answers ────────┤                  ├─> probing.ask      who has an address that is new
 //!   finished ───────┤                  └─> propose, elect
 //!   timer, stop ────┘
 //! ```
@@ -29,6 +30,7 @@ use vipd_raft::beat::{Beats, Event, View, now};
 use vipd_raft::{ProposeError, RaftNode, wall_clock};
 
 use super::health::Down;
+use super::probing::Probing;
 use super::services::Balanced;
 use super::shared::Shared;
 use super::signals::{asked_to_end, catch_up, failure};
@@ -59,6 +61,8 @@ pub(super) struct Beside {
     pub(super) balances: watch::Sender<Arc<Services>>,
     /// Backends that are to get no new connections.
     pub(super) down: watch::Receiver<Arc<Down>>,
+    /// Asks the link who has an address.
+    pub(super) probing: Probing,
 }
 
 /// Everything the loop owns.
@@ -97,8 +101,10 @@ impl<D: Datapath> Driver<D> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             labels: config.labels.clone(),
         };
+        let mut steward = Steward::new(raft.id(), config.timing, about, now(), inherited);
+        steward.set_rule(config.in_use);
         Self {
-            steward: Steward::new(raft.id(), config.timing, about, now(), inherited),
+            steward,
             beside,
             config,
             raft,
@@ -149,6 +155,7 @@ impl<D: Datapath> Driver<D> {
                 },
                 Ok(()) = links.changed() => self.look_at_interfaces().await,
                 Ok(()) = self.beside.down.changed() => self.heed_the_down(),
+                Some(answers) = self.beside.probing.answers() => self.steward.answered(now(), &answers),
                 () = next_look => {}
                 _ = timer.tick() => self.audit().await,
                 // Last: many entries at a time must not starve the rest; all of them are looked at together anyway.
@@ -175,16 +182,19 @@ impl<D: Datapath> Driver<D> {
 
     /// Lets `ask` ask the steward something by what there is to see now. The state is locked meanwhile.
     fn with_facts<R>(&mut self, ask: impl FnOnce(&mut Steward, &Facts<'_>, &State) -> R) -> R {
+        let shared = self.raft.state();
+        // Before the clock is read: waiting for the lock must shorten no time that is counted from an entry.
+        let state = shared.read();
         let facts = Facts {
             now: now(),
             wall: wall_clock(),
             leader: *self.raft.leader().borrow(),
             vote: self.raft.vote_mark(),
+            answered: self.raft.majority_answers() || self.beats.stats().answered(),
             counted: self.beats.stats().membership(),
             interfaces: &self.interfaces,
         };
-        let state = self.raft.state();
-        ask(&mut self.steward, &facts, &state.read())
+        ask(&mut self.steward, &facts, &state)
     }
 
     fn on_beat_event(&mut self, event: Event) {
@@ -344,9 +354,16 @@ impl<D: Datapath> Driver<D> {
             self.view = view.clone();
             self.beats.set_view(view);
         }
+        if !decision.questions.is_empty() {
+            let state = self.raft.state();
+            self.beside
+                .probing
+                .ask(decision.questions, &self.interfaces, &state.read());
+        }
         for (purpose, command) in decision.proposals {
             self.propose(purpose, command);
         }
+        self.raft.keep_quiet(decision.quiet);
         if decision.elect {
             info!("the leader is gone: standing for election");
             let raft = self.raft.clone();

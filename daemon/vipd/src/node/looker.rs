@@ -1,15 +1,18 @@
 //! What the API asks of the kernel's load balancing: between the datapath's words and those of the API.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use vipd_api::{Balancing, ConnectionsOf, ControlError, PacketOf, ServiceAt};
 use vipd_api_types::{
-    LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbService, LbShare, LbTrace,
-    LbTraffic, LbVerdict, Mode, Protocol,
+    BalanceBounds, LbAffine, LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbOuter,
+    LbService, LbShare, LbTrace, LbTraffic, LbVerdict, MapDump, MapElement, MapInfo, Mode,
+    Protocol, XdpUse,
 };
 use vipd_datapath::{
-    BackendSeen, DatapathError, FlowFilter, FlowSeen, Forward, Frontend, Lens, Packet, ServiceSeen,
-    Traffic, Verdict,
+    Affine, BackendSeen, Bounds, DatapathError, Dispatch, FlowFilter, FlowSeen, Forward, Frontend,
+    HookSeen, Lens, Outer, Packet, ServiceSeen, Traffic, Verdict,
 };
 
 /// Slots of a table.
@@ -26,6 +29,43 @@ impl Looker {
     }
 }
 
+impl Looker {
+    /// Which interfaces have XDP, and why.
+    pub(super) fn xdp(&self) -> BTreeMap<String, XdpUse> {
+        let hooks = self.lens.hooks().into_iter();
+        let of = |hook: HookSeen| {
+            let (used, why) = (hook.xdp, hook.why);
+            (hook.interface, XdpUse { used, why })
+        };
+        hooks.map(of).collect()
+    }
+
+    /// By which bounds the kernel balances.
+    pub(super) fn bounds(&self) -> BalanceBounds {
+        let Bounds {
+            flows,
+            new_flows,
+            collect,
+            times,
+        } = self.lens.bounds();
+        BalanceBounds {
+            flows,
+            new_flows: new_flows.unwrap_or(u32::MAX),
+            collect: duration(collect),
+            tcp_opening: duration(times.opening),
+            tcp_open: duration(times.open),
+            tcp_half_closed: duration(times.half_closed),
+            tcp_closing: duration(times.closing),
+            udp_question: duration(times.question),
+            udp_stream: duration(times.stream),
+        }
+    }
+}
+
+fn duration(time: Duration) -> vipd_api_types::Duration {
+    vipd_api_types::Duration(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
 impl Balancing for Looker {
     fn services(&self) -> Result<Vec<LbService>, ControlError> {
         let seen = self.lens.services(None).map_err(unreadable)?;
@@ -38,6 +78,7 @@ impl Balancing for Looker {
             vip: of.vip,
             port: of.port,
             backend: of.backend,
+            nat: of.nat,
         };
         let seen = self.lens.flows(&filter, of.limit).map_err(unreadable)?;
         Ok(LbConnections {
@@ -72,6 +113,57 @@ impl Balancing for Looker {
         }))
     }
 
+    fn affinity(&self, client: IpAddr) -> Result<Vec<LbAffine>, ControlError> {
+        let seen = self.lens.affinity(client).map_err(unreadable)?;
+        let affine = seen
+            .into_iter()
+            .map(|Affine { frontend, backend }| LbAffine {
+                vip: None,
+                address: frontend.address,
+                port: frontend.port,
+                protocol: protocol(frontend.protocol),
+                backend: backend.map(end),
+            });
+        Ok(affine.collect())
+    }
+
+    fn maps(&self) -> Result<Vec<MapInfo>, ControlError> {
+        let seen = self.lens.maps().map_err(unreadable)?;
+        let maps = seen.into_iter().map(|map| MapInfo {
+            name: map.name.to_owned(),
+            kind: map.kind.to_owned(),
+            key_size: map.key_size,
+            value_size: map.value_size,
+            max_entries: map.max_entries,
+        });
+        Ok(maps.collect())
+    }
+
+    fn map(
+        &self,
+        name: &str,
+        key: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<MapDump>, ControlError> {
+        let Some(found) = self.lens.map(name, key, limit).map_err(unreadable)? else {
+            return Ok(None);
+        };
+        let items = found.elements.into_iter().map(|element| MapElement {
+            key: element.key,
+            value: element
+                .value
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        });
+        Ok(Some(MapDump {
+            node: String::new(),
+            map: name.to_owned(),
+            items: items.collect(),
+            more: found.more,
+        }))
+    }
+
     fn trace(&self, packet: &PacketOf) -> Result<LbTrace, ControlError> {
         let to = frontend(&packet.to);
         let packet = Packet {
@@ -96,6 +188,7 @@ impl Balancing for Looker {
             backend: seen.backend.map(end),
             source: end(seen.source),
             destination: end(seen.destination),
+            outer: seen.outer.map(outer),
             reason: seen.reason.map(str::to_owned),
         })
     }
@@ -126,6 +219,10 @@ fn service(seen: ServiceSeen) -> LbService {
         port: seen.frontend.port,
         protocol: protocol(seen.frontend.protocol),
         mode: mode(seen.mode),
+        dispatch: match seen.mode {
+            Forward::Nat => None,
+            Forward::Dsr(by) => Some(dispatch(by)),
+        },
         held: false,
         traffic: traffic(seen.traffic),
         backends: seen.backends.into_iter().map(backend).collect(),
@@ -182,7 +279,23 @@ fn end((address, port): (IpAddr, u16)) -> LbEnd {
 fn mode(mode: Forward) -> Mode {
     match mode {
         Forward::Nat => Mode::Nat,
-        Forward::Dsr => Mode::Dsr,
+        Forward::Dsr(_) => Mode::Dsr,
+    }
+}
+
+fn dispatch(dispatch: Dispatch) -> vipd_api_types::Dispatch {
+    match dispatch {
+        Dispatch::L2 => vipd_api_types::Dispatch::L2,
+        Dispatch::Ipip => vipd_api_types::Dispatch::Ipip,
+        Dispatch::Gue => vipd_api_types::Dispatch::Gue,
+    }
+}
+
+fn outer(outer: Outer) -> LbOuter {
+    LbOuter {
+        dispatch: dispatch(outer.dispatch),
+        source: outer.source,
+        destination: outer.destination,
     }
 }
 

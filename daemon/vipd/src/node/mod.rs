@@ -13,6 +13,7 @@ mod health;
 mod lateness;
 mod looker;
 mod notices;
+mod probing;
 mod records;
 mod services;
 mod serving;
@@ -40,6 +41,7 @@ use crate::config::Checked;
 use control::NodeControl;
 use driver::{Beside, Driver};
 use gate::KernelGate;
+use probing::Probing;
 use serving::{Listeners, Serving};
 use shared::Shared;
 
@@ -122,6 +124,7 @@ impl<D: Datapath + 'static> Node<D> {
         let lens = datapath.lens().context("the services in the kernel")?;
         let records = datapath.records().context("the flows in the kernel")?;
         let gate = datapath.node_gate().context("the gate in the kernel")?;
+        let prober = datapath.prober().context("questions to the link")?;
         // Before beats write one: what an earlier life of this node may still answer by.
         let inherited = Instant(gate.deadline());
         let identity = vipd_raft::peer_address(&config.data_dir)?;
@@ -142,13 +145,19 @@ impl<D: Datapath + 'static> Node<D> {
             }
         };
         let config = Arc::new(config);
+        let exec_dir = config.exec_dir.clone();
         let shared = Arc::new(Shared::default());
         let (node, stats, timing) = (raft.clone(), beats.stats(), config.timing);
         let control = NodeControl::new(node, shared.clone(), stats, timing, meter, lens);
         let (balances, services) = watch::channel(Arc::default());
         let (ill, down) = watch::channel(Arc::default());
-        let doctor = health::keep(raft.clone(), shared.clone(), ill);
-        let beside = Beside { balances, down };
+        let doctor = health::keep(raft.clone(), shared.clone(), ill, exec_dir);
+        let probing = Probing::start(prober, shared.clone())?;
+        let beside = Beside {
+            balances,
+            down,
+            probing,
+        };
         let driver = Driver::new(
             config,
             raft.clone(),

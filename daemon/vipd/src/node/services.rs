@@ -11,7 +11,7 @@ use vipd_core::id::{NodeId, Revision};
 use vipd_core::name::Name;
 use vipd_core::node::Node;
 use vipd_core::service::{
-    Affinity, Backend, Endpoint, Mode, Port, PortSpec, Protocol, TrafficPolicy,
+    Affinity, Backend, Dispatch, Endpoint, Mode, Port, PortSpec, Protocol, TrafficPolicy,
 };
 use vipd_core::state::State;
 use vipd_core::vip::{Vip, VipSpec};
@@ -103,7 +103,11 @@ fn of_vip(
     let mode = match vip.spec.mode {
         Mode::Local => None,
         Mode::Nat => Some(Forward::Nat),
-        Mode::Dsr => Some(Forward::Dsr),
+        Mode::Dsr => Some(Forward::Dsr(match vip.spec.dispatch {
+            Dispatch::L2 => vipd_datapath::Dispatch::L2,
+            Dispatch::Ipip => vipd_datapath::Dispatch::Ipip,
+            Dispatch::Gue => vipd_datapath::Dispatch::Gue,
+        })),
     };
     let by_mode = mode.into_iter();
     by_mode.flat_map(move |mode| {

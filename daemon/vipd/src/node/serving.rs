@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use caps::CapSet;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 use vipd_api::{Api, bind_tcp, bind_unix};
 use vipd_raft::RaftNode;
 
@@ -52,6 +54,8 @@ impl Serving {
         let runtime = Builder::new_multi_thread()
             .thread_name("vipd-api")
             .worker_threads(1)
+            // Programs that look after backends are started from here, and what vipd may do is not for them.
+            .on_thread_start(keep_rights_from_children)
             .enable_all()
             .build()
             .context("cannot start the thread of the API")?;
@@ -107,11 +111,45 @@ impl Serving {
     }
 }
 
+/// The rights of a service are *ambient*: whatever it starts has them too. Given up by this thread, for its children; what it
+/// may do itself stays. (A reload starts the daemon's next life from the main thread.)
+fn keep_rights_from_children() {
+    if let Err(error) = caps::clear(None, CapSet::Ambient) {
+        warn!("programs that look after backends have the rights of vipd: {error}");
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // Not by dropping it: that would wait, which an asynchronous caller must not.
             runtime.shutdown_background();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caps::Capability::CAP_NET_RAW;
+
+    use super::*;
+
+    #[test]
+    fn what_vipd_may_do_is_kept_and_not_for_its_children() {
+        // Capabilities are a thread's own.
+        let thread = std::thread::spawn(|| {
+            let may = caps::has_cap(None, CapSet::Permitted, CAP_NET_RAW).unwrap();
+            let raised = caps::raise(None, CapSet::Inheritable, CAP_NET_RAW)
+                .and_then(|()| caps::raise(None, CapSet::Ambient, CAP_NET_RAW));
+            assert_eq!(raised.is_ok(), may, "only who has it may pass it on");
+            let permitted = caps::read(None, CapSet::Permitted).unwrap();
+            keep_rights_from_children();
+            assert!(caps::read(None, CapSet::Ambient).unwrap().is_empty());
+            assert_eq!(caps::read(None, CapSet::Permitted).unwrap(), permitted);
+            if may {
+                assert!(caps::has_cap(None, CapSet::Effective, CAP_NET_RAW).unwrap());
+            }
+        });
+        thread.join().unwrap();
     }
 }

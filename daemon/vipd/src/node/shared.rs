@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vipd_api::LocalBackend;
 use vipd_core::name::Name;
 use vipd_core::service::Endpoint;
+use vipd_core::time::Millis;
 use vipd_datapath::Observed;
 
 use super::notices::Notices;
@@ -18,10 +19,12 @@ pub(super) struct Shared {
     observed: Mutex<Observed>,
     heard: Mutex<Heard>,
     fault: Mutex<Option<String>>,
+    unasked: Mutex<Option<String>>,
     frozen: AtomicBool,
     late: Mutex<Option<String>>,
     notices: Mutex<Notices>,
     backends: Mutex<Backends>,
+    slowed: Mutex<BTreeMap<Name, Millis>>,
 }
 
 /// How backends are, by VIP.
@@ -45,12 +48,19 @@ impl Shared {
         lock(&self.heard)
     }
 
+    /// What is wrong with the datapath, if anything.
     pub(super) fn fault(&self) -> Option<String> {
-        lock(&self.fault).clone()
+        let fault = lock(&self.fault).clone();
+        fault.or_else(|| lock(&self.unasked).clone())
     }
 
     pub(super) fn set_fault(&self, fault: Option<String>) {
         *lock(&self.fault) = fault;
+    }
+
+    /// Why the link can't be asked who has an address, if it can't.
+    pub(super) fn set_unasked(&self, why: Option<String>) {
+        *lock(&self.unasked) = why;
     }
 
     /// What this node noticed of its own host.
@@ -61,6 +71,15 @@ impl Shared {
     /// How the backends are that this node looks after.
     pub(super) fn backends(&self) -> MutexGuard<'_, Backends> {
         lock(&self.backends)
+    }
+
+    /// How often backends are asked of those VIPs that want to be asked about more often than this node asks at all.
+    pub(super) fn slowed(&self) -> BTreeMap<Name, Millis> {
+        lock(&self.slowed).clone()
+    }
+
+    pub(super) fn set_slowed(&self, slowed: BTreeMap<Name, Millis>) {
+        *lock(&self.slowed) = slowed;
     }
 
     /// Whether this node announces without a majority, as its configuration asks.

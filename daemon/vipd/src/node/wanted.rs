@@ -39,9 +39,10 @@ pub(super) fn wanted(
         let gate = match stance.duty {
             Duty::Open => Gate::Open,
             Duty::Shut => Gate::Shut,
-            Duty::Hand { to, until } => Gate::Hand {
+            Duty::Hand { to, until, leased } => Gate::Hand {
                 to: to.0,
-                until_ns: until.map(|until| until.0),
+                until_ns: until.0,
+                leased,
             },
             Duty::Take { from } => Gate::Take { from: from.0 },
         };
@@ -65,7 +66,7 @@ pub(super) fn wanted(
 pub(super) fn left_behind(last: Option<&Wanted>, interfaces: &BTreeSet<String>) -> Wanted {
     let addresses = last.into_iter().flat_map(|wanted| &wanted.addresses);
     let handed = addresses.filter(|(_, wanted)| match wanted.gate {
-        Gate::Hand { until_ns, .. } => until_ns.is_some(),
+        Gate::Hand { leased, .. } => !leased,
         Gate::Open | Gate::Shut | Gate::Take { .. } => false,
     });
     Wanted {

@@ -137,7 +137,7 @@ fn what_does_not_concern_backends_changes_nothing_and_what_does_only_its_own() {
     let labelled = Command::PutVip {
         name: name("b"),
         labels: [("a".to_owned(), "b".to_owned())].into(),
-        spec: state.vips()[&name("b")].spec.clone(),
+        spec: state.vips()[&name("b")].spec.as_ref().clone(),
         expect: Expect::Any,
     };
     apply(&mut state, labelled);
@@ -156,6 +156,28 @@ fn what_does_not_concern_backends_changes_nothing_and_what_does_only_its_own() {
         kept,
         ["10.0.0.0:80/tcp", "[fd00::]:80/tcp", "[fd00::1]:80/tcp"]
     );
+}
+
+#[test]
+fn packets_of_mode_dsr_travel_as_the_vip_says() {
+    let (mut state, mut balanced) = (state(), Balanced::default());
+    for (dispatch, shows) in [
+        (Dispatch::L2, "L2"),
+        (Dispatch::Ipip, "Ipip"),
+        (Dispatch::Gue, "Gue"),
+    ] {
+        let spec = VipSpec {
+            mode: Mode::Dsr,
+            dispatch,
+            addresses: vec!["10.0.0.3".parse().unwrap()],
+            ..nat(&[(80, 0)], &[("10.8.0.1", 0, 1)])
+        };
+        put(&mut state, "www", spec);
+        assert_eq!(
+            shown(&balanced.follow(&state, ME)),
+            [format!("10.0.0.3:80/tcp Dsr({shows}): 10.8.0.1 0 x1")]
+        );
+    }
 }
 
 #[test]

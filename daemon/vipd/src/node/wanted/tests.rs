@@ -38,10 +38,14 @@ fn interfaces_are_reported_in_order_without_link_local_subnets_and_only_those_th
 #[test]
 fn a_daemon_that_ends_leaves_nothing_but_what_it_hands_on_for_a_time() {
     let (to, from) = ([1; 6], [2; 6]);
-    let gate = |until_ns| Gate::Hand { to, until_ns };
+    let gate = |leased| Gate::Hand {
+        to,
+        until_ns: 7,
+        leased,
+    };
     let gates = [
-        ("10.0.0.1", gate(Some(7))),
-        ("10.0.0.2", gate(None)),
+        ("10.0.0.1", gate(false)),
+        ("10.0.0.2", gate(true)),
         ("10.0.0.3", Gate::Open),
         ("10.0.0.4", Gate::Take { from }),
     ];
