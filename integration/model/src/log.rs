@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, anyhow};
 use vipd_core::command::{Command, Proposal};
 use vipd_core::id::{Epoch, NodeId};
+use vipd_core::proof::{Found, Rule};
 use vipd_core::state::State;
 use vipd_core::time::Millis;
 use vipd_core::vip::Allocation;
@@ -149,11 +150,11 @@ impl Logs {
     pub fn new(cluster: Cluster, mutant: Option<Mutant>) -> Result<Self> {
         let mut state = State::default();
         for command in cluster.set_up()? {
-            let index = state.applied() + 1;
-            apply(&mut state, index, command)
+            apply(&mut state, command)
                 .map_err(|why| anyhow!("setting up the model's cluster: {why}"))?;
             if state.voters().is_none() && state.nodes().len() == cluster.size() {
-                state.apply_membership(index + 1, &cluster.memberships()[0]);
+                let index = state.applied() + 1;
+                state.apply_membership(index, &cluster.memberships()[0]);
             }
         }
         let index = state.applied();
@@ -195,9 +196,9 @@ impl Logs {
 
     fn make(&self, log: &Log, entry: Entry) -> Option<Log> {
         let mut state = log.state().clone();
-        let index = log.index() + 1;
         match entry {
             Entry::Voters(n) => {
+                let index = state.applied() + 1;
                 state.apply_membership(index, self.cluster.memberships().get(usize::from(n))?);
             }
             Entry::Up(_)
@@ -208,14 +209,14 @@ impl Logs {
             | Entry::Move(_)
             | Entry::Delete
             | Entry::Put => {
-                apply(&mut state, index, self.cluster.command(entry)?).ok()?;
+                apply(&mut state, self.cluster.command(entry)?).ok()?;
             }
         }
         let mut hasher = std::hash::DefaultHasher::new();
         (log.0.hash, entry).hash(&mut hasher);
         Some(Log(Arc::new(Prefix {
             before: Some(log.clone()),
-            index,
+            index: state.applied(),
             forgetful: forgetful(&self.cluster, self.mutant, &state),
             state,
             hash: hasher.finish(),
@@ -223,16 +224,31 @@ impl Logs {
     }
 }
 
-fn apply(state: &mut State, index: u64, command: Command) -> Result<()> {
+/// Applies a command, and what the holder finds who asks the link about a new address: nobody outside is on the model's.
+fn apply(state: &mut State, command: Command) -> Result<()> {
+    apply_alone(state, command)?;
+    let unproven = state.unproven();
+    let questions = unproven.filter_map(|(address, of)| Some((of.holder?, address, of.epoch)));
+    for (node, address, epoch) in questions.collect::<Vec<_>>() {
+        let found = vec![Found {
+            address,
+            epoch,
+            claim: None,
+            rule: Rule::Refuse,
+        }];
+        apply_alone(state, Command::Probed { node, found })?;
+    }
+    Ok(())
+}
+
+fn apply_alone(state: &mut State, command: Command) -> Result<()> {
     let proposal = Proposal {
         at: Millis(0),
         command,
         by: None,
     };
-    match state.apply(index, &proposal) {
-        Ok(_) => Ok(()),
-        Err(rejection) => Err(anyhow!("{rejection}")),
-    }
+    let applied = state.apply(state.applied() + 1, &proposal);
+    applied.map(|_| ()).map_err(|why| anyhow!("{why}"))
 }
 
 /// The state as if only the voter sets that the mutant looks at had ever been.
@@ -251,8 +267,7 @@ fn forgetful(cluster: &Cluster, mutant: Option<Mutant>, state: &State) -> Option
             node: *node,
             membership,
         })?;
-        let index = state.applied() + 1;
-        apply(&mut state, index, command).ok()?;
+        apply(&mut state, command).ok()?;
     }
     Some(state)
 }

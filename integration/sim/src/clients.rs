@@ -1,19 +1,18 @@
 //! Whoever writes through the API: VIPs made, changed, moved and deleted, all the while.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use tokio::sync::oneshot;
 use vipd_core::command::{Command, Expect, Outcome};
-use vipd_core::name::{Labels, Name};
-use vipd_core::vip::{Families, VipSpec};
+use vipd_core::name::Name;
 
 use crate::daemon::{Lost, Process};
 use crate::dice::Dice;
 use crate::judge::Write;
 use crate::runtime::{NodeRuntime, sleep, spawn_in};
+use crate::wishes;
 use crate::world::World;
 
 /// A client gives up after this, whatever the node says or does not say.
@@ -86,20 +85,10 @@ impl Client {
         let (Some(name), Some(node)) = (self.name_of(n), self.some_node()) else {
             return sleep(Duration::from_millis(100)).await;
         };
-        let pool = POOLS[usize::try_from(self.dice.below(POOLS.len() as u64)).unwrap_or(0)];
-        let asked = self.dice.one_in(4).then(|| {
-            let low = u8::try_from(self.dice.below(200)).unwrap_or(0);
-            IpAddr::V4(Ipv4Addr::new(10, pool.1, 130, low))
-        });
-        let spec = VipSpec {
-            pool: Name::new(pool.0).ok(),
-            addresses: asked.into_iter().collect(),
-            families: Families::Ipv4,
-            ..VipSpec::default()
-        };
+        let (spec, labels) = wishes::some(&mut self.dice);
         let command = Command::PutVip {
             name: name.clone(),
-            labels: Labels::new(),
+            labels,
             spec,
             expect: Expect::Any,
         };

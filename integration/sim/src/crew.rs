@@ -37,7 +37,8 @@ pub(crate) struct Crew {
     packets: u64,
     entries: u64,
     handovers: u64,
-    recoveries: Vec<u64>,
+    /// How long each took, in milliseconds, and in which seed.
+    recoveries: Vec<(u64, u64)>,
 }
 
 impl Crew {
@@ -88,7 +89,9 @@ impl Crew {
         self.packets += report.packets;
         self.entries += report.entries;
         self.handovers += report.handovers;
-        self.recoveries.extend(&report.recoveries);
+        let seed = report.plan.seed;
+        let took = report.recoveries.iter().map(|took| (*took, seed));
+        self.recoveries.extend(took);
         if !report.violations.is_empty() && self.found.is_none() {
             self.found = Some(report);
         }
@@ -115,15 +118,16 @@ impl fmt::Display for Crew {
             sorted
                 .get(sorted.len().saturating_sub(1) * part / 100)
                 .copied()
-                .unwrap_or(0)
+                .unwrap_or_default()
         };
         writeln!(
             f,
-            "{} times everything was healed, and all was well after {} ms (median), {} ms (99 %), {} ms (longest)",
+            "{} times everything was healed, and all was well after {} ms (median), {} ms (99 %), {} ms (longest, in seed {})",
             sorted.len(),
-            at(50),
-            at(99),
-            at(100),
+            at(50).0,
+            at(99).0,
+            at(100).0,
+            at(100).1,
         )
     }
 }

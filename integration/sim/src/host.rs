@@ -98,7 +98,7 @@ impl Host {
                 address: address_of(self.id, net),
                 len: 16,
             }],
-            mac: Mac([2, net, 0, 0, 0, u8::try_from(self.id.0).unwrap_or(u8::MAX)]),
+            mac: mac(self.id, net),
         };
         let mut found = vec![on("eth0", 77, up)];
         if self.second_subnet {
@@ -112,6 +112,26 @@ fn address_of(host: HostId, net: u8) -> IpAddr {
     let n = u16::try_from(host.0 + 1).unwrap_or(u16::MAX);
     let [high, low] = n.to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(10, net, high, low))
+}
+
+/// That of a host's interface on a subnet.
+fn mac(host: HostId, net: u8) -> Mac {
+    let n = u16::try_from(host.0).unwrap_or(u16::MAX);
+    let [high, low] = n.to_be_bytes();
+    Mac([2, net, 0, 0, high, low])
+}
+
+/// That of a host's interface on the subnet on which another host has the MAC `peer`.
+#[must_use]
+pub(crate) fn mac_of(host: HostId, peer: Mac) -> Mac {
+    mac(host, peer.0[1])
+}
+
+/// The host that has a MAC.
+#[must_use]
+pub(crate) fn host_with(mac: Mac) -> HostId {
+    let [.., high, low] = mac.0;
+    HostId(usize::from(u16::from_be_bytes([high, low])))
 }
 
 /// The host that has a peer address.

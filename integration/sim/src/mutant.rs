@@ -41,4 +41,12 @@ pub enum Mutant {
     OwnClock,
     /// A restarted voter forgets its vote.
     ForgetsVote,
+    /// A holder that hands packets on goes on answering.
+    HandsWhileOpen,
+    /// A leader that nobody answers goes on telling everybody that it leads.
+    LoudLeader,
+    /// A holder that has begun to go on without a majority never stops.
+    NeverThaws,
+    /// One packet that was handed on gives a right to speak that never ends.
+    ServesForEver,
 }

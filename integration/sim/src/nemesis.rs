@@ -15,6 +15,7 @@ use crate::dice::Dice;
 use crate::disk::Health;
 use crate::host::Host;
 use crate::net::Weather;
+use crate::operator;
 use crate::raft::Request;
 use crate::runtime::{sleep, true_now};
 use crate::world::{World, drift};
@@ -47,9 +48,14 @@ enum Fault {
     Handover,
     Join,
     Leave,
+    Squat,
+    Restrict,
+    Weigh,
+    Rebalance,
+    Blind,
 }
 
-const FAULTS: [Fault; 23] = [
+const FAULTS: [Fault; 28] = [
     Fault::Kill,
     Fault::PowerOff,
     Fault::Freeze,
@@ -73,6 +79,11 @@ const FAULTS: [Fault; 23] = [
     Fault::Handover,
     Fault::Join,
     Fault::Leave,
+    Fault::Squat,
+    Fault::Restrict,
+    Fault::Weigh,
+    Fault::Rebalance,
+    Fault::Blind,
 ];
 
 impl fmt::Display for Fault {
@@ -101,6 +112,11 @@ impl fmt::Display for Fault {
             Self::Handover => "hand the lead over",
             Self::Join => "join",
             Self::Leave => "leave",
+            Self::Squat => "a host outside has addresses",
+            Self::Restrict => "a policy",
+            Self::Weigh => "another weight",
+            Self::Rebalance => "rebalance",
+            Self::Blind => "sees no backends",
         })
     }
 }
@@ -225,6 +241,19 @@ async fn strike(world: &Arc<World>, dice: &mut Dice) {
             }
         }
         Fault::Leave => leave(world, &host).await,
+        Fault::Squat => world.outsider.sits_on(dice.below(4)),
+        Fault::Restrict => operator::restrict(world, dice).await,
+        Fault::Weigh => {
+            if let Ok(node) = host.name() {
+                operator::weigh(world, dice, node).await;
+            }
+        }
+        Fault::Rebalance => operator::rebalance(world).await,
+        Fault::Blind => {
+            if let Some(identity) = host.identity() {
+                operator::blind(world, dice, identity.node).await;
+            }
+        }
     }
 }
 
@@ -303,6 +332,7 @@ async fn leave(world: &Arc<World>, host: &Arc<Host>) {
 pub(crate) async fn heal(world: &Arc<World>) {
     world.say(format_args!("--- all is healed"));
     world.net.heal();
+    world.outsider.goes();
     for host in world.hosts() {
         host.disk.set_health(Health::Good);
         host.kernel.stall(0);
@@ -316,28 +346,5 @@ pub(crate) async fn heal(world: &Arc<World>) {
         }
         world.power_on(&host);
         world.start(&host);
-    }
-}
-
-/// Nobody is drained any more.
-pub(crate) async fn undrain(world: &Arc<World>) {
-    let drained = world.judge.look(|state| {
-        let nodes = state.nodes().values().filter(|node| node.drained);
-        nodes.map(|node| node.name.clone()).collect::<Vec<_>>()
-    });
-    for node in drained {
-        let processes = world.processes();
-        if let Some(through) = world.dice(|dice| dice.pick(&processes).cloned()) {
-            drop(
-                propose(
-                    &through,
-                    Command::SetDrained {
-                        node,
-                        drained: false,
-                    },
-                )
-                .await,
-            );
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -125,17 +125,37 @@ impl Net {
     }
 
     /// Sends a message over TCP: what is lost is sent again, for a while. The order of different messages is not kept.
-    pub(crate) fn message(self: &std::sync::Arc<Self>, from: HostId, to: HostId, arrive: Event) {
-        self.attempt(from, to, arrive, 0);
+    pub(crate) fn message(self: &Arc<Self>, from: HostId, to: HostId, arrive: Event) {
+        self.message_until(u64::MAX, from, to, arrive);
     }
 
-    fn attempt(self: &std::sync::Arc<Self>, from: HostId, to: HostId, arrive: Event, tries: u32) {
+    /// The same over a connection that is closed at that true time, with what has not arrived by then.
+    pub(crate) fn message_until(
+        self: &Arc<Self>,
+        closed: u64,
+        from: HostId,
+        to: HostId,
+        arrive: Event,
+    ) {
+        self.attempt((from, to), arrive, closed, 0);
+    }
+
+    fn attempt(
+        self: &Arc<Self>,
+        (from, to): (HostId, HostId),
+        arrive: Event,
+        closed: u64,
+        tries: u32,
+    ) {
+        if true_now() > closed {
+            return;
+        }
         let mut inner = lock(&self.0);
         match inner.transit(from, to) {
             Some(span) => inner.push(span, arrive),
             None if tries < RETRANSMITS => {
                 let net = self.clone();
-                let again = Box::new(move || net.attempt(from, to, arrive, tries + 1));
+                let again = Box::new(move || net.attempt((from, to), arrive, closed, tries + 1));
                 inner.push(RETRANSMIT << tries, again);
             }
             None => {}

@@ -32,6 +32,9 @@ pub struct Plan {
     pub bound: u64,
     /// Compare the state's bytes each so many entries.
     pub compare_every: u64,
+    /// Whether holders go on without a majority, because the operator wants that. Two may then announce an address, one of
+    /// them frozen.
+    pub freeze: bool,
     /// The only thing that the nemesis does, instead of whatever it likes.
     pub aim: Option<Aim>,
 }
@@ -57,8 +60,15 @@ impl Plan {
             snapshot_every: dice.between(40, 400),
             bound: 12_000,
             compare_every: 8,
+            freeze: dice.one_in(6),
             aim: None,
         }
+    }
+
+    /// Whether holders go on without a majority: not in scenes, of which most are about two holders.
+    #[must_use]
+    pub(crate) fn freezes(&self) -> bool {
+        self.freeze && self.aim.is_none()
     }
 
     /// The same, but the nemesis does nothing but play this scene, over and over.

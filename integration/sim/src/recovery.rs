@@ -1,10 +1,14 @@
 //! Liveness: once everything is healed, every address that a live node could announce is answered again in time.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::nemesis::undrain;
+use vipd_core::id::Epoch;
+use vipd_core::proof::Proof;
+
+use crate::operator::take_back;
 use crate::runtime::{sleep, true_now};
 use crate::world::World;
 
@@ -12,20 +16,35 @@ use crate::world::World;
 const LOOK: Duration = Duration::from_millis(50);
 /// How often it is said what is missing, in milliseconds.
 const SAY: u64 = 500;
+/// After how many milliseconds a holder has asked again about an address that somebody outside had.
+const ASKED_AGAIN: u64 = 31_000;
+/// The same for one that it could not ask about, and for a new one.
+const ASKED: u64 = 2_000;
 
 /// Waits until nothing is dark and all replicas have caught up; a violation if that takes longer than the plan's bound.
+/// Clients go on asking for VIPs, of which each is dark for as long as its holder asks the link; and what somebody outside
+/// had is asked about again some time later.
 pub(crate) async fn demand(world: &Arc<World>) {
     let began = true_now();
-    undrain(world).await;
+    take_back(world).await;
     let goal = world.judge.look(|state| state.applied());
-    let mut next = SAY;
+    let (mut next, mut noted) = (SAY, false);
+    let mut asking = BTreeMap::new();
     loop {
-        let dark = dark(world);
-        let behind = behind(world, goal);
+        // What was asked for while there was no majority may come about only now.
+        take_back(world).await;
         let took = (true_now() - began) / 1_000_000;
-        if dark.is_empty() && behind.is_empty() {
+        let (dark, waiting) = dark(world, took, &mut asking);
+        let behind = behind(world, goal);
+        let frozen = world.judge.frozen();
+        let well = dark.is_empty() && behind.is_empty() && frozen.is_empty();
+        if well && !noted {
+            noted = true;
             world.say(format_args!("--- all is well after {took} ms"));
-            return world.note_recovery(took);
+            world.note_recovery(took);
+        }
+        if well && !waiting {
+            return;
         }
         let shown: Vec<_> = dark
             .iter()
@@ -36,12 +55,12 @@ pub(crate) async fn demand(world: &Arc<World>) {
             next += SAY;
             let n = dark.len();
             world.say(format_args!(
-                "--- {n} are dark: {shown:?}; behind entry {goal}: {behind:?}"
+                "--- {n} are dark: {shown:?}; behind entry {goal}: {behind:?}; frozen: {frozen:?}"
             ));
         }
-        if took > world.plan.bound {
+        if !well && took > world.plan.bound + if noted { ASKED_AGAIN } else { 0 } {
             world.judge.accuse_of(format!(
-                "{took} ms after everything was healed {} addresses are dark: {}; behind entry {goal}: {behind:?}",
+                "{took} ms after everything was healed {} addresses are dark: {}; behind entry {goal}: {behind:?}; frozen: {frozen:?}",
                 dark.len(),
                 shown.join(", ")
             ));
@@ -51,8 +70,12 @@ pub(crate) async fn demand(world: &Arc<World>) {
     }
 }
 
-/// The addresses that nobody announces, though a live member could.
-fn dark(world: &World) -> Vec<(IpAddr, String)> {
+/// For how long the link is being asked about an address under a token, as far as was looked: since when, in milliseconds.
+type Asking = BTreeMap<(IpAddr, Epoch), u64>;
+
+/// The addresses that nobody announces, though a live member could; and whether there are such that were in use, and are
+/// yet to be asked about again.
+fn dark(world: &World, took: u64, asking: &mut Asking) -> (Vec<(IpAddr, String)>, bool) {
     let hosts = world.hosts();
     let able: Vec<_> = hosts
         .iter()
@@ -72,19 +95,27 @@ fn dark(world: &World) -> Vec<(IpAddr, String)> {
         let eligible =
             wanted.filter(|(address, _)| able.iter().any(|prefix| prefix.contains(**address)));
         let unanswered = eligible.filter(|(address, _)| world.judge.announcer(**address).is_none());
-        let tell = |holder: Option<vipd_core::id::NodeId>| match holder {
-            Some(holder) => format!("holder n{holder}"),
-            None => "no holder".into(),
-        };
-        unanswered
-            .map(|(address, allocation)| {
-                let holder = tell(allocation.holder);
-                let vacating = allocation
-                    .vacating
-                    .map(|cause| format!(", vacating: {cause:?}"));
-                (*address, holder + &vacating.unwrap_or_default())
-            })
-            .collect()
+        let (mut dark, mut waiting) = (Vec::new(), false);
+        for (address, of) in unanswered {
+            let since = *asking.entry((*address, of.epoch)).or_insert(took);
+            let patience = match of.proof {
+                Proof::Clear => 0,
+                Proof::Unproven => ASKED,
+                Proof::InUse { .. } => ASKED_AGAIN,
+            };
+            if took - since < patience {
+                waiting |= matches!(of.proof, Proof::InUse { .. });
+                continue;
+            }
+            let holder = match of.holder {
+                Some(holder) => format!("holder n{holder}"),
+                None => "no holder".to_owned(),
+            };
+            let vacating = of.vacating.map(|cause| format!(", vacating: {cause:?}"));
+            let why = format!("{holder}{}, {:?}", vacating.unwrap_or_default(), of.proof);
+            dark.push((*address, why));
+        }
+        (dark, waiting)
     })
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn table() -> bool {
             mixed: false,
             snapshot_every: 1_000,
             compare_every: u64::MAX,
+            freeze: false,
             ..Plan::of(1, 60)
         };
         let world = World::new(plan, Mutant::None);

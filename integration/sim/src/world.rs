@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::pending;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use openraft::AsyncRuntime;
@@ -20,6 +20,7 @@ use crate::kernel::Kernel;
 use crate::lock;
 use crate::mutant::Mutant;
 use crate::net::{HostId, Net};
+use crate::outsider::Outsider;
 use crate::plan::Plan;
 use crate::raft::{Request, Response};
 use crate::runtime::{Clock, NodeRuntime, spawn_in, true_now};
@@ -27,6 +28,10 @@ use crate::trace::Trace;
 
 /// systemd starts a daemon that ended by itself again after this.
 pub(crate) const RESTART: u64 = 1_000_000_000;
+/// A peer that owes an answer and is heard no more is given up after this, in nanoseconds: the daemon's lanes ask it each second.
+pub(crate) const NOTICED: u64 = 2_000_000_000;
+/// A lane whose peer owes an answer is closed when a call is over and nothing was heard for this long, in nanoseconds.
+const GIVEN_UP: u64 = 500_000_000;
 /// The wall clock at the beginning, in milliseconds since 1970.
 const TODAY: u64 = 1_790_000_000_000;
 
@@ -47,6 +52,8 @@ pub(crate) struct World {
     pub(crate) mutant: Mutant,
     /// The wire.
     pub(crate) net: Arc<Net>,
+    /// A host that belongs to nobody.
+    pub(crate) outsider: Outsider,
     /// Who sees it all.
     pub(crate) judge: Arc<Judge>,
     /// What happened.
@@ -56,6 +63,8 @@ pub(crate) struct World {
     recoveries: Mutex<Vec<u64>>,
     hosts: Mutex<Vec<Arc<Host>>>,
     dice: Mutex<Dice>,
+    /// For the packets that are handed on: with or without them, the rest of a seed is the same.
+    frames: Mutex<Dice>,
 }
 
 impl World {
@@ -66,22 +75,24 @@ impl World {
         let seed = plan.seed;
         let world = Arc::new(Self {
             net: Arc::new(Net::new(Dice::new(seed, 2))),
+            outsider: Outsider::default(),
             judge: Arc::new(Judge::new(trace.clone(), plan.compare_every)),
             trace,
             panics: Arc::default(),
             recoveries: Mutex::default(),
             hosts: Mutex::default(),
             dice: Mutex::new(Dice::new(seed, 3)),
+            frames: Mutex::new(Dice::new(seed, 4)),
             mutant,
             plan,
         });
         for n in 0..world.plan.voters + world.plan.agents + world.plan.spares {
-            world.add_host(n);
+            world.add_host(n, Arc::downgrade(&world));
         }
         world
     }
 
-    fn add_host(&self, n: usize) {
+    fn add_host(&self, n: usize, me: Weak<Self>) {
         let id = HostId(n);
         let seed = |purpose: u64| Dice::new(self.plan.seed, 1000 * purpose + n as u64);
         let (shown, ppm) =
@@ -89,11 +100,13 @@ impl World {
         let clock = Arc::new(Clock::new(shown, ppm));
         self.judge.add_host(clock.clone());
         let disk = Arc::new(Disk::new(seed(1), self.mutant == Mutant::DiskLies));
+        let judge = self.judge.clone();
+        let kernel = Kernel::new(id, me, self.mutant, clock.clone(), judge, seed(2));
         lock(&self.hosts).push(Arc::new(Host {
             id,
             clock,
             disk,
-            kernel: Kernel::new(id, self.judge.clone(), seed(2)),
+            kernel,
             powered: true.into(),
             carrier: true.into(),
             second_subnet: n % 3 != 1,
@@ -130,6 +143,11 @@ impl World {
     /// Chance that is nobody's in particular.
     pub(crate) fn dice<R>(&self, roll: impl FnOnce(&mut Dice) -> R) -> R {
         roll(&mut lock(&self.dice))
+    }
+
+    /// Chance of the packets that are handed on.
+    pub(crate) fn frames<R>(&self, roll: impl FnOnce(&mut Dice) -> R) -> R {
+        roll(&mut lock(&self.frames))
     }
 
     /// How late a thread wakes, in nanoseconds: a little, and once in a while as on a busy host.
@@ -215,6 +233,9 @@ impl World {
 
     /// Asks the daemon `target` on `to` something, over TCP, and waits for at most `patience`.
     ///
+    /// What Raft says is on a lane that is closed soon after the peer falls silent, so that none of it arrives when all has
+    /// changed: the heartbeats of a leader that is long gone would have voters wait for it.
+    ///
     /// # Errors
     /// [`CallError`] without an answer.
     pub(crate) async fn call(
@@ -235,8 +256,12 @@ impl World {
             route: (to, from),
             answer: Some(answer),
         };
+        let closed = match request.is_raft() {
+            true => true_now() + GIVEN_UP,
+            false => u64::MAX,
+        };
         let arrive = move || reply.world.clone().deliver(asker, target, request, reply);
-        self.net.message(from, to, Box::new(arrive));
+        self.net.message_until(closed, from, to, Box::new(arrive));
         let wait = async {
             match answered.await {
                 Ok(result) => result,
@@ -249,10 +274,9 @@ impl World {
             .unwrap_or(Err(CallError::Unknown))
     }
 
-    fn deliver(&self, asker: NodeId, target: NodeId, request: Request, mut reply: Reply) {
+    fn deliver(&self, asker: NodeId, target: NodeId, request: Request, reply: Reply) {
         let host = self.host(reply.route.0);
         if !host.is_powered() {
-            reply.answer = None;
             return;
         }
         match host.process().filter(|process| process.me() == target) {
@@ -309,7 +333,8 @@ pub(crate) fn drift(dice: &mut Dice) -> i64 {
     i64::try_from(dice.below(1001)).unwrap_or(0) - 500
 }
 
-/// The way back of an answer. Dropped with its process, it resets the connection.
+/// The way back of an answer. Dropped with its process, it resets the connection; without power nobody does, and the asker
+/// has to notice.
 struct Reply {
     world: Arc<World>,
     route: (HostId, HostId),
@@ -333,8 +358,11 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if self.answer.is_some() && self.world.host_is_powered(self.route.0) {
+        if self.world.host_is_powered(self.route.0) {
             self.send_once(Err(CallError::Unknown));
+        } else if let Some(answer) = self.answer.take() {
+            let give_up = move || drop(answer.send(Err(CallError::Unknown)));
+            self.world.net.after(NOTICED, Box::new(give_up));
         }
     }
 }

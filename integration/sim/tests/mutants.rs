@@ -30,13 +30,13 @@ fn found_by_chance(mutant: Mutant, word: &str) {
 }
 
 /// By one scene, in a small cluster. Without the fault the same must be clean: see `tests/seeds.rs`.
-fn found_by_aiming(mutant: Mutant, aim: Aim) {
+fn found_by_aiming(mutant: Mutant, aim: Aim, word: &str) {
     let small = |seed| Plan {
         vips: 24,
         clients: 1,
         ..Plan::aimed(seed, 12, aim)
     };
-    found(mutant, "two announce", (1..=12).map(small));
+    found(mutant, word, (1..=12).map(small));
 }
 
 #[test]
@@ -60,6 +60,27 @@ fn what_an_earlier_life_left_open_and_a_later_lease_revives_is_found() {
 }
 
 #[test]
+fn a_holder_that_answers_while_it_hands_on_is_found() {
+    found_by_chance(Mutant::HandsWhileOpen, "two announce");
+}
+
+#[test]
+fn a_right_by_one_handed_packet_that_never_ends_is_found() {
+    // It takes two moves of one address to the same node.
+    let plans = (1..=6).map(|seed| Plan::of(seed, 60));
+    found(Mutant::ServesForEver, "two announce", plans);
+}
+
+#[test]
+fn a_holder_that_never_stops_to_go_on_without_a_majority_is_found() {
+    let frozen = |seed| Plan {
+        freeze: true,
+        ..Plan::of(seed, 40)
+    };
+    found(Mutant::NeverThaws, "frozen: [HostId", (1..=6).map(frozen));
+}
+
+#[test]
 fn a_replica_that_reads_its_own_clock_is_found() {
     found_by_chance(Mutant::OwnClock, "other bytes");
 }
@@ -71,30 +92,43 @@ fn a_release_before_the_gate_is_shut_is_found() {
 
 #[test]
 fn a_certificate_whose_fence_is_not_on_the_disk_is_found() {
-    found_by_aiming(Mutant::FenceNotDurable, Aim::LostFence);
+    found_by_aiming(Mutant::FenceNotDurable, Aim::LostFence, "two announce");
 }
 
 #[test]
 fn a_release_that_counts_under_any_token_is_found() {
-    found_by_aiming(Mutant::ReleaseUnbound, Aim::LateRelease);
+    found_by_aiming(Mutant::ReleaseUnbound, Aim::LateRelease, "two announce");
 }
 
 #[test]
 fn a_start_without_asking_a_majority_is_found() {
-    found_by_aiming(Mutant::NoStartRead, Aim::StaleRead);
+    found_by_aiming(Mutant::NoStartRead, Aim::StaleRead, "two announce");
 }
 
 #[test]
 fn a_voter_that_vouches_for_a_read_by_its_own_log_is_found() {
-    found_by_aiming(Mutant::LocalRead, Aim::StaleRead);
+    found_by_aiming(Mutant::LocalRead, Aim::StaleRead, "two announce");
 }
 
 #[test]
 fn a_report_of_new_voters_before_the_beats_count_by_them_is_found() {
-    found_by_aiming(Mutant::ReportsVotersEarly, Aim::StarvedByNewVoters);
+    found_by_aiming(
+        Mutant::ReportsVotersEarly,
+        Aim::StarvedByNewVoters,
+        "two announce",
+    );
 }
 
 #[test]
 fn beats_for_a_new_lease_before_the_gates_of_the_last_one_are_shut_are_found() {
-    found_by_aiming(Mutant::BeatsBeforeDatapath, Aim::SlowDatapath);
+    found_by_aiming(
+        Mutant::BeatsBeforeDatapath,
+        Aim::SlowDatapath,
+        "two announce",
+    );
+}
+
+#[test]
+fn a_leader_that_nobody_answers_and_that_speaks_on_is_found() {
+    found_by_aiming(Mutant::LoudLeader, Aim::DeafLeader, "hears nobody");
 }

@@ -45,6 +45,17 @@ fn three_voters_survive_everything_that_the_nemesis_does_in_half_a_minute() {
     );
 }
 
+/// The operator wants holders that go on without a majority: two announce then, for as long as they are cut off from each
+/// other, and no longer.
+#[test]
+fn holders_that_freeze_thaw_and_leave_one_announcer_when_all_is_healed() {
+    let report = calm(Plan {
+        freeze: true,
+        ..Plan::of(4, 30)
+    });
+    assert!(!report.recoveries.is_empty(), "{}", report.line());
+}
+
 /// Each of these finds a planted fault in `tests/mutants.rs`.
 #[test]
 fn no_scene_that_is_aimed_at_a_rule_shows_two_announcers_while_the_rule_is_kept() {
@@ -54,6 +65,7 @@ fn no_scene_that_is_aimed_at_a_rule_shows_two_announcers_while_the_rule_is_kept(
         Aim::StaleRead,
         Aim::StarvedByNewVoters,
         Aim::SlowDatapath,
+        Aim::DeafLeader,
     ];
     for aim in aims {
         let small = Plan {

@@ -4,6 +4,7 @@
 //! Whom it hits, and by how much things are late, is the dice's; and nothing here decides what is right or wrong: the
 //! judge sees what it always sees. A scene whose cast is not there (no agent, too few voters) is not played.
 
+mod deaf;
 mod fence;
 mod order;
 mod reading;
@@ -34,15 +35,18 @@ pub enum Aim {
     StarvedByNewVoters,
     /// A node's datapath is slow, and when it is done the node has lost all and has a new lease.
     SlowDatapath,
+    /// The leader hears nobody, and everybody hears it.
+    DeafLeader,
 }
 
 /// All of them.
-const AIMS: [Aim; 5] = [
+const AIMS: [Aim; 6] = [
     Aim::LostFence,
     Aim::LateRelease,
     Aim::StaleRead,
     Aim::StarvedByNewVoters,
     Aim::SlowDatapath,
+    Aim::DeafLeader,
 ];
 
 impl fmt::Display for Aim {
@@ -53,6 +57,7 @@ impl fmt::Display for Aim {
             Self::StaleRead => "a start beside a voter that was left behind",
             Self::StarvedByNewVoters => "new voters while a holder's beats starve",
             Self::SlowDatapath => "a slow datapath and a new lease",
+            Self::DeafLeader => "a leader that hears nobody",
         })
     }
 }
@@ -69,6 +74,7 @@ pub(crate) async fn strike(world: &Arc<World>, dice: &mut Dice) {
         Aim::StaleRead => reading::play(&mut stage).await,
         Aim::StarvedByNewVoters => voters::play(&mut stage).await,
         Aim::SlowDatapath => order::play(&mut stage).await,
+        Aim::DeafLeader => deaf::play(&mut stage).await,
     };
     match played {
         Some(()) => world.say(format_args!("--- the scene was played to its end")),

@@ -43,7 +43,8 @@ pub(super) async fn play(stage: &mut Stage<'_>) -> Option<()> {
     };
     stage.order(&leader, back).await?;
     let again = || stage.world.judge.announcer(address) == Some(holder.host.id);
-    stage.until(400, again).await?;
+    // It has handed packets on to the one that was lost, and waits until they are old.
+    stage.until(3_600, again).await?;
     if stage.dice.one_in(2) {
         // It would shut the address only when it hears of the entry.
         holder.process.daemon.freeze();

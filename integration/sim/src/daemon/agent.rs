@@ -152,10 +152,9 @@ async fn feed(
         if at > upto {
             return;
         }
-        if at < upto {
-            let frame = match voter.log.following(at, BATCH) {
-                Some(mut entries) => {
-                    entries.retain(|entry| Some(entry.log_id) <= upto);
+        if let Some(upto) = upto.filter(|upto| at < Some(*upto)) {
+            let frame = match voter.log.following(at, upto, BATCH) {
+                Some(entries) => {
                     let Some(last) = entries.last() else { return };
                     at = Some(last.log_id);
                     Feed::Entries(entries)

@@ -1,5 +1,6 @@
 //! What a node answers its peers.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::AsyncRuntime;
@@ -137,6 +138,26 @@ impl Process {
         }
     }
 
+    /// Whether a majority has answered this node within an election time-out, as a leader.
+    pub(super) fn majority_answers(&self) -> bool {
+        let recent = Duration::from_nanos(self.timing.lease.0);
+        let voter = self.voter.get();
+        voter.is_some_and(|voter| answered(voter, recent))
+    }
+
+    /// As a leader, sends the others nothing by which they take it for alive.
+    pub(super) fn keep_quiet(&self, quiet: bool) {
+        let loud = self.world.mutant == Mutant::LoudLeader;
+        if let Some(voter) = self.voter.get()
+            && !loud
+            && voter.quiet.swap(quiet, Ordering::Relaxed) != quiet
+        {
+            let (host, me) = (self.host.id, self.me());
+            let word = if quiet { "quiet" } else { "quiet no more" };
+            self.world.trace.line(format_args!("{host} n{me}: {word}"));
+        }
+    }
+
     /// Notes that a leader was heard now.
     pub(super) fn hear(&self) {
         *lock(&self.heard) = Some(Local::now());
@@ -147,19 +168,19 @@ impl Process {
         let recent = Duration::from_nanos(self.timing.lease.0 * 2);
         let heard = || lock(&self.heard).is_some_and(|at| at.elapsed() <= recent);
         match (self.leader(), self.voter.get()) {
-            (Some(leader), Some(voter)) if leader == self.me() => {
-                let metrics = voter.raft.metrics();
-                let now = metrics.borrow_watched();
-                let alone = now.membership_config.voter_ids().eq([self.me().0]);
-                alone
-                    || now
-                        .last_quorum_acked
-                        .is_some_and(|at| at.elapsed() <= recent)
-            }
+            (Some(leader), Some(voter)) if leader == self.me() => answered(voter, recent),
             (Some(_), _) => heard(),
             (None, _) => false,
         }
     }
+}
+
+/// Whether a majority has answered within `recent`: all that there is, if it is the only voter.
+fn answered(voter: &Voter, recent: Duration) -> bool {
+    let metrics = voter.raft.metrics();
+    let now = metrics.borrow_watched();
+    let acked = now.last_quorum_acked;
+    now.membership_config.voter_ids().eq([now.id]) || acked.is_some_and(|at| at.elapsed() <= recent)
 }
 
 async fn write(voter: &Voter, request: parts::Request) -> Response {

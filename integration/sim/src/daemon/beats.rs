@@ -28,7 +28,12 @@ pub(super) async fn run(process: Arc<Process>) {
         .get()
         .map(|voter| voter.log.fences())
         .unwrap_or_default();
-    let mut pulse = Pulse::new(p.me(), p.timing, OnQuorumLoss::Stop, now(p), on_disk);
+    let on_loss = match p.world.plan.freezes() {
+        true => OnQuorumLoss::Freeze,
+        false => OnQuorumLoss::Stop,
+    };
+    let mut pulse = Pulse::new(p.me(), p.timing, on_loss, now(p), on_disk);
+    let mut frozen = false;
     let mut effects = Vec::new();
     let mut written = Instant(0);
     let mut peers = BTreeMap::new();
@@ -59,13 +64,20 @@ pub(super) async fn run(process: Arc<Process>) {
             }
         }
         let _lateness = pulse.tick(now(p), &mut effects);
-        let deadline = falsify(p, pulse.deadline(), written);
+        for effect in &effects {
+            if let Effect::Tell(Event::Frozen { frozen: now }) = effect {
+                frozen = *now || p.world.mutant == Mutant::NeverThaws;
+            }
+        }
+        let deadline = falsify(p, pulse.deadline(), written, frozen);
         if deadline != written {
             written = deadline;
-            p.host.kernel.set_deadline(deadline.0);
+            p.host.kernel.set_deadline(deadline.0, frozen);
             p.deadline.store(deadline.0, Ordering::Relaxed);
         }
         p.counted.store(pulse.membership(), Ordering::Relaxed);
+        let answered = pulse.answered(now(p));
+        p.beats_answered.store(answered, Ordering::Relaxed);
         for effect in effects.drain(..) {
             carry_out(&process, &peers, effect);
         }
@@ -73,8 +85,9 @@ pub(super) async fn run(process: Arc<Process>) {
 }
 
 /// What the planted faults make of a deadline.
-fn falsify(p: &Process, deadline: Instant, written: Instant) -> Instant {
+fn falsify(p: &Process, deadline: Instant, written: Instant, frozen: bool) -> Instant {
     match p.world.mutant {
+        Mutant::NeverThaws if frozen => now(p).after(p.timing.lease),
         Mutant::NoDeadline if deadline > now(p) => deadline.after(Span(u64::MAX / 4)),
         Mutant::LeaseFromReceipt if deadline > written => now(p).after(p.timing.lease),
         Mutant::LeaseFromReceipt if deadline > Instant(0) => written,

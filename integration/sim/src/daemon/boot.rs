@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -47,6 +48,7 @@ impl Process {
             socket: std::sync::Mutex::default(),
             beat_wake: Arc::default(),
             counted: std::sync::atomic::AtomicU64::new(0),
+            beats_answered: std::sync::atomic::AtomicBool::new(false),
             deadline: std::sync::atomic::AtomicU64::new(0),
             ended: std::sync::atomic::AtomicBool::new(false),
             identity,
@@ -98,7 +100,8 @@ async fn open_voter(process: &Arc<Process>) -> Result<(), String> {
         log.forget_vote();
     }
     let machine = Machine::new(process.shared.clone(), host.disk.clone());
-    let network = Network::new(me, host.id, world.clone());
+    let quiet = Arc::new(AtomicBool::new(false));
+    let network = Network::new(me, host.id, world.clone(), quiet.clone());
     let own = process.clone();
     spawn(async move {
         let why = own.host.disk.work().await;
@@ -127,6 +130,7 @@ async fn open_voter(process: &Arc<Process>) -> Result<(), String> {
         raft,
         log,
         leaving: std::sync::Mutex::new(BTreeSet::new()),
+        quiet,
     };
     drop(process.voter.set(voter));
     spawn(follow_raft(process.clone()));

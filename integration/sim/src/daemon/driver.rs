@@ -11,6 +11,7 @@ use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::{Event, View};
 use vipd_core::name::Labels;
 use vipd_core::node::Interface;
+use vipd_core::proof::{Answer, Question};
 use vipd_core::state::State;
 use vipd_core::steward::{About, Came, Decision, Facts, Gates, Purpose, Steward};
 use vipd_core::time::{Instant, Millis, Span};
@@ -20,6 +21,7 @@ use crate::host::host_at;
 use crate::lock;
 use crate::mutant::Mutant;
 use crate::net::HostId;
+use crate::outsider;
 use crate::raft::{Request, Response};
 use crate::runtime::{NodeRuntime, sleep, spawn};
 
@@ -27,6 +29,8 @@ use crate::runtime::{NodeRuntime, sleep, spawn};
 const AUDIT: Duration = Duration::from_secs(1);
 /// How long the datapath may take: thousands of addresses on a busy host.
 const SLOW_DATAPATH: Duration = Duration::from_millis(200);
+/// How long the link is asked for.
+const ASKING: Duration = Duration::from_millis(200);
 /// Before a failed catching up is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 /// How long to try to pass on the lead before a reload.
@@ -124,6 +128,8 @@ impl Driver {
             wall: Millis(self.process.world.wall_clock(self.process.host.id)),
             leader: self.process.leader(),
             vote: self.process.vote(),
+            answered: self.process.majority_answers()
+                || self.process.beats_answered.load(Ordering::Relaxed),
             counted: match self.process.world.mutant {
                 Mutant::ReportsVotersEarly => newest(),
                 _ => self.process.counted.load(Ordering::Relaxed),
@@ -159,6 +165,9 @@ impl Driver {
         for (purpose, came) in inbox.finished {
             self.steward.finished(now, purpose, came);
         }
+        if !inbox.answers.is_empty() {
+            self.steward.answered(now, &inbox.answers);
+        }
         if inbox.caught_up {
             self.steward.caught_up();
         }
@@ -192,8 +201,10 @@ impl Driver {
         let Decision {
             gates,
             view,
+            questions,
             proposals,
             elect,
+            quiet,
         } = decision;
         let mutant = self.process.world.mutant;
         let mut proposals = proposals;
@@ -211,7 +222,9 @@ impl Driver {
             self.gates = Some(gates);
         }
         self.tell_beats(view);
+        self.ask_the_link(questions);
         self.propose(proposals);
+        self.process.keep_quiet(quiet);
         if elect && let Some(voter) = self.process.voter.get() {
             let process = &self.process;
             process.world.trace.line(format_args!(
@@ -222,6 +235,31 @@ impl Driver {
             let raft = voter.raft.clone();
             spawn(async move { drop(raft.trigger().elect(true).await) });
         }
+    }
+
+    /// Somebody outside has an address if he has it when the asking begins or when it ends.
+    fn ask_the_link(&self, questions: Vec<Question>) {
+        if questions.is_empty() {
+            return;
+        }
+        let process = self.process.clone();
+        spawn(async move {
+            let had = |it: &Question| process.world.outsider.has(it.address);
+            let before: Vec<bool> = questions.iter().map(had).collect();
+            sleep(ASKING + Duration::from_nanos(process.world.lateness())).await;
+            let up = process.host.carrier.load(Ordering::Relaxed);
+            let answers = questions.iter().zip(before).map(|(question, before)| {
+                let answer = match (up, before || had(question)) {
+                    (false, _) => Answer::Unasked,
+                    (true, false) => Answer::Free,
+                    (true, true) => Answer::Taken(outsider::MAC),
+                };
+                (question.address, answer)
+            });
+            let answers: Vec<_> = answers.collect();
+            lock(&process.inbox).answers.extend(answers);
+            process.wake.notify_one();
+        });
     }
 
     fn propose(&self, proposals: Vec<(Purpose, Command)>) {
@@ -294,7 +332,7 @@ impl Driver {
                 ));
             }
         }
-        self.process.host.kernel.set_deadline(0);
+        self.process.host.kernel.set_deadline(0, false);
         if let Some(voter) = self.process.voter.get() {
             drop(voter.raft.shutdown().await);
         }

@@ -11,7 +11,7 @@ use vipd_core::command::Command;
 use vipd_core::id::NodeId;
 use vipd_core::node::Lease;
 use vipd_core::rejection::Rejection;
-use vipd_raft::parts::{CHANGE, Member, Step, TICK, View, next_step};
+use vipd_raft::parts::{CHANGE, Member, Step, TICK, View, next_step, no_change};
 
 use super::{Process, Voter};
 use crate::lock;
@@ -56,6 +56,8 @@ async fn reconcile(process: &Process, voter: &Voter, now: &Metrics) {
     let view = View {
         wanted: &wanted,
         voters: membership.voter_ids().map(NodeId).collect(),
+        joint: membership.get_joint_config().len() > 1,
+        leaving: !leaving.is_empty(),
         learners: learners.filter(|id| !leaving.contains(id)).collect(),
         matched: matched(now, Duration::from_nanos(process.timing.lease.0 * 2)),
         last: now.last_log_index.unwrap_or(0),
@@ -75,6 +77,10 @@ async fn reconcile(process: &Process, voter: &Voter, now: &Metrics) {
             Step::Forget(id) => {
                 let gone = ChangeMembers::RemoveNodes(BTreeSet::from([id.0]));
                 voter.raft.change_membership(gone, false).await.map(drop)
+            }
+            Step::Settle => {
+                let change = voter.raft.change_membership(no_change(), true);
+                change.await.map(drop)
             }
         }
     };

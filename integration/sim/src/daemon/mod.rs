@@ -9,6 +9,7 @@ mod leader;
 mod members;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use vipd_core::id::{Epoch, NodeId};
 use vipd_core::lease::{Datagram, Event, Timing, View};
 use vipd_core::node::Role;
+use vipd_core::proof::Answer;
 use vipd_core::steward::{Came, Purpose, VoteMark};
 use vipd_core::time::Instant;
 
@@ -64,6 +66,8 @@ pub(crate) struct Process {
     beat_wake: Arc<Notify>,
     /// The membership by which its kernel's deadline was reckoned.
     counted: AtomicU64,
+    /// Whether its beats are answered by a majority.
+    beats_answered: AtomicBool,
     /// That deadline, in nanoseconds of the host's clock.
     deadline: AtomicU64,
     ended: AtomicBool,
@@ -77,6 +81,8 @@ pub(crate) struct Voter {
     pub(crate) log: LogStore,
     /// Nodes on their way out.
     pub(crate) leaving: Mutex<BTreeSet<NodeId>>,
+    /// As a leader it sends nothing to the others.
+    quiet: Arc<AtomicBool>,
 }
 
 /// What the loop has yet to look at.
@@ -84,6 +90,7 @@ pub(crate) struct Voter {
 struct Inbox {
     events: VecDeque<Event>,
     finished: Vec<(Purpose, Came)>,
+    answers: Vec<(IpAddr, Answer)>,
     caught_up: bool,
     stop: bool,
     reload: bool,

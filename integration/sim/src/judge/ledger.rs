@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use vipd_core::command::{Applied, Outcome};
+use vipd_core::event::What;
 use vipd_core::id::Revision;
 use vipd_core::name::Name;
 use vipd_core::state::State;
@@ -24,6 +25,8 @@ pub(super) struct Ledger {
     known: BTreeMap<Name, Known>,
     /// Being written: nobody has promised anything yet.
     asked: BTreeSet<Name>,
+    /// Addresses that VIPs were given others for, since somebody outside had them.
+    exchanged: BTreeSet<(Name, IpAddr)>,
 }
 
 enum Known {
@@ -77,6 +80,17 @@ impl Ledger {
         }
     }
 
+    /// An entry was applied: notes what it has exchanged.
+    pub(super) fn follow(&mut self, state: &State) {
+        let events = state.events().iter().rev();
+        let new = events.take_while(|event| event.revision.0 == state.applied());
+        self.exchanged
+            .extend(new.filter_map(|event| match &event.what {
+                What::SetAside { address, vip, .. } => Some((vip.clone(), *address)),
+                _ => None,
+            }));
+    }
+
     pub(super) fn unanswered(&mut self, name: &Name) {
         self.known.insert(name.clone(), Known::Unsure);
     }
@@ -91,7 +105,13 @@ impl Ledger {
             match known {
                 Known::There(revision, addresses) => {
                     // One that waited may have got more since; nobody loses what he was told.
-                    let has = |vip: &Vip| addresses.iter().all(|a| vip.addresses.contains(a));
+                    let has = |vip: &Vip| {
+                        let chosen = vip.spec.addresses.is_empty();
+                        addresses.iter().all(|address| {
+                            let exchanged = self.exchanged.contains(&(name.clone(), *address));
+                            vip.addresses.contains(address) || (chosen && exchanged)
+                        })
+                    };
                     let kept = found.is_some_and(|vip| vip.revision == *revision && has(vip));
                     if !kept {
                         let why = format!(

@@ -84,12 +84,23 @@ impl Judge {
             .mix(host.0 as u64 ^ (epoch.0 << 8) ^ (u64::from(open) << 63));
         let seen = lock(&self.owners).gate(host, address, open, epoch);
         self.accuse(seen);
+        if open {
+            self.accuse(self.look(|state| proven(state, host, address, epoch)));
+        }
     }
 
-    /// A deadline in a kernel was written.
-    pub(crate) fn deadline(&self, host: HostId, boottime: u64) {
+    /// A host that takes an address over serves it in its holder's right: until then, by its own clock; no more, if `None`.
+    pub(crate) fn serves(&self, host: HostId, address: IpAddr, until: Option<u64>) {
+        self.trace
+            .mix(host.0 as u64 ^ until.unwrap_or(0).rotate_left(32));
+        let seen = lock(&self.owners).serves(host, address, until);
+        self.accuse(seen);
+    }
+
+    /// A deadline in a kernel was written; by the host alone, without a majority, if it is `frozen`.
+    pub(crate) fn deadline(&self, host: HostId, boottime: u64, frozen: bool) {
         self.trace.mix(host.0 as u64 ^ boottime.rotate_left(16));
-        let seen = lock(&self.owners).deadline(host, boottime);
+        let seen = lock(&self.owners).deadline(host, boottime, frozen);
         self.accuse(seen);
     }
 
@@ -101,7 +112,10 @@ impl Judge {
         entry: &Entry,
         outcome: Option<&Outcome>,
     ) {
-        let seen = lock(&self.replicas).applied(host, replica, entry, outcome, &self.trace);
+        let mut replicas = lock(&self.replicas);
+        let seen = replicas.applied(host, replica, entry, outcome, &self.trace);
+        replicas.look(|state| lock(&self.ledger).follow(state));
+        drop(replicas);
         self.accuse(seen);
     }
 
@@ -151,9 +165,27 @@ impl Judge {
         lock(&self.owners).announcer(address)
     }
 
+    /// The hosts that announce now without a majority.
+    #[must_use]
+    pub(crate) fn frozen(&self) -> Vec<HostId> {
+        lock(&self.owners).frozen()
+    }
+
     /// How many times an address began to be announced.
     #[must_use]
     pub(crate) fn handovers(&self) -> u64 {
         lock(&self.owners).begun()
+    }
+}
+
+/// What is opened under a token was asked about before. The newest state knows the most, and what may once be announced
+/// may always.
+fn proven(state: &State, host: HostId, address: IpAddr, epoch: Epoch) -> Result<(), String> {
+    match state.allocations().get(&address) {
+        Some(of) if of.epoch == epoch && !of.proof.lets_announce() => Err(format!(
+            "{host} opens {address}, of which is known: {:?}",
+            of.proof
+        )),
+        Some(_) | None => Ok(()),
     }
 }

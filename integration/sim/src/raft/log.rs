@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use vipd_core::id::{Epoch, NodeId};
-use vipd_raft::parts::{Entry, LogId, Vote, decode_record};
+use vipd_raft::parts::{Entry, LogId, Vote, decode_record, following};
 
 use super::Types;
 use crate::disk::{Disk, Notice, Op, Platter};
@@ -92,26 +92,16 @@ impl LogStore {
         Ok(())
     }
 
-    /// At most `limit` entries that follow `after`; `None` if a snapshot is needed.
+    /// See [`following`].
     #[must_use]
-    pub(crate) fn following(&self, after: Option<LogId>, limit: usize) -> Option<Vec<Entry>> {
+    pub(crate) fn following(
+        &self,
+        after: Option<LogId>,
+        upto: LogId,
+        limit: usize,
+    ) -> Option<Vec<Entry>> {
         let log = lock(&self.cache);
-        let known = match &after {
-            None => log.purged.is_none(),
-            Some(id) if log.purged.as_ref() == Some(id) => true,
-            Some(id) => log
-                .entries
-                .get(&id.index)
-                .is_some_and(|entry| entry.log_id == *id),
-        };
-        let from = after.map_or(0, |id| id.index + 1);
-        known.then(|| {
-            log.entries
-                .range(from..)
-                .take(limit)
-                .map(|(_, entry)| entry.clone())
-                .collect()
-        })
+        following(&log.entries, log.purged, after, upto, limit)
     }
 
     fn entries(&self, range: impl RangeBounds<u64>) -> Vec<Entry> {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use vipd_raft::parts::{Member, Snapshot, Vote};
 use super::Types;
 use crate::host::host_at;
 use crate::net::HostId;
-use crate::world::{CallError, World};
+use crate::world::{CallError, NOTICED, World};
 
 /// The pause before replication tries an unreachable peer again.
 const BACKOFF: Duration = Duration::from_millis(40);
@@ -47,6 +48,20 @@ pub(crate) enum Request {
     Remove(NodeId),
     /// Hand the lead to somebody else.
     Handover,
+}
+
+impl Request {
+    /// Whether it is Raft's own, and worth nothing when it is late.
+    pub(crate) fn is_raft(&self) -> bool {
+        match self {
+            Self::Append(_)
+            | Self::Vote(_)
+            | Self::PreVote(_)
+            | Self::Snapshot(..)
+            | Self::TransferLeader(_) => true,
+            Self::Propose(..) | Self::ReadIndex | Self::Remove(_) | Self::Handover => false,
+        }
+    }
 }
 
 /// The answer.
@@ -76,13 +91,19 @@ pub(crate) struct Network {
     me: u64,
     host: HostId,
     world: Arc<World>,
+    quiet: Arc<AtomicBool>,
 }
 
 impl Network {
-    /// From member `me` on `host`.
+    /// From member `me` on `host`, which as a leader says nothing while it is to keep `quiet`.
     #[must_use]
-    pub(crate) fn new(me: u64, host: HostId, world: Arc<World>) -> Self {
-        Self { me, host, world }
+    pub(crate) fn new(me: u64, host: HostId, world: Arc<World>, quiet: Arc<AtomicBool>) -> Self {
+        Self {
+            me,
+            host,
+            world,
+            quiet,
+        }
     }
 }
 
@@ -96,6 +117,7 @@ impl RaftNetworkFactory<Types> for Network {
             target,
             to: host_at(node.peer),
             world: self.world.clone(),
+            quiet: self.quiet.clone(),
         }
     }
 }
@@ -107,9 +129,23 @@ pub(crate) struct Client {
     target: u64,
     to: HostId,
     world: Arc<World>,
+    quiet: Arc<AtomicBool>,
 }
 
 impl Client {
+    /// What a leader says, by which others take it for alive.
+    async fn lead(
+        &self,
+        action: RPCTypes,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Response, RPCError<Types>> {
+        if self.quiet.load(Ordering::Relaxed) {
+            return Err(Unreachable::from_string("quiet").into());
+        }
+        self.call(action, request, patience).await
+    }
+
     async fn call(
         &self,
         action: RPCTypes,
@@ -149,7 +185,7 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         match self
-            .call(
+            .lead(
                 RPCTypes::AppendEntries,
                 Request::Append(rpc),
                 option.hard_ttl(),
@@ -197,7 +233,9 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let request = Request::Snapshot(vote, snapshot);
-        let call = self.call(RPCTypes::InstallSnapshot, request, option.hard_ttl());
+        // It takes a moment here. The daemon waits for long; but a lane whose peer takes nothing is given up, and made anew.
+        let patience = option.hard_ttl().min(Duration::from_nanos(NOTICED));
+        let call = self.lead(RPCTypes::InstallSnapshot, request, patience);
         let reply = tokio::select! {
             biased;
             closed = cancel => return Err(closed.into()),
