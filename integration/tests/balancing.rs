@@ -292,6 +292,84 @@ fn a_backend_that_does_not_answer_gets_no_new_connections_until_it_does() {
     }
 }
 
+/// Asks often enough for a test.
+fn health(more: Value) -> Value {
+    let mut health = json!({
+        "kind": "tcp", "port": 80, "interval": "200ms", "timeout": "100ms", "fall": 2, "rise": 1,
+    });
+    for (key, value) in more.as_object().unwrap() {
+        health[key] = value.clone();
+    }
+    json!({ "health": health })
+}
+
+#[test]
+fn a_vip_leaves_a_node_that_sees_no_backend_and_stays_where_nobody_sees_one() {
+    let site = Site::start(&["b1"]);
+    let backends = both_families(site.lab().backends());
+    site.put_with("nat", &backends, &health(json!({ "all_down": "withdraw" })));
+    let site = site.ready();
+    let b1 = site.lab().host("b1");
+    let first = site.holder().name().to_owned();
+    let (v4, v6) = (b1.v4(), b1.v6());
+    let no_way = format!("route add blackhole {v4}\nroute add blackhole {v6}\n");
+    site.holder().ip(&no_way).unwrap();
+    let left = |name: &str| name != first;
+    let addresses = &site.addresses;
+    site.cluster
+        .wait_for_holder(addresses, "a node that sees it holds", left)
+        .unwrap();
+    for &address in addresses {
+        assert_eq!(hosts(&site.pages(address, PORT)), BTreeSet::from(["b1"]));
+    }
+
+    b1.port_down().unwrap();
+    let all_say_so = || {
+        let vip = site.cluster.ask("/v1/vips/www")?;
+        let conditions = vip["status"]["conditions"].as_array().unwrap().clone();
+        let said = conditions.iter().find(|it| it["type"] == "seen");
+        let said = said.map_or(String::new(), |it| it["message"].to_string());
+        Ok(["n1", "n2", "n3"]
+            .iter()
+            .all(|name| said.contains(name))
+            .then_some(()))
+    };
+    wait("all see it down", PATIENCE, all_say_so).unwrap();
+    let last = site.holder().name().to_owned();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(site.holder().name(), last, "it has nowhere to go");
+
+    b1.port_up().unwrap();
+    for &address in addresses {
+        let served = || site.page(address, PORT).map(Some);
+        wait("it is served again", PATIENCE, served).unwrap();
+    }
+    assert_ne!(site.holder().name(), first, "which has no way to it still");
+}
+
+#[test]
+fn a_backend_that_cannot_answer_the_vip_gets_no_connections() {
+    let site = Site::start(&[]);
+    let backends = both_families(site.lab().servers());
+    site.put_with("nat", &backends, &health(json!({})));
+    let site = site.ready();
+    let first = site.holder().name().to_owned();
+    // Its host goes on, has the VIP on its interface, and takes its packets for forged ones.
+    site.cluster.node(&first).kill9().unwrap();
+    let left = |name: &str| name != first;
+    site.cluster
+        .wait_for_holder(&site.addresses, "another host holds", left)
+        .unwrap();
+    for &address in &site.addresses {
+        let served = || {
+            // Some go astray until it is found out.
+            let pages = site.try_pages(address, PORT).unwrap_or_default();
+            Ok((hosts(&pages).len() == 2 && !hosts(&pages).contains(first.as_str())).then_some(()))
+        };
+        wait("the two others serve it", PATIENCE, served).unwrap();
+    }
+}
+
 #[test]
 fn connections_survive_a_planned_move_and_the_power_off_of_the_holder_under_nat() {
     let site = Site::with_backends("nat");

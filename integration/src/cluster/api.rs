@@ -24,6 +24,8 @@ pub struct AddressState {
     pub holder: Option<String>,
     /// Its fencing token.
     pub epoch: u64,
+    /// Whether its holder has asked the link who has it; it is not announced before.
+    pub asked: bool,
 }
 
 /// The API of one daemon.
@@ -130,7 +132,9 @@ impl Api {
 
 fn read(vip: &Value, address: &Value) -> Result<AddressState> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
+    let mut conditions = address["conditions"].as_array().into_iter().flatten();
     Ok(AddressState {
+        asked: !conditions.any(|it| it["reason"] == "address_unproven"),
         vip: text(&vip["name"]).ok_or_else(|| anyhow!("no name"))?,
         address: text(&address["address"])
             .ok_or_else(|| anyhow!("no address"))?

@@ -137,7 +137,7 @@ impl Cluster {
             let states = self.addresses()?;
             let held = states
                 .iter()
-                .filter(|s| s.vip == name && s.holder.is_some())
+                .filter(|s| s.vip == name && s.holder.is_some() && s.asked)
                 .count();
             Ok((held == 2).then_some(states))
         })?;
@@ -182,7 +182,7 @@ impl Cluster {
             let mut holders: Vec<_> = states
                 .into_iter()
                 .filter(|s| addresses.contains(&s.address))
-                .map(|s| s.holder)
+                .map(|s| s.holder.filter(|_| s.asked))
                 .collect();
             holders.dedup();
             Ok(match &holders[..] {

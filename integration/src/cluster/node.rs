@@ -101,6 +101,7 @@ impl<'a> Node<'a> {
         self.host.spawn(
             DAEMON,
             Command::new(&self.binaries.vipd)
+                .envs(shipped_environment())
                 .args(["run", "--config"])
                 .arg(config),
         )?;
@@ -223,6 +224,14 @@ impl<'a> Node<'a> {
     }
 }
 
+/// What the unit puts into the daemon's environment: the lab runs it as it is shipped.
+fn shipped_environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    const UNIT: &str = include_str!("../../../packaging/systemd/vipd.service");
+    let lines = UNIT.lines().filter_map(|l| l.strip_prefix("Environment="));
+    let pairs = lines.flat_map(str::split_whitespace);
+    pairs.filter_map(|pair| pair.split_once('='))
+}
+
 /// Standard output of a command that had to succeed.
 fn succeed(what: &str, done: &Output) -> Result<String> {
     if !done.status.success() {
@@ -252,6 +261,16 @@ fn ticket(said: &str) -> Option<Ticket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lab_gives_the_daemon_the_environment_of_its_unit() {
+        let bound = "131072";
+        let wanted = [
+            ("MALLOC_MMAP_THRESHOLD_", bound),
+            ("MALLOC_TRIM_THRESHOLD_", bound),
+        ];
+        assert!(shipped_environment().eq(wanted));
+    }
 
     #[test]
     fn the_join_command_is_read_as_a_person_would() {

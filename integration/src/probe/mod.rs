@@ -5,12 +5,14 @@ mod http;
 mod responder;
 mod stream;
 mod udp;
+mod unpack;
 
 pub use gap::{Gap, gaps, longest_gap};
 pub use http::{Browser, Pages};
 pub use responder::Responder;
 pub use stream::{Conversations, Streamer};
 pub use udp::{Probe, Question, Reply};
+pub use unpack::{Unpacked, Unpacker};
 
 /// Port of the UDP responder on every server.
 pub const UDP_PORT: u16 = 7777;

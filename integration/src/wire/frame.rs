@@ -60,6 +60,7 @@ const ARP: u16 = 0x0806;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
+const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const OPTION_TARGET_MAC: u8 = 2;
 
@@ -77,6 +78,20 @@ pub(super) fn claim(frame: &[u8]) -> Option<Claim> {
         IPV6 => ipv6(rest, sender),
         _ => None,
     }
+}
+
+/// The address that `frame` asks for in nobody's name, as who does wants to have it (RFC 5227, RFC 4862), and who that is.
+pub(super) fn probe(frame: &[u8]) -> Option<(IpAddr, Mac)> {
+    let rest = frame.get(14..)?;
+    let nobody = |from: Option<IpAddr>| from.filter(|from| from.is_unspecified());
+    let address = match u16::from_be_bytes(bytes(frame, 12)?) {
+        ARP => nobody(v4(rest, 14)).and(v4(rest, 24)),
+        IPV6 if rest.get(6) == Some(&ICMPV6) && rest.get(40) == Some(&SOLICITATION) => {
+            nobody(v6(rest, 8)).and(v6(rest, 48))
+        }
+        _ => None,
+    };
+    Some((address?, mac(frame, 6)?))
 }
 
 fn arp(packet: &[u8]) -> Option<Claim> {

@@ -10,6 +10,6 @@ pub use ask::Asker;
 pub use frame::{Claim, How};
 pub use speak::announce;
 pub(crate) use speak::{Line, echo_request, question};
-pub use tap::Tap;
 pub(crate) use tap::incoming_only;
+pub use tap::{Asked, Tap};
 pub use verdict::{Answer, Election, Reign, Verdict, judge, reigns};

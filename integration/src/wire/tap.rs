@@ -21,7 +21,7 @@ use socket2::{SockFilter, SockRef};
 use super::frame;
 use super::verdict::Answer;
 use crate::Stamp;
-use crate::lab::NetNs;
+use crate::lab::{Mac, NetNs};
 
 /// A sniffer on all ports of a switch. It keeps every claim to the addresses it watches.
 ///
@@ -39,6 +39,18 @@ struct Shared {
     lost: AtomicU32,
     watched: Mutex<BTreeSet<IpAddr>>,
     answers: Mutex<Vec<Answer>>,
+    probes: Mutex<Vec<Asked>>,
+}
+
+/// Somebody asked for an address in nobody's name, as who does wants to have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// When the frame entered the switch.
+    pub at: Stamp,
+    /// The address.
+    pub address: IpAddr,
+    /// Who asked.
+    pub mac: Mac,
 }
 
 impl Tap {
@@ -89,6 +101,18 @@ impl Tap {
         Ok(heard)
     }
 
+    /// Who asked for `address`, since it is watched, in nobody's name; fails as [`Tap::answers`] does.
+    pub fn probes(&self, address: IpAddr) -> Result<Vec<Asked>> {
+        self.ensure_whole()?;
+        let probes = self.shared.probes.lock();
+        let probes = probes.unwrap_or_else(PoisonError::into_inner);
+        Ok(probes
+            .iter()
+            .filter(|asked| asked.address == address)
+            .copied()
+            .collect())
+    }
+
     /// Fails when frames were lost because the machine was too busy to read them.
     pub fn ensure_whole(&self) -> Result<()> {
         let lost = self.shared.lost.load(Ordering::Relaxed);
@@ -110,6 +134,17 @@ impl Tap {
         let news = answers[*cursor..].to_vec();
         *cursor = answers.len();
         news
+    }
+}
+
+impl Shared {
+    fn asked(&self, asked: Asked, port: &str) {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        // As below.
+        if port != "br0" && watched.contains(&asked.address) {
+            let probes = self.probes.lock();
+            probes.unwrap_or_else(PoisonError::into_inner).push(asked);
+        }
     }
 }
 
@@ -186,6 +221,9 @@ fn listen(socket: &OwnedFd, shared: &Shared) {
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN) => continue,
             Err(e) => return eprintln!("the tap went deaf: {e}"),
         };
+        if let Some((address, mac)) = frame::probe(&frame[..length]) {
+            shared.asked(Asked { at, address, mac }, &ports.name(index));
+        }
         let Some(claim) = frame::claim(&frame[..length]) else {
             continue;
         };
