@@ -16,6 +16,7 @@
 //! * [`wire`] is the judge. [`wire::Tap`] reads every frame that enters the switch and
 //!   [`wire::judge`] says whether two hosts ever answered for one address.
 //! * [`probe`] is the client: one datagram each millisecond, and the gap it sees is the outage.
+//! * [`tools`] are programs of others: curl and its like judge what clients get.
 //! * [`cluster`] puts real `vipd` daemons on the hosts; [`demo`] is the show made of all of it.
 //! * [`measure`] compares them with others: `cargo xtask bench`.
 //!
@@ -34,6 +35,7 @@ pub mod lab;
 pub mod measure;
 pub mod probe;
 mod stamp;
+pub mod tools;
 pub mod wire;
 
 pub use bench::{Bench, GRACE, Turn};

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use vipd_integration::cluster::Binaries;
 use vipd_integration::measure::{self, Contender, Fault, Trouble};
 
-/// Measure vipd, and others beside it, on this machine. Needs root, keepalived and ucarp.
+/// Measure vipd, and others beside it, on this machine. Needs root, and the others.
 #[derive(Parser, Debug)]
 #[command(
     name = "cargo xtask bench",
@@ -36,6 +36,55 @@ enum Task {
     Agents(Agents),
     /// How fast addresses are given out and taken back.
     Allocate(Allocate),
+    /// What forwarding packets and requests to a backend costs, beside plain routing, nftables, haproxy and nginx.
+    Balance(Balance),
+    /// Send frames until killed: `balance` runs it in its client's namespace.
+    #[command(hide = true)]
+    SendFrames(SendFrames),
+}
+
+#[derive(Args, Debug)]
+struct SendFrames {
+    /// The host that they go through.
+    way: String,
+    /// Bytes of a frame.
+    length: usize,
+    /// UDP exchanges that they belong to.
+    #[arg(long)]
+    flows: u16,
+    /// The CPU that sends.
+    #[arg(long)]
+    cpu: usize,
+    /// The program that makes them, compiled.
+    #[arg(long)]
+    generator: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct Balance {
+    /// How often each is measured.
+    #[arg(long, default_value_t = 9)]
+    trials: usize,
+    /// How long a trial is.
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// Only this. Default: both.
+    #[arg(long)]
+    only: Option<Half>,
+    /// UDP exchanges that the packets belong to.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=50_000))]
+    flows: u16,
+    /// The program that makes frames, compiled; `cargo xtask bench` sets it.
+    #[arg(long, env = "VIPD_GENERATOR_OBJECT", hide = true)]
+    generator: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Half {
+    /// Frames as from a network card: what one costs the CPU that forwards it.
+    Packets,
+    /// HTTP requests: how many are answered.
+    Requests,
 }
 
 #[derive(Args, Debug)]
@@ -207,6 +256,22 @@ fn run(cli: Cli) -> Result<()> {
                 out,
             })
         }
+        Task::Balance(wanted) => measure::balance(&measure::Balance {
+            binaries: Binaries::built()?,
+            generator: (wanted.only != Some(Half::Requests)).then_some(wanted.generator),
+            flows: wanted.flows,
+            requests: wanted.only != Some(Half::Packets),
+            trials: wanted.trials,
+            span: Duration::from_secs(wanted.seconds),
+            out,
+        }),
+        Task::SendFrames(wanted) => measure::send_frames(&measure::Frames {
+            generator: wanted.generator,
+            way: wanted.way,
+            length: wanted.length,
+            flows: wanted.flows,
+            cpu: wanted.cpu,
+        }),
         Task::Allocate(wanted) => measure::apply(&measure::Apply {
             held: wanted.held,
             trials: wanted.trials,

@@ -3,6 +3,7 @@
 
 mod agents;
 mod allocate;
+mod balance;
 mod failover;
 mod fault;
 mod idle;
@@ -21,6 +22,7 @@ mod watch;
 
 pub use agents::{Options as Agents, run as agents};
 pub use allocate::{AllocateCluster, Apply, allocate_cluster, apply};
+pub use balance::{Frames, Options as Balance, run as balance, send_frames};
 pub use failover::{Options as Failover, run as failover};
 pub use fault::Fault;
 pub use idle::{Options as Idle, run as idle};

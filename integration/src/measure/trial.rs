@@ -18,9 +18,9 @@ const REST: Duration = Duration::from_secs(40);
 const DARK: Duration = Duration::from_secs(12);
 /// How long is watched at least after the client is served again.
 const TAIL: Duration = Duration::from_millis(300);
-/// The same after faults that leave something behind for two seconds: vipd's former holder hands packets on for so long,
-/// and the lease of a daemon that is replaced was stretched by as much.
-const LONG_TAIL: Duration = Duration::from_millis(2500);
+/// The same after faults that leave something behind for some seconds: vipd's former holder hands packets on for three, and is
+/// handed nothing itself for five; and the lease of a daemon that is replaced was stretched by two.
+const LONG_TAIL: Duration = Duration::from_millis(5500);
 
 /// What came of one trial.
 #[derive(Clone, Debug)]

@@ -71,6 +71,13 @@ impl Since {
     }
 }
 
+/// CPU time that the programs of a host have had; none where none runs.
+pub(crate) fn cpu_time(host: &Host) -> Result<Duration> {
+    let none = host.pids()?.is_empty();
+    let ticks = if none { 0 } else { ticks(host)? };
+    Ok(TICK * u32::try_from(ticks).context("a CPU time of a year")?)
+}
+
 fn ticks(host: &Host) -> Result<u64> {
     let pids = host.pids()?;
     ensure!(!pids.is_empty(), "no program runs on {}", host.name());

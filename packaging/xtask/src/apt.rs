@@ -1,5 +1,8 @@
 //! Debian packages that a task needs: looked for first, named aloud, installed only when missing.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -57,6 +60,7 @@ impl Need {
 
 /// Installs what is missing of `needs`; does and says nothing when all is there.
 pub(crate) fn ensure(task: &str, needs: &[Need]) -> Result<()> {
+    NoServices::end_of_an_interrupted_run();
     let missing: Vec<&Need> = needs.iter().filter(|need| !need.present()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -97,6 +101,7 @@ pub(crate) fn ensure(task: &str, needs: &[Need]) -> Result<()> {
 }
 
 fn install(packages: &[&str]) -> Result<()> {
+    let _quiet = NoServices::begin()?;
     let title = format!("apt-get install {}", packages.join(" "));
     sh::quiet(
         &title,
@@ -104,6 +109,61 @@ fn install(packages: &[&str]) -> Result<()> {
             .args(["install", "-y", "--no-install-recommends"])
             .args(packages),
     )
+}
+
+/// Where Debian's maintainer scripts look whether they may start a service; 101 is "no".
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Ours, by which one that an interrupted run has left is known.
+const NO: &[u8] = b"#!/bin/sh\n# made by vipd's xtask while it installs packages\nexit 101\n";
+
+/// While it lives, what is installed is not started: a test needs nginx, and nobody needs one on port 80 of this machine.
+/// A policy that is there already is somebody's choice, and stays.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    /// An interrupted run has left its policy behind, and there may be nothing left to install.
+    fn end_of_an_interrupted_run() {
+        if std::fs::read(POLICY).is_ok_and(|found| found == NO) {
+            drop(Self { ours: true });
+        }
+    }
+
+    fn begin() -> Result<Self> {
+        let mut options = OpenOptions::new();
+        match options
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(POLICY)
+        {
+            Ok(mut file) => {
+                let wrote = file.write_all(NO);
+                let made = Self { ours: true };
+                wrote.with_context(|| format!("cannot write {POLICY}"))?;
+                Ok(made)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self {
+                ours: std::fs::read(POLICY).is_ok_and(|found| found == NO),
+            }),
+            Err(error) => Err(error).with_context(|| {
+                format!("cannot make {POLICY}, which keeps what is installed from being started")
+            }),
+        }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = std::fs::remove_file(POLICY)
+            && error.kind() != ErrorKind::NotFound
+        {
+            eprintln!("warning: {POLICY} stays, remove it, or no service is started: {error}");
+        }
+    }
 }
 
 fn apt() -> std::process::Command {

@@ -45,7 +45,7 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
-    /// Measure vipd beside keepalived and ucarp on this machine; `bench help` lists what can be measured. `bench
+    /// Measure vipd beside keepalived, ucarp and others on this machine; `bench help` lists what can be measured. `bench
     /// datapath` measures what a packet costs in the eBPF programs.
     #[command(disable_help_flag = true)]
     Bench {

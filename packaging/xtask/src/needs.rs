@@ -17,12 +17,37 @@ pub(crate) const BENCH: &[Need] = &[
     program("setpriv", "util-linux"),
 ];
 
-/// For `cargo xtask test`: the demo's, an independent client, what takes rights and disks away from a daemon, and one
-/// that vipd is compared with.
+/// For `cargo xtask bench datapath`: a compiler for the C that the eBPF programs are measured beside.
+pub(crate) const DATAPATH_BENCH: &[Need] = &[
+    program("clang-19", "clang-19"),
+    file("/usr/include/linux/bpf.h", "linux-libc-dev"),
+];
+
+/// For `cargo xtask bench balance`: what connections are forwarded by beside vipd, the client and the server, and a compiler
+/// for the program that makes frames.
+pub(crate) const BALANCE_BENCH: &[Need] = &[
+    program("haproxy", "haproxy"),
+    program("nginx", "nginx-light"),
+    file(
+        "/usr/lib/nginx/modules/ngx_stream_module.so",
+        "libnginx-mod-stream",
+    ),
+    program("wrk", "wrk"),
+    program("clang-19", "clang-19"),
+    file("/usr/include/linux/bpf.h", "linux-libc-dev"),
+];
+
+/// For `cargo xtask test`: the demo's, clients and servers that are not ours, what takes rights and disks away from a daemon,
+/// and one that vipd is compared with.
 pub(crate) const TEST: &[Need] = &[
     program("ip", "iproute2"),
     program("nft", "nftables"),
     program("ping", "iputils-ping"),
+    program("traceroute", "traceroute"),
+    program("curl", "curl"),
+    program("wrk", "wrk"),
+    program("iperf3", "iperf3"),
+    program("nginx", "nginx-light"),
     program("keepalived", "keepalived"),
     program("ethtool", "ethtool"),
     program("setpriv", "util-linux"),

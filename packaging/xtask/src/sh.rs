@@ -26,9 +26,20 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 
 /// The cargo that runs us, so that the toolchain stays the same; `line` is split at white space.
 ///
-/// Where nobody is there to commit a changed lock file, a stale one is an error.
+/// Where nobody is there to commit a changed lock file, a stale one is an error. What `cargo run` says of *us* in the
+/// environment is kept from it: build scripts look at that (ring's does), and would have everything above them built anew
+/// after each `cargo build` that somebody types.
 pub(crate) fn cargo(line: &str) -> Command {
     let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|of_us| name.starts_with(of_us))
+        {
+            cargo.env_remove(&*name);
+        }
+    }
     let mut words = line.split_whitespace();
     let verb = words.next().unwrap_or_default();
     cargo.arg(verb);

@@ -23,20 +23,29 @@ pub(crate) struct Conditions {
 impl Conditions {
     /// As they are now.
     pub(crate) fn now(binaries: &Binaries) -> Self {
-        let said = |program: &mut Command| {
+        let ask = |program: &str, arguments: &[&str]| {
+            let mut asked = Command::new(program);
+            asked.args(arguments);
+            asked
+        };
+        Self::of([
+            ask(&binaries.vipd.to_string_lossy(), &["--version"]),
+            ask("keepalived", &["--version"]),
+            ask("etcd", &["--version"]),
+            ask("dpkg-query", &["-W", "-f", "ucarp ${Version}", "ucarp"]),
+        ])
+    }
+
+    /// As they are now, with the first line that each of these commands says; those that there are not are left out.
+    pub(crate) fn of(commands: impl IntoIterator<Item = Command>) -> Self {
+        let said = |mut program: Command| {
             let output = program.output().ok()?;
             let all = [output.stdout, output.stderr].concat();
             let text = String::from_utf8_lossy(&all).into_owned();
             text.lines().next().map(|line| line.trim().to_owned())
         };
-        let versions = [
-            said(Command::new(&binaries.vipd).arg("--version")),
-            said(Command::new("keepalived").arg("--version")),
-            said(Command::new("etcd").arg("--version")),
-            said(Command::new("dpkg-query").args(["-W", "-f", "ucarp ${Version}", "ucarp"])),
-        ];
         Self {
-            versions: versions.into_iter().flatten().collect(),
+            versions: commands.into_iter().filter_map(said).collect(),
             ..Self::machine()
         }
     }

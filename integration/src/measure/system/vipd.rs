@@ -1,7 +1,8 @@
 //! vipd: three voters and one dual-stack VIP, at one of its profiles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::process::Command;
 use std::str::FromStr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,12 +16,13 @@ use super::{SERVERS, System, strike_host};
 use crate::cluster::{Binaries, Cluster, PATIENCE, wait};
 use crate::lab::Lab;
 
-/// How long a drain of very many VIPs may take.
+/// How long a drain of very many VIPs may take, and then the kernels to follow.
 const GATHERING: Duration = Duration::from_secs(60);
 /// The metric of how late the beats were.
 const LATENESS: &str = "vipd_beat_lateness_seconds";
-/// A voter that has just started withdraws nobody's lease for a while (see the README, "The first two seconds").
-const YOUNG: Duration = Duration::from_millis(2400);
+/// A voter that has just started withdraws nobody's lease for a while (see the README, "The first two seconds"), and is handed
+/// nothing in the first five seconds of its lease.
+const YOUNG: Duration = Duration::from_millis(5400);
 /// How long a holder that was cut off is left so before the cut is healed.
 const CUT: Duration = Duration::from_millis(500);
 
@@ -122,6 +124,44 @@ impl Vipd {
         let others = SERVERS.into_iter().find(|&other| other != name);
         others.context("a cluster of one has nobody to move to")
     }
+
+    /// Waits until the servers have on their interfaces what they shall have: the kernel takes seconds to put thousands of
+    /// addresses there, and to take them off again. On hosts of their own that disturbs nobody else; here all share the CPUs.
+    fn calm_down(&self, home: &str) -> Result<()> {
+        wait(
+            "the interfaces have the VIPs that they shall have",
+            GATHERING,
+            || {
+                for name in SERVERS {
+                    let mut list = Command::new("ip");
+                    let said = self
+                        .cluster
+                        .node(name)
+                        .host()
+                        .run(list.args(["-o", "address"]))?;
+                    let said = String::from_utf8_lossy(&said.stdout);
+                    let there: BTreeSet<IpAddr> = said
+                        .split_whitespace()
+                        .filter_map(|word| word.split_once('/')?.0.parse().ok())
+                        .collect();
+                    let n = self
+                        .addresses
+                        .iter()
+                        .filter(|at| there.contains(at))
+                        .count();
+                    let shall = if name == home {
+                        self.addresses.len()
+                    } else {
+                        0
+                    };
+                    if n != shall {
+                        return Ok(None);
+                    }
+                }
+                Ok(Some(()))
+            },
+        )
+    }
 }
 
 impl System for Vipd {
@@ -185,6 +225,7 @@ impl System for Vipd {
         for other in others {
             self.cluster.vipctl(&["node", "undrain", other])?;
         }
+        self.calm_down(&home)?;
         Ok(home)
     }
 

@@ -1,6 +1,7 @@
 //! Looks into the finished packages: every file at its place, the scripts and dependencies right, no linter error.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -119,8 +120,14 @@ pub(crate) fn sample(vipd: &Path, stage: &Path) -> Result<()> {
     let sample = repo::root().join("packaging/vipd.toml");
     let text =
         fs::read_to_string(&sample).with_context(|| format!("cannot read {}", sample.display()))?;
+    // The folder of checks must be there, and nobody else's.
+    let checks = stage.join("checks");
+    fs::create_dir_all(&checks)
+        .and_then(|()| fs::set_permissions(&checks, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot make {}", checks.display()))?;
+    let keys = in_force(&text).replace("/etc/vipd/checks", &checks.to_string_lossy());
     let all = stage.join("every-key.toml");
-    fs::write(&all, in_force(&text)).with_context(|| format!("cannot write {}", all.display()))?;
+    fs::write(&all, keys).with_context(|| format!("cannot write {}", all.display()))?;
     for file in [&sample, &all] {
         sh::output(sh::command(vipd).args(["check", "--config"]).arg(file))?;
     }

@@ -38,7 +38,11 @@ holds() { ip -o addr show dev eth0 | grep -qwF "$VIP"; }
 silent() { ! holds; }
 pid() { systemctl show -P MainPID vipd; }
 runs_as_vipd() { [ "$(stat -c %U "/proc/$(pid)")" = vipd ]; }
-runs_anew() { systemctl is-active vipd && [ "$(pid)" != "$before" ]; }
+# The process first: that of a unit that has just died is 0, while it is still said to be active.
+runs_anew() {
+    now=$(pid)
+    [ "$now" != 0 ] && [ "$now" != "$before" ] && systemctl is-active vipd
+}
 runs_the_installed_program() { ! readlink "/proc/$(pid)/exe" | grep -q deleted; }
 nothing_pinned() { ! ls /sys/fs/bpf/vipd/* 2>/dev/null | grep -q .; }
 
