@@ -55,4 +55,30 @@ SEC("xdp") int generate(struct xdp_md *context)
 	return redirect(plan->ifindex, 0);
 }
 
+// Where datagrams are sent once a balancer has translated them: `TRANSLATED` of `integration/src/measure/balance/way.rs`.
+enum { DESTINATION_PORT = 36, TRANSLATED = 9001 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} ARRIVED SEC(".maps");
+
+// On the other end of a veth pair, which drops what XDP sends unless it has a program of its own: counts translated
+// datagrams, and drops them. One CPU comes here.
+SEC("xdp") int sink(struct xdp_md *context)
+{
+	void *data = (void *)(long)context->data;
+	void *end = (void *)(long)context->data_end;
+	__u32 only = 0;
+	__u64 *arrived = lookup(&ARRIVED, &only);
+	if (!arrived || data + HEADERS > end)
+		return XDP_PASS;
+	if (*(__u16 *)(data + DESTINATION_PORT) != __builtin_bswap16(TRANSLATED))
+		return XDP_PASS;
+	*arrived += 1;
+	return XDP_DROP;
+}
+
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

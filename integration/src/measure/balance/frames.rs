@@ -12,7 +12,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::forwarder::stay;
 use super::site::{macs, to};
-use super::way::Way;
+use super::way::{Arms, Way};
 
 /// The source port of the first.
 const FIRST_PORT: u16 = 10_000;
@@ -39,9 +39,9 @@ pub struct Frames {
 /// Sends frames until the process is killed: to be run as a process of its own, in the client's namespace. (The kernel
 /// begins and ends such a run slowly, since it changes its own code for it; only a signal ends it early.)
 pub fn send(wanted: &Frames) -> Result<()> {
-    let mut ways = Way::PACKETS.into_iter();
+    let mut ways = Way::packets(Arms::One).iter();
     let way = ways.find(|way| way.host() == wanted.way);
-    let way = way.with_context(|| format!("there is no way {:?}", wanted.way))?;
+    let way = *way.with_context(|| format!("there is no way {:?}", wanted.way))?;
     stay(0, wanted.cpu)?;
     let path = wanted.generator.display();
     let mut ebpf = Ebpf::load_file(&wanted.generator)

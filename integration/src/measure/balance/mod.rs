@@ -1,6 +1,7 @@
 //! `bench balance`: what it costs that somebody stands between client and server; vipd in mode `nat` beside plain routing,
 //! nftables, and proxies for TCP.
 
+mod arrivals;
 mod figures;
 mod forwarder;
 mod frames;
@@ -20,6 +21,7 @@ pub use frames::{Frames, send as send_frames};
 use super::report::{self, Conditions};
 use crate::bench::Turn;
 use crate::cluster::Binaries;
+use way::Arms;
 
 /// What is to be measured.
 #[derive(Clone, Debug)]
@@ -50,7 +52,9 @@ pub fn run(options: &Options) -> Result<()> {
     let _turn = Turn::wait()?;
     let mut text = format!("{}\n", conditions(options));
     if let Some(generator) = &options.generator {
-        text += &packets::run(options, generator)?;
+        for arms in [Arms::Two, Arms::One] {
+            text += &packets::run(options, generator, arms)?;
+        }
     }
     if options.requests {
         text += &requests::run(options)?;

@@ -1,5 +1,5 @@
 //! What forwarding a packet costs: frames as from a network card, of many flows, through each way in turn. One CPU sends,
-//! another one forwards, and the server's side counts what has arrived translated.
+//! another one forwards, and where the packets come out again what has arrived translated is counted.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,23 +8,21 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use super::Options;
+use super::arrivals::Arrivals;
 use super::figures::{Spread, target};
 use super::forwarder::{Forwarder, two_cpus};
 use super::frames::Frames;
-use super::site::{Site, from, front, to};
-use super::way::{TRANSLATED, Way};
+use super::site::{Site, front, to};
+use super::way::{Arms, Way};
 use crate::cluster::wait;
-use crate::lab::Host;
-use crate::lab::run::feed;
 use crate::tools;
 
 /// Bytes of a frame without its check sequence: the least and the most that Ethernet carries.
 const LENGTHS: [usize; 2] = [60, 1514];
-/// Of vipd's rate and that of nftables.
-const TARGET: f64 = 1.3;
+/// What nftables' cost shall be at least, in that of vipd.
+const TARGETS: [(Way, f64); 2] = [(Way::Vipd, 1.3), (Way::Xdp, 2.5)];
 /// The process that sends.
 const SENDER: &str = "send-frames";
 /// A short command.
@@ -40,24 +38,25 @@ struct Trial {
 }
 
 /// Sets up and measures; the table.
-pub(super) fn run(options: &Options, generator: &Path) -> Result<String> {
+pub(super) fn run(options: &Options, generator: &Path, arms: Arms) -> Result<String> {
     eprintln!("setting up the hosts that forward packets");
     let [sends, forwards] = two_cpus()?;
-    let site = Site::start(&options.binaries, &Way::PACKETS)?;
-    let mut threads = vec![];
-    for way in Way::PACKETS {
+    let ways = Way::packets(arms);
+    let site = Site::start(&options.binaries, ways, arms)?;
+    let mut measured = vec![];
+    for &way in ways {
         // Without GRO on both ends a veth pair has no queue that a program could fill.
         for (host, interface) in [(site.client(), to(way)), (site.host(way), front(way))] {
             tools::run(host, BOUND, "ethtool", &["-K", &interface, "gro", "on"])?;
         }
-        threads.push(Forwarder::of(site.host(way), &front(way), forwards)?);
-        count_and_drop(site.server(), way)?;
+        let thread = Forwarder::of(site.host(way), &front(way), forwards)?;
+        measured.push((way, thread, Arrivals::of(&site, way, generator)?));
     }
-    let mut found = vec![vec![]; Way::PACKETS.len() * LENGTHS.len()];
+    let mut found = vec![vec![]; ways.len() * LENGTHS.len()];
     for number in 1..=options.trials {
         let mut found = found.iter_mut();
         for length in LENGTHS {
-            for (way, thread) in Way::PACKETS.into_iter().zip(&threads) {
+            for (way, thread, arrivals) in &measured {
                 let wanted = Frames {
                     generator: generator.to_owned(),
                     way: way.host().to_owned(),
@@ -65,7 +64,7 @@ pub(super) fn run(options: &Options, generator: &Path) -> Result<String> {
                     flows: options.flows,
                     cpu: sends,
                 };
-                let trial = trial(&site, way, thread, options.span, &wanted);
+                let trial = trial(&site, (thread, arrivals), options.span, &wanted);
                 let trial = trial
                     .with_context(|| format!("frames of {length} bytes through {}", way.name()))?;
                 eprintln!(
@@ -78,14 +77,13 @@ pub(super) fn run(options: &Options, generator: &Path) -> Result<String> {
             }
         }
     }
-    table(options, &found)
+    table(options, arms, &found)
 }
 
 /// Sends through a way for a while, and looks at the time in between.
 fn trial(
     site: &Site,
-    way: Way,
-    thread: &Forwarder,
+    (thread, arrivals): (&Forwarder, &Arrivals<'_>),
     span: Duration,
     wanted: &Frames,
 ) -> Result<Trial> {
@@ -97,7 +95,7 @@ fn trial(
     sender.arg("--generator").arg(&wanted.generator);
     let client = site.client();
     client.spawn(SENDER, &mut sender)?;
-    let seen = look(site.server(), way, thread, span);
+    let seen = look(arrivals, thread, span);
     let alive = client.process(SENDER, |sender| Ok(sender.alive()))?;
     client.kill9(SENDER)?;
     if !alive {
@@ -107,15 +105,15 @@ fn trial(
     seen
 }
 
-fn look(server: &Host, way: Way, thread: &Forwarder, span: Duration) -> Result<Trial> {
-    let first = arrived(server, way)?;
+fn look(arrivals: &Arrivals<'_>, thread: &Forwarder, span: Duration) -> Result<Trial> {
+    let first = arrivals.count()?;
     // Neighbours are asked and flows are made meanwhile.
     wait("the first packets arrive", BOUND, || {
-        Ok((arrived(server, way)? > first + 1000).then_some(()))
+        Ok((arrivals.count()? > first + 1000).then_some(()))
     })?;
-    let (before, used, began) = (arrived(server, way)?, thread.used()?, Instant::now());
+    let (before, used, began) = (arrivals.count()?, thread.used()?, Instant::now());
     sleep(span);
-    let (after, used_then, took) = (arrived(server, way)?, thread.used()?, began.elapsed());
+    let (after, used_then, took) = (arrivals.count()?, thread.used()?, began.elapsed());
     ensure!(after > before, "no packet arrived");
     let packets = (after - before) as f64;
     Ok(Trial {
@@ -124,31 +122,13 @@ fn look(server: &Host, way: Way, thread: &Forwarder, span: Duration) -> Result<T
     })
 }
 
-/// What arrives translated is counted, and goes no further.
-fn count_and_drop(server: &Host, way: Way) -> Result<()> {
-    let (name, at) = (from(way), way.server());
-    let rules = format!(
-        "table netdev {name} {{\ncounter arrived {{ }}\n\
-         chain sink {{ type filter hook ingress device \"{name}\" priority 0; policy accept;\n\
-         ip daddr {at} udp dport {TRANSLATED} counter name arrived drop\n}}\n}}\n"
-    );
-    server.netns()?.enter(|| feed("nft", &["-f", "-"], &rules))
-}
-
-fn arrived(server: &Host, way: Way) -> Result<u64> {
-    let asked = ["-j", "list", "counter", "netdev", &from(way), "arrived"];
-    let said = tools::run(server, BOUND, "nft", &asked)?;
-    let read: Value = serde_json::from_str(&said)?;
-    let all = read["nftables"].as_array().into_iter().flatten();
-    let count = all
-        .filter_map(|one| one["counter"]["packets"].as_u64())
-        .next();
-    count.with_context(|| format!("nft said of a counter: {said}"))
-}
-
-fn table(options: &Options, found: &[Vec<Trial>]) -> Result<String> {
+fn table(options: &Options, arms: Arms, found: &[Vec<Trial>]) -> Result<String> {
+    let links = match arms {
+        Arms::One => "one link for client and server",
+        Arms::Two => "a link to the client and one to the server",
+    };
     let mut text = format!(
-        "\npackets: UDP, checksums filled in, flows: {}; one CPU sends and one forwards; {} trials of {} s, in turn; median (least to most)\n\
+        "\npackets, {links}: UDP, checksums filled in, flows: {}; one CPU sends and one forwards; {} trials of {} s, in turn; median (least to most)\n\
          {:>5}  {:<16} {:>28} {:>26}  x nftables\n",
         options.flows,
         options.trials,
@@ -162,7 +142,7 @@ fn table(options: &Options, found: &[Vec<Trial>]) -> Result<String> {
     let mut targets = String::new();
     for length in LENGTHS {
         let mut costs = vec![];
-        for way in Way::PACKETS {
+        for &way in Way::packets(arms) {
             let trials = rows.next().context("fewer rows than ways")?;
             let of =
                 |what: fn(&Trial) -> f64| Spread::of(&trials.iter().map(what).collect::<Vec<_>>());
@@ -183,12 +163,12 @@ fn table(options: &Options, found: &[Vec<Trial>]) -> Result<String> {
                 rate.shown()
             );
         }
-        let ratio = cost(Way::Nftables) / cost(Way::Vipd);
-        targets += &target(
-            &format!("vipd by tc / nftables, {length} bytes"),
-            ratio,
-            TARGET,
-        );
+        for (way, wanted) in TARGETS {
+            if Way::packets(arms).contains(&way) {
+                let what = format!("{} / nftables, {length} bytes", way.name());
+                targets += &target(&what, cost(Way::Nftables) / cost(way), wanted);
+            }
+        }
     }
     Ok(text + &targets)
 }

@@ -12,7 +12,7 @@ use nix::sys::time::TimeValLike;
 use super::Options;
 use super::figures::{Spread, target};
 use super::site::Site;
-use super::way::{HTTP, Way};
+use super::way::{Arms, HTTP, Way};
 use crate::cluster::{PATIENCE, wait};
 use crate::measure::usage::cpu_time;
 use crate::tools::{self, Connections, Load};
@@ -27,7 +27,7 @@ const TARGETS: [(Way, f64); 2] = [(Way::Routing, 0.95), (Way::Haproxy, 1.5)];
 /// Sets up and measures; the table.
 pub(super) fn run(options: &Options) -> Result<String> {
     eprintln!("setting up the hosts that requests go through");
-    let site = Site::start(&options.binaries, &Way::REQUESTS)?;
+    let site = Site::start(&options.binaries, &Way::REQUESTS, Arms::Two)?;
     for way in Way::REQUESTS {
         let what = format!("a page comes through {}", way.name());
         let asked = ["-sS", "--fail", "--max-time", "2", &url(way)];

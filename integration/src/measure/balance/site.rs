@@ -1,12 +1,12 @@
-//! A client, a server, and between them one host for each way, with links of its own to both.
+//! A client, a server, and between them one host for each way: with a link of its own to both, or with one that they share.
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::way::{DATAGRAMS, HTTP, TRANSLATED, VIP, Way};
-use crate::cluster::{Binaries, Cluster};
+use super::way::{Arms, DATAGRAMS, HTTP, TRANSLATED, Way};
+use crate::cluster::{Binaries, Cluster, PATIENCE, wait};
 use crate::lab::run::feed;
 use crate::lab::{Host, Lab, Mac};
 use crate::tools;
@@ -18,46 +18,81 @@ const SERVER: &str = "web";
 #[derive(Debug)]
 pub(super) struct Site {
     cluster: Cluster,
+    arms: Arms,
 }
 
 impl Site {
-    /// Sets the ways up, with nginx as the server and a cluster of one node as vipd.
-    pub(super) fn start(binaries: &Binaries, ways: &[Way]) -> Result<Self> {
-        let others = ways.iter().filter(|&&way| way != Way::Vipd);
-        let mut hosts: Vec<&str> = others.map(|way| way.host()).collect();
+    /// Sets the ways up, with nginx as the server where it has links of its own, and one cluster of vipd, whose nodes hold a
+    /// VIP each.
+    pub(super) fn start(binaries: &Binaries, ways: &[Way], arms: Arms) -> Result<Self> {
+        let (nodes, others): (Vec<Way>, Vec<Way>) = ways.iter().partition(|it| it.vip().is_some());
+        let mut hosts: Vec<&str> = others.iter().map(|way| way.host()).collect();
         hosts.push(SERVER);
-        let lab = Lab::with_backends(&[Way::Vipd.host()], &hosts)?;
+        let servers: Vec<&str> = nodes.iter().map(|way| way.host()).collect();
+        let lab = Lab::with_backends(&servers, &hosts)?;
         for &way in ways {
-            wire(&lab, way).with_context(|| format!("cannot wire {}", way.name()))?;
+            let wired = match arms {
+                Arms::One => wire_one(&lab, way),
+                Arms::Two => wire_two(&lab, way),
+            };
+            wired.with_context(|| format!("cannot wire {}", way.name()))?;
         }
         tools::nginx(lab.host(SERVER), HTTP)?;
         for &way in ways {
             forward(&lab, way).with_context(|| format!("cannot set up {}", way.name()))?;
         }
-        let cluster = Cluster::start(lab, binaries.clone(), 1)?;
-        let site = Self { cluster };
-        site.make_vip()?;
+        let cluster = Cluster::start_with(lab, binaries.clone(), nodes.len(), |node| {
+            node.configure("announce", "interfaces", vec!["^front"])?;
+            if node.host().name() == Way::Xdp.host() {
+                node.configure("balance", "xdp", "force")?;
+            }
+            Ok(())
+        })?;
+        let site = Self { cluster, arms };
+        site.make_vips(&nodes)?;
         Ok(site)
     }
 
-    fn make_vip(&self) -> Result<()> {
+    fn make_vips(&self, nodes: &[Way]) -> Result<()> {
         let api = self.cluster.leader_api()?;
-        let pool = json!({ "spec": { "blocks": [{ "cidr": "10.77.0.96/28" }] } });
-        api.put("/v1/pools/web", &pool)?;
-        let spec = json!({
-            "addresses": [VIP],
-            "mode": "nat",
-            "ports": [
-                { "port": HTTP },
-                { "port": DATAGRAMS, "target_port": TRANSLATED, "protocol": "udp" },
-            ],
-            "backends": [{ "address": Way::Vipd.server() }],
-        });
-        api.put("/v1/vips/web", &json!({ "spec": spec }))?;
-        let held = self
-            .cluster
-            .wait_for_holder(&[VIP.into()], "a holder", |_| true);
-        held.map(drop)
+        for way in nodes {
+            let (name, vip) = (way.host(), way.vip().context("vipd without a VIP")?);
+            let pool = json!({ "spec": { "blocks": [{ "start": vip, "stop": vip }] } });
+            api.put(&format!("/v1/pools/{name}"), &pool)?;
+            let spec = json!({ "spec": {
+                "addresses": [vip],
+                "mode": "nat",
+                "ports": [
+                    { "port": HTTP },
+                    { "port": DATAGRAMS, "target_port": TRANSLATED, "protocol": "udp" },
+                ],
+                "backends": [{ "address": way.server() }],
+            }});
+            api.put(&format!("/v1/vips/{name}"), &spec)?;
+            let what = format!("{name} holds {vip}");
+            self.cluster
+                .wait_for_holder(&[vip.into()], &what, |holder| holder == name)?;
+        }
+        if nodes.contains(&Way::Xdp) {
+            self.takes_the_short_way(Way::Xdp)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the way's daemon says that XDP is used on its link.
+    fn takes_the_short_way(&self, way: Way) -> Result<()> {
+        let (name, front) = (way.host(), front(way));
+        wait(&format!("{name} uses XDP on {front}"), PATIENCE, || {
+            let node = self.cluster.node(name).api();
+            let node = node.get(&format!("/v1/nodes/{name}"))?;
+            let all = node["status"]["interfaces"].as_array();
+            let mut all = all.into_iter().flatten();
+            let found = all.find(|it| it["name"] == front.as_str());
+            let why = found.and_then(|it| it["xdp"]["why"].as_str());
+            let used = found.and_then(|it| it["xdp"]["used"].as_bool());
+            ensure!(used != Some(false), "XDP is not used on {front}: {why:?}");
+            Ok(used.map(drop))
+        })
     }
 
     pub(super) fn client(&self) -> &Host {
@@ -72,6 +107,14 @@ impl Site {
     pub(super) fn host(&self, way: Way) -> &Host {
         self.cluster.lab().host(way.host())
     }
+
+    /// Where packets for the server arrive that a way has forwarded: a host, and its interface.
+    pub(super) fn arrival(&self, way: Way) -> (&Host, String) {
+        match self.arms {
+            Arms::One => (self.client(), to(way)),
+            Arms::Two => (self.server(), from(way)),
+        }
+    }
 }
 
 /// The client's interface on the link to a way.
@@ -85,7 +128,7 @@ pub(super) fn front(way: Way) -> String {
 }
 
 /// The server's on the link to a way.
-pub(super) fn from(way: Way) -> String {
+fn from(way: Way) -> String {
     format!("from{}", way.number())
 }
 
@@ -94,11 +137,10 @@ pub(super) fn macs(way: Way) -> [Mac; 2] {
     [2, 1].map(|side| Mac([0x02, 0x76, 0x69, 0x71, way.number(), side]))
 }
 
-/// Makes the links of a way, and the routes over them.
-fn wire(lab: &Lab, way: Way) -> Result<()> {
-    let (client, host, server) = (lab.client(), lab.host(way.host()), lab.host(SERVER));
-    let (to, front, from) = (to(way), front(way), from(way));
-    let back = format!("back{}", way.number());
+/// Makes the link between client and way.
+fn wire_client(lab: &Lab, way: Way) -> Result<()> {
+    let (client, host) = (lab.client(), lab.host(way.host()));
+    let (to, front) = (to(way), front(way));
     let [mine, its] = macs(way);
     client.ip(&format!(
         "link add {to} address {mine} type veth peer name {front} address {its} netns {}\n\
@@ -106,11 +148,40 @@ fn wire(lab: &Lab, way: Way) -> Result<()> {
         host.namespace(),
         way.client()
     ))?;
+    // The client's answer to a question for its MAC would be lost among the frames that it sends.
+    host.ip(&format!(
+        "addr add {}/24 dev {front}\nlink set {front} up\n\
+         neigh replace {} lladdr {mine} dev {front} nud permanent\n",
+        way.front(),
+        way.client()
+    ))
+}
+
+/// The client's end of the link is the server's, too: to the way, the server is behind the client.
+fn wire_one(lab: &Lab, way: Way) -> Result<()> {
+    wire_client(lab, way)?;
+    let host = lab.host(way.host());
+    host.ip(&format!(
+        "route add {}/32 via {}\n",
+        way.server(),
+        way.client()
+    ))?;
+    // A router that sends a packet back where it came from would tell its sender of the shorter way.
+    let redirects =
+        ["all".to_owned(), front(way)].map(|name| format!("net/ipv4/conf/{name}/send_redirects"));
+    let off: Vec<_> = redirects.iter().map(|key| (key.as_str(), "0")).collect();
+    host.netns()?.sysctl(&off)
+}
+
+/// Makes the links of a way, and the routes over them.
+fn wire_two(lab: &Lab, way: Way) -> Result<()> {
+    wire_client(lab, way)?;
+    let (client, host, server) = (lab.client(), lab.host(way.host()), lab.host(SERVER));
+    let (from, back) = (from(way), format!("back{}", way.number()));
     host.ip(&format!(
         "link add {back} type veth peer name {from} netns {}\n\
-         addr add {}/24 dev {front}\nlink set {front} up\naddr add {}/24 dev {back}\nlink set {back} up\n",
+         addr add {}/24 dev {back}\nlink set {back} up\n",
         server.namespace(),
-        way.front(),
         way.back()
     ))?;
     server.ip(&format!(
@@ -119,27 +190,24 @@ fn wire(lab: &Lab, way: Way) -> Result<()> {
         way.client(),
         way.back()
     ))?;
-    match way {
-        Way::Routing => client.ip(&format!(
+    match (way, way.vip()) {
+        (_, Some(vip)) => server.ip(&format!("route add {vip}/32 via {}\n", way.back())),
+        (Way::Routing, None) => client.ip(&format!(
             "route add {}/32 via {}\n",
             way.server(),
             way.front()
         )),
-        Way::Vipd => {
-            client.ip(&format!("route add {VIP}/32 via {}\n", way.front()))?;
-            server.ip(&format!("route add {VIP}/32 via {}\n", way.back()))
-        }
-        Way::Nftables | Way::Haproxy | Way::Nginx => Ok(()),
+        (_, None) => Ok(()),
     }
 }
 
-/// What makes a host a way. vipd comes later, when all is wired.
+/// What makes a host a way. vipd itself comes later, when all is wired.
 fn forward(lab: &Lab, way: Way) -> Result<()> {
     let host = lab.host(way.host());
     let router = || host.netns()?.sysctl(&[("net/ipv4/ip_forward", "1")]);
     let web = SocketAddr::new(way.server().into(), HTTP);
     match way {
-        Way::Routing => router(),
+        Way::Routing | Way::Xdp => router(),
         Way::Vipd => Ok(()),
         Way::Nftables => {
             router()?;

@@ -2,21 +2,30 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// The address that vipd holds.
-pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 /// Where pages are asked for, and where they are.
 pub(super) const HTTP: u16 = 8000;
 /// Where datagrams are sent to, and where they arrive once they are translated.
 pub(super) const DATAGRAMS: u16 = 9000;
 pub(super) const TRANSLATED: u16 = 9001;
 
-/// Who stands between client and server, each on a host of its own with one link to either.
+/// How the host of a way is wired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arms {
+    /// By one link, which client and server share.
+    One,
+    /// By a link to the client, and one to the server.
+    Two,
+}
+
+/// Who stands between client and server, each on a host of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// A router, and nothing else.
     Routing,
     /// A holder of a VIP in mode `nat`.
     Vipd,
+    /// The same, with `xdp = "force"`: it sends packets out of the interface on which they came in, so it needs [`Arms::One`].
+    Xdp,
     /// A router that rewrites the destination by nftables and the kernel's conntrack.
     Nftables,
     /// A proxy.
@@ -27,7 +36,13 @@ pub(super) enum Way {
 
 impl Way {
     /// Those that forward packets.
-    pub(super) const PACKETS: [Self; 3] = [Self::Routing, Self::Nftables, Self::Vipd];
+    pub(super) fn packets(arms: Arms) -> &'static [Self] {
+        match arms {
+            Arms::One => &[Self::Routing, Self::Nftables, Self::Vipd, Self::Xdp],
+            Arms::Two => &[Self::Routing, Self::Nftables, Self::Vipd],
+        }
+    }
+
     /// Those that requests are sent through.
     pub(super) const REQUESTS: [Self; 4] = [Self::Routing, Self::Vipd, Self::Haproxy, Self::Nginx];
 
@@ -35,6 +50,7 @@ impl Way {
         match self {
             Self::Routing => "plain routing",
             Self::Vipd => "vipd nat, tc",
+            Self::Xdp => "vipd nat, XDP",
             Self::Nftables => "nftables DNAT",
             Self::Haproxy => "haproxy, TCP",
             Self::Nginx => "nginx stream",
@@ -46,6 +62,7 @@ impl Way {
         match self {
             Self::Routing => "router",
             Self::Vipd => "n1",
+            Self::Xdp => "n2",
             Self::Nftables => "nft",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
@@ -60,6 +77,7 @@ impl Way {
             Self::Nftables => 3,
             Self::Haproxy => 4,
             Self::Nginx => 5,
+            Self::Xdp => 6,
         }
     }
 
@@ -73,22 +91,30 @@ impl Way {
         Ipv4Addr::new(10, 78, self.number(), 1)
     }
 
-    /// Its own on the link that it shares with the server.
+    /// The address that it holds, if it is vipd: on the client's link, as with XDP it must be.
+    pub(super) fn vip(self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Vipd | Self::Xdp => Some(Ipv4Addr::new(10, 78, self.number(), 100)),
+            Self::Routing | Self::Nftables | Self::Haproxy | Self::Nginx => None,
+        }
+    }
+
+    /// Its own on the link that it shares with the server, where that is another one than the client's.
     pub(super) fn back(self) -> Ipv4Addr {
         Ipv4Addr::new(10, 79, self.number(), 1)
     }
 
-    /// The server's there.
+    /// The server's, there or behind the client.
     pub(super) fn server(self) -> Ipv4Addr {
         Ipv4Addr::new(10, 79, self.number(), 2)
     }
 
     /// The address that the client uses.
     pub(super) fn target(self) -> Ipv4Addr {
-        match self {
-            Self::Routing => self.server(),
-            Self::Vipd => VIP,
-            Self::Nftables | Self::Haproxy | Self::Nginx => self.front(),
+        match (self, self.vip()) {
+            (_, Some(vip)) => vip,
+            (Self::Routing, None) => self.server(),
+            (_, None) => self.front(),
         }
     }
 
@@ -96,7 +122,7 @@ impl Way {
     pub(super) fn datagrams(self) -> SocketAddrV4 {
         let port = match self {
             Self::Routing => TRANSLATED,
-            Self::Vipd | Self::Nftables | Self::Haproxy | Self::Nginx => DATAGRAMS,
+            Self::Vipd | Self::Xdp | Self::Nftables | Self::Haproxy | Self::Nginx => DATAGRAMS,
         };
         SocketAddrV4::new(self.target(), port)
     }
