@@ -4,6 +4,8 @@ use std::{io, net::IpAddr, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
+use crate::kernel::{OLDEST_KERNEL, running};
+
 /// A failure of the datapath.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
@@ -70,7 +72,8 @@ pub enum DatapathError {
     },
     /// The kernel refuses the programs.
     #[error(
-        "the kernel refuses vipd's eBPF programs ({source}): they need Linux 5.8 or later with CONFIG_BPF_SYSCALL, and no lockdown mode"
+        "{} refuses vipd's eBPF programs ({source}): they need CONFIG_BPF_SYSCALL, and no lockdown mode",
+        this_kernel()
     )]
     Load {
         /// Why.
@@ -78,7 +81,7 @@ pub enum DatapathError {
         source: Box<EbpfError>,
     },
     /// The verifier refuses one program.
-    #[error("the kernel refuses the eBPF program {program}: {source}")]
+    #[error("{} refuses the eBPF program {program}: {source}", this_kernel())]
     Program {
         /// Its name.
         program: &'static str,
@@ -189,6 +192,13 @@ impl DatapathError {
             source: Box::new(self),
         }
     }
+}
+
+/// This kernel, and from which one on vipd is known to work.
+fn this_kernel() -> String {
+    let (major, minor) = OLDEST_KERNEL;
+    let running = running();
+    format!("the kernel (Linux {running}; vipd is tested on {major}.{minor} and later)")
 }
 
 /// The first few: of ten thousand addresses that failed nobody reads more.

@@ -13,6 +13,7 @@ mod object;
 mod observe;
 mod options;
 mod pins;
+mod release;
 mod run;
 mod settle;
 mod short;
@@ -32,6 +33,8 @@ use vipd_datapath_common::name;
 pub use gate::boottime_ns;
 pub use links::Attach;
 pub use options::Options;
+pub use release::OLDEST_KERNEL;
+pub(crate) use release::running;
 
 use self::dump::Atlas;
 use self::{
@@ -110,6 +113,7 @@ impl Kernel {
     /// As [`Kernel::open`].
     pub async fn open_with(options: Options) -> Result<Self, DatapathError> {
         capability::check()?;
+        release::check();
         let pins = Pins::open(&options.pin_dir)?;
         let mut ebpf = object::load(&pins, options.bounds.flows)?;
         // Loads the programs; after that the maps may be taken out.
