@@ -18,20 +18,22 @@ use vipd_datapath::{
 
 #[test]
 fn nat_spreads_connections_over_backends_that_see_the_virtual_ip() {
+    const COUNT: usize = 160;
     with_net(|net| async move {
         let lan = Lan::new(net, 3);
         let _servers: Vec<_> = (1..=3).map(|n| lan.serve(n, 8080)).collect();
         let wanted = balanced(services(Forward::Nat, &[(11, 1), (12, 1), (13, 2)]));
         let (mut kernel, _node) = hold(net, &wanted).await;
         for vip in VIPS {
-            for answers in ask_all(net, vip, 80, 80) {
+            for answers in ask_all(net, vip, 80, COUNT) {
                 let found = by_backend(&answers);
                 assert_eq!(
                     found.keys().copied().collect::<Vec<_>>(),
                     [1, 2, 3],
                     "{found:?}"
                 );
-                assert!(found[&3] > found[&1] && found[&3] > found[&2], "{found:?}");
+                // Half of them by weight, and a third without; chance alone is that far off once in 100,000 times.
+                assert!(found[&3] > COUNT / 3, "{found:?}");
                 assert!(
                     answers
                         .iter()
@@ -41,8 +43,9 @@ fn nat_spreads_connections_over_backends_that_see_the_virtual_ip() {
         }
         let lens = kernel.lens().unwrap();
         for service in lens.services(None).unwrap() {
-            assert_eq!(service.traffic.flows, 80, "{service:?}");
-            assert!(service.traffic.packets_in >= 80 && service.traffic.packets_out >= 80);
+            let traffic = &service.traffic;
+            assert_eq!(traffic.flows, COUNT as u64, "{service:?}");
+            assert!(traffic.packets_in >= COUNT as u64 && traffic.packets_out >= COUNT as u64);
             assert!(
                 service.traffic.drops.values().all(|count| *count == 0),
                 "{service:?}"
