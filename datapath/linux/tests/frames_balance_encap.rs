@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use support::balance::{BACKEND, Balanced, Forward, SERVICE, at, ip};
+use support::balance::{BACKEND, Balanced, Forward, SERVICE, at, ip, sample};
 use support::bench::{Direction, Verdict};
 use support::packet::ethernet;
 use support::segment::{ACK, Piece, SYN, Segment, Transport, complaint, sum, too_big};
@@ -52,7 +52,7 @@ impl Case {
                 }
             }
         }
-        cases
+        sample(cases)
     }
 
     /// A bench with this service alone, out of the interface `lan`.
