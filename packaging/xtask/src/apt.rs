@@ -1,6 +1,6 @@
 //! Debian packages that a task needs: looked for first, named aloud, installed only when missing.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -84,12 +84,8 @@ pub(crate) fn ensure(task: &str, needs: &[Need]) -> Result<()> {
         &format!("apt-get install {list}"),
     )?;
     println!("    {task}: {lacking} not found, installing from Debian: {list}");
-    // Old or absent package lists are the usual reason for a failure, so a second try follows an update.
-    if install(&packages).is_err() {
-        sh::quiet("apt-get update", apt().arg("update"))
-            .context("cannot refresh Debian's package lists")?;
-        install(&packages).with_context(|| format!("cannot install {list}; {task} needs it"))?;
-    }
+    with_new_lists(|| install(&packages))
+        .with_context(|| format!("cannot install {list}; {task} needs it"))?;
     match missing.iter().find(|need| !need.present()) {
         Some(need) => bail!(
             "Debian package {} is installed but {} is still not there",
@@ -98,6 +94,54 @@ pub(crate) fn ensure(task: &str, needs: &[Need]) -> Result<()> {
         ),
         None => Ok(()),
     }
+}
+
+/// Tries, and once more after an update: old or absent package lists are the usual reason for a failure.
+fn with_new_lists<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    attempt().or_else(|_| {
+        sh::require_root("refreshing Debian's package lists", "apt-get update")?;
+        sh::quiet("apt-get update", apt().arg("update"))
+            .context("cannot refresh Debian's package lists")?;
+        attempt()
+    })
+}
+
+/// The packages that a package of Debian depends on, by name.
+pub(crate) fn depends_on(package: &str) -> Result<Vec<String>> {
+    let said = sh::output(sh::command("apt-cache").args(["depends", package]))?;
+    Ok(dependencies(&said))
+}
+
+fn dependencies(said: &str) -> Vec<String> {
+    let lines = said.lines();
+    let names = lines.filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names.map(str::to_owned).collect()
+}
+
+/// Downloads packages and unpacks them into a folder that is not there yet; none of them is installed. Which ones is asked
+/// again when the package lists are new.
+pub(crate) fn unpack(into: &Path, packages: impl Fn() -> Result<Vec<String>>) -> Result<()> {
+    let part = into.with_extension("part");
+    let debs = part.join("debs");
+    with_new_lists(|| {
+        let packages = packages()?;
+        if part.exists() {
+            fs::remove_dir_all(&part)
+                .with_context(|| format!("cannot empty {}", part.display()))?;
+        }
+        fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
+        let mut download = apt();
+        download.current_dir(&debs).arg("download").args(&packages);
+        sh::quiet(&sh::describe(&download), &mut download)
+    })?;
+    let root = part.join("root");
+    let list = || format!("cannot list {}", debs.display());
+    for entry in fs::read_dir(&debs).with_context(list)? {
+        let deb = entry.with_context(list)?.path();
+        sh::run(sh::command("dpkg-deb").arg("-x").arg(deb).arg(&root))?;
+    }
+    fs::rename(&root, into).with_context(|| format!("cannot keep {}", into.display()))?;
+    fs::remove_dir_all(&part).with_context(|| format!("cannot remove {}", part.display()))
 }
 
 fn install(packages: &[&str]) -> Result<()> {
@@ -185,6 +229,12 @@ mod tests {
             &[program("sh", "dash"), file("/proc/self/status", "procps")],
         )
         .unwrap();
+    }
+
+    #[test]
+    fn dependencies_are_read_without_what_is_only_suggested() {
+        let said = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n  Suggests: grub\n";
+        assert_eq!(dependencies(said), ["linux-image-6.1.0-56-cloud-amd64"]);
     }
 
     #[test]

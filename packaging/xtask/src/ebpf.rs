@@ -24,7 +24,7 @@ pub(crate) struct Options {}
 pub(crate) fn run(_options: &Options) -> Result<()> {
     let tools = Toolchain::ensure()?;
     let fresh = build(&tools)?;
-    let (object, record) = (checked_in("vipd.bpf.o"), checked_in("vipd.bpf.tools"));
+    let (object, record) = (checked_in_object(), checked_in("vipd.bpf.tools"));
     let same = fs::read(&object).is_ok_and(|old| fs::read(&fresh).is_ok_and(|new| new == old));
     fs::copy(&fresh, &object).with_context(|| format!("cannot write {}", object.display()))?;
     fs::write(&record, tools.record())
@@ -37,6 +37,11 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
 /// Builds the object anew and returns its path, without touching the one that is checked in.
 pub(crate) fn build_fresh() -> Result<PathBuf> {
     build(&Toolchain::ensure()?)
+}
+
+/// The object that is checked in.
+pub(crate) fn checked_in_object() -> PathBuf {
+    checked_in("vipd.bpf.o")
 }
 
 /// Holds the checked-in object against a fresh build.
@@ -54,7 +59,7 @@ pub(crate) fn check() -> Result<()> {
         );
         return Ok(());
     }
-    let object = checked_in("vipd.bpf.o");
+    let object = checked_in_object();
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     if read(&object)? != read(&fresh)? {

@@ -7,6 +7,7 @@ mod demo;
 mod ebpf;
 mod fix;
 mod history;
+mod kernel;
 mod model;
 mod needs;
 mod openapi;
@@ -68,6 +69,8 @@ enum Task {
     Test(test::Options),
     /// Let clients use the API of a lab cluster whose nodes fail, and see that what they saw is linearizable.
     History(history::Options),
+    /// Run the datapath's tests on the oldest kernel that vipd supports: Debian's, booted under emulation.
+    Kernel(kernel::Options),
     /// Explore the lease protocol exhaustively within bounds, and see that every planted fault is caught.
     Model(model::Options),
     /// Write the API's description anew, or test a running server against it.
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Task::Sim { arguments } => sim::run(&arguments),
         Task::Test(options) => test::run(&options),
         Task::History(options) => history::run(&options),
+        Task::Kernel(options) => kernel::run(&options),
         Task::Model(options) => model::run(&options),
         Task::Openapi(options) => openapi::run(&options),
         Task::Verify { checks } => verify::run(&checks),

@@ -54,6 +54,20 @@ pub(crate) const TEST: &[Need] = &[
     program("unshare", "util-linux"),
 ];
 
+/// For `cargo xtask kernel`: the emulator, what unpacks Debian's kernel and makes test programs small, and what they call.
+pub(crate) const KERNEL: &[Need] = &[
+    program("qemu-system-x86_64", "qemu-system-x86"),
+    program("dpkg-deb", "dpkg"),
+    program("strip", "binutils"),
+    program("ldd", "libc-bin"),
+    program("ip", "iproute2"),
+    program("tc", "iproute2"),
+    program("ping", "iputils-ping"),
+    program("traceroute", "traceroute"),
+    program("ethtool", "ethtool"),
+    program("setpriv", "util-linux"),
+];
+
 /// For `cargo xtask openapi --test`: an environment for the tester, which is in no package. A python3 without `ensurepip` can't
 /// make one.
 pub(crate) const OPENAPI: &[Need] = &[

@@ -10,14 +10,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::stage::Stages;
-use crate::{apt, ebpf, needs, openapi, sh};
-use tally::Tally;
+use crate::{apt, ebpf, kernel, needs, openapi, sh};
+pub(crate) use tally::Tally;
 
 /// Crates whose tests load eBPF programs or make network namespaces.
 const NEED_ROOT: &[&str] = &["vipd", "vipd-datapath", "vipd-integration"];
 
 /// The lab measures milliseconds, so its tests run one at a time and after all others.
-const LAB: &str = "vipd-integration";
+pub(crate) const LAB: &str = "vipd-integration";
 
 /// What to test.
 #[derive(Args, Debug)]
@@ -84,6 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.packages.is_empty() && options.filter.is_none() {
         stages.run("the API against its description", openapi::test);
+        stages.run(&kernel::title(), || kernel::test(object.as_deref()));
     }
     let outcome = stages.finish();
     print!("{tally}");

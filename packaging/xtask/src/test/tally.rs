@@ -5,13 +5,17 @@ use std::fmt;
 /// Totals over all test programs of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
+    /// Tests that nobody wanted: another name was asked for, or they are left out.
+    pub(crate) filtered: u64,
+    /// Test programs that came to their end.
+    pub(crate) results: u64,
     /// What runs now, as cargo names it.
     program: String,
     /// Failed tests as `program: name`.
-    failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
     /// Test programs or targets that cargo reported as failed (a crash leaves no result line).
     targets: Vec<String>,
     /// Inside the closing list of failed names.
@@ -19,6 +23,14 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Of one program that is not run by cargo, which would name it.
+    pub(crate) fn of(program: &str) -> Self {
+        Self {
+            program: program.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Reads one line of output.
     pub(crate) fn read(&mut self, line: &str) {
         if self.listing {
@@ -53,6 +65,7 @@ impl Tally {
 
     /// `ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`
     fn result(&mut self, counts: &str) {
+        self.results += 1;
         for part in counts.split(['.', ';']) {
             let mut words = part.split_whitespace();
             let (Some(number), Some(what)) = (
@@ -65,6 +78,7 @@ impl Tally {
                 "passed" => self.passed += number,
                 "failed" => self.failed += number,
                 "ignored" => self.ignored += number,
+                "filtered" => self.filtered += number,
                 _ => {}
             }
         }
