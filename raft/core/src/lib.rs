@@ -21,6 +21,7 @@ pub mod block;
 pub mod codec;
 pub mod command;
 pub mod event;
+pub mod few;
 pub mod health;
 pub mod id;
 pub mod lease;

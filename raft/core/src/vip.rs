@@ -9,6 +9,7 @@ use core::net::IpAddr;
 use crate::block::Family;
 use crate::codec::{wire_enum, wire_struct};
 use crate::event::Cause;
+use crate::few::Few;
 use crate::health::Check;
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
@@ -187,7 +188,7 @@ pub struct Vip {
     /// What was asked. Those that ask for the same may share it, see `state::specs`.
     pub spec: Arc<VipSpec>,
     /// Its addresses; each has an [`Allocation`].
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Few<IpAddr>,
     /// When it was made.
     pub created: Millis,
     /// How many times its spec changed, from 1.

@@ -65,8 +65,10 @@ impl Ledger {
                         "VIP {name} was acknowledged with no address and no wish"
                     ));
                 }
-                self.known
-                    .insert(name.clone(), Known::There(*revision, vip.addresses.clone()));
+                self.known.insert(
+                    name.clone(),
+                    Known::There(*revision, vip.addresses.to_vec()),
+                );
                 Ok(())
             }
             (Write::Put, _, _) => Err(format!("VIP {name} was acknowledged and is not in the log")),

@@ -11,6 +11,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::unit::Units;
 use super::{Cooling, Entry, State, done, size};
 use crate::backup::{
     Backup, SavedAllocation, SavedNode, SavedPolicy, SavedPool, SavedToken, SavedVip,
@@ -71,7 +72,7 @@ impl State {
             labels: vip.labels.clone(),
             spec: VipSpec::clone(&vip.spec),
             created: vip.created,
-            addresses: vip.addresses.clone(),
+            addresses: vip.addresses.to_vec(),
         });
         let kept = self.allocations.iter().filter(|(_, of)| !of.freeing);
         let allocations = kept.map(|(address, of)| SavedAllocation {
@@ -195,7 +196,7 @@ impl State {
         self.restore_tokens(entry, &backup.tokens)?;
         let names: Vec<Name> = backup.vips.iter().map(|vip| vip.name.clone()).collect();
         for name in &names {
-            let mut units = Vec::new();
+            let mut units = Units::default();
             self.satisfy(entry, name, &mut units);
             self.settle_units(entry, units);
         }

@@ -131,10 +131,8 @@ impl Journal {
     }
 
     fn add(&mut self, topic: Topic, name: &Name, made: bool) {
-        let changes = &self.objects.changes;
-        let recent = (changes.len().saturating_sub(RECENT)..changes.len()).rev();
+        let recent = self.objects.changes.iter().rev().take(RECENT);
         let again = recent
-            .map(|i| &changes[i])
             .take_while(|last| last.revision == self.newest)
             .any(|last| last.topic == topic && last.name == *name);
         if again && !made {

@@ -10,9 +10,10 @@ use core::net::IpAddr;
 
 use super::index::{Whereabouts, unproven};
 use super::places::{Places, most_frequent};
-use super::unit::{Given, Unit, UnitKey};
+use super::unit::{Given, Unit, UnitKey, Units};
 use super::{Entry, State};
 use crate::event::{Cause, What};
+use crate::few::Few;
 use crate::id::{Epoch, NodeId};
 use crate::name::Name;
 use crate::vip::{Allocation, Failback, Vip};
@@ -77,7 +78,7 @@ impl State {
         for address in freed {
             self.drop_allocation(entry, address);
         }
-        let mut unsettled = Vec::new();
+        let mut unsettled = Units::default();
         for (address, to) in self.successors(&wanted, without) {
             let Some(allocation) = self.allocations.get(&address) else {
                 continue;
@@ -98,7 +99,7 @@ impl State {
 
     /// Settles whatever a change of nodes or policies may have unsettled.
     pub(super) fn settle(&mut self, entry: Entry) {
-        let mut keys = Vec::new();
+        let mut keys = Units::default();
         for (address, of) in &self.allocations {
             let address = *address;
             let to = of.destination();
@@ -114,11 +115,10 @@ impl State {
 
     /// Gives these units holders where they lack one, and asks holders that should not keep addresses to release
     /// them where somebody else can take them. Where nobody else can any more, they stay.
-    pub(super) fn settle_units(&mut self, entry: Entry, mut keys: Vec<UnitKey>) {
-        keys.sort_unstable();
-        keys.dedup();
+    pub(super) fn settle_units(&mut self, entry: Entry, mut keys: Units) {
+        keys.sort_and_dedup();
         let mut places = None;
-        let (mut plan, mut stay) = (Vec::new(), Vec::new());
+        let (mut plan, mut stay) = (Few::default(), Few::default());
         for key in keys {
             let unit = self.unit(key);
             let part = self.unsettled(&unit);
@@ -150,7 +150,7 @@ impl State {
     }
 
     /// The addresses of a unit that are neither where they may stay nor on their way to where they can be moved on.
-    fn unsettled<'a>(&self, unit: &Unit<'a>) -> Vec<Given<'a>> {
+    fn unsettled<'a>(&self, unit: &Unit<'a>) -> Few<Given<'a>> {
         let all = unit.given.iter().copied();
         let all = all.filter(|given| self.bound_for(given.of).is_none());
         if !unit.strict() {

@@ -14,6 +14,7 @@ use super::State;
 use super::failback::SUPPORTED;
 use super::sight::Blindness;
 use super::unit::{Given, Unit};
+use crate::few::Few;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
@@ -61,7 +62,7 @@ impl<'a> Places<'a> {
         &mut self,
         unit: &Unit<'g>,
         part: &[Given<'g>],
-    ) -> Vec<(Given<'g>, Option<NodeId>)> {
+    ) -> Few<(Given<'g>, Option<NodeId>)> {
         let blind = self.state.blindness(unit);
         let rest = self.rest(unit, part);
         let rest = rest.filter(|node| !blind.contains_key(node));
@@ -69,7 +70,7 @@ impl<'a> Places<'a> {
         let together = rest
             .filter(|node| self.can_take(*node, whole))
             .or_else(|| self.best(unit, &blind, whole, part.len()));
-        if together.is_some() || unit.strict() {
+        if together.is_some() || unit.strict() || part.len() == 1 {
             for given in part {
                 self.moves(unit, *given, together);
             }

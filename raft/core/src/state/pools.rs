@@ -6,6 +6,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::unit::Units;
 use super::{Entry, State, Topic, expected, not_found, put, size};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::What;
@@ -227,7 +228,7 @@ impl State {
                 None => losers.extend(allocation.vips().map(|vip| (address, vip.clone()))),
             }
         }
-        let mut units = Vec::new();
+        let mut units = Units::default();
         let mut asking = BTreeSet::new();
         for (address, vip) in losers {
             units.extend(self.unit_key(&vip));

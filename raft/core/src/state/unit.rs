@@ -6,6 +6,7 @@ use core::net::IpAddr;
 
 use super::State;
 use crate::block::Family;
+use crate::few::Few;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
@@ -22,6 +23,9 @@ pub(super) enum UnitKey {
     Vip(Name),
 }
 
+/// Units that an entry may have unsettled: mostly the one that it is about.
+pub(super) type Units = Few<UnitKey>;
+
 /// An address and its allocation: looked up once, and then asked about many times.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Given<'a> {
@@ -33,7 +37,7 @@ pub(super) struct Given<'a> {
 #[derive(Debug)]
 pub(super) struct Unit<'a> {
     pub(super) key: UnitKey,
-    pub(super) given: Vec<Given<'a>>,
+    pub(super) given: Few<Given<'a>>,
     /// Keys of VIPs that it should be kept apart from.
     pub(super) apart: BTreeSet<Name>,
 }
@@ -55,9 +59,9 @@ impl<'a> Unit<'a> {
     }
 
     /// What is left of it without `part` of it.
-    pub(super) fn without(&self, part: &[Given<'_>]) -> Vec<Given<'a>> {
+    pub(super) fn without(&self, part: &[Given<'_>]) -> Few<Given<'a>> {
         if part.len() == self.given.len() {
-            return Vec::new();
+            return Few::default();
         }
         let part: BTreeSet<IpAddr> = part.iter().map(|given| given.address).collect();
         let given = self.given.iter().copied();
@@ -75,7 +79,7 @@ impl State {
 
     /// The unit as it is now.
     pub(super) fn unit(&self, key: UnitKey) -> Unit<'_> {
-        let (mut given, mut apart) = (Vec::new(), BTreeSet::new());
+        let (mut given, mut apart) = (Few::default(), BTreeSet::new());
         for vip in self.vips_of(&key) {
             let all = vip.addresses.iter().filter_map(|at| self.given(*at));
             // One that several share belongs to the unit of one of them.

@@ -8,10 +8,11 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::size;
-use super::unit::UnitKey;
+use super::unit::{UnitKey, Units};
 use super::{Entry, State, Topic, done, expected, not_found, put};
 use crate::command::{Applied, Expect, Outcome};
 use crate::event::{Cause, What};
+use crate::few::Few;
 use crate::name::{Labels, Name};
 use crate::node::Node;
 use crate::rejection::Rejection;
@@ -48,7 +49,7 @@ impl State {
             name: name.clone(),
             labels: labels.clone(),
             spec: self.specs.shared(spec),
-            addresses: Vec::new(),
+            addresses: Few::default(),
             created: entry.at,
             generation: 1,
             revision: entry.revision,
@@ -77,12 +78,12 @@ impl State {
         self.index.put_vip(old.as_deref(), Some(&vip));
         self.note(entry, What::VipPut { vip: name.clone() });
         // The group it leaves may now fit where it did not.
-        let mut units: Vec<UnitKey> = old.iter().map(|old| UnitKey::of(old)).collect();
+        let mut units: Units = old.iter().map(|old| UnitKey::of(old)).collect();
         self.give(entry, &vip, &gift, &mut units);
         if let Some(old) = &old {
             self.follow_spec(&vip, &old.addresses);
         }
-        units.push(UnitKey::of(&vip));
+        units.add(UnitKey::of(&vip));
         self.settle_units(entry, units);
         // Others may share what it claims no more, or what it shares now.
         let old_key = old.as_ref().and_then(|old| old.spec.sharing_key.as_ref());
@@ -113,13 +114,8 @@ impl State {
         self.index.stock.set_waiting(&vip, false);
         self.note(entry, What::VipDeleted { vip: name.clone() });
         // The group it leaves may now fit where it did not.
-        let mut units: Vec<UnitKey> = vip
-            .spec
-            .group
-            .clone()
-            .map(UnitKey::Group)
-            .into_iter()
-            .collect();
+        let group = vip.spec.group.clone().map(UnitKey::Group);
+        let mut units: Units = group.into_iter().collect();
         for address in &vip.addresses {
             units.extend(self.leave(entry, *address, name));
         }

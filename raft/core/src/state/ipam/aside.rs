@@ -14,6 +14,7 @@ use crate::block::Family;
 use crate::event::What;
 use crate::name::Name;
 use crate::pool::Pool;
+use crate::state::unit::Units;
 use crate::state::{Cooling, Entry, State};
 use crate::time::Millis;
 
@@ -33,7 +34,7 @@ impl State {
 
     /// Gives VIPs other addresses than these, which somebody outside has, as far as that may be.
     pub(in crate::state) fn replace_in_use(&mut self, entry: Entry, addresses: Vec<IpAddr>) {
-        let mut units = Vec::new();
+        let mut units = Units::default();
         for address in addresses {
             let Some((name, pool)) = self.replaceable(address) else {
                 continue;

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::block::Family;
+use crate::few::Few;
 use crate::name::{Labels, Name};
 use crate::pool::Pool;
 use crate::rejection::Rejection;
@@ -55,7 +56,7 @@ impl<'a> Ask<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Grant {
     /// Its addresses from now on, each with the pool it comes from.
-    pub(super) addresses: Vec<(IpAddr, Name)>,
+    pub(super) addresses: Few<(IpAddr, Name)>,
     /// What it has to wait for.
     pub(super) unmet: Vec<Unmet>,
 }

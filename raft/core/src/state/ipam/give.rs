@@ -9,19 +9,20 @@ use core::ops::Bound;
 use super::ask::{Ask, Grant};
 use super::stock::{Stir, Taken};
 use crate::event::{Cause, What};
+use crate::few::Few;
 use crate::id::{Epoch, Revision};
 use crate::name::Name;
 use crate::pool::Pool;
 use crate::proof::Proof;
 use crate::state::index::{Whereabouts, unproven};
-use crate::state::unit::UnitKey;
+use crate::state::unit::{UnitKey, Units};
 use crate::state::{Entry, State, Topic};
 use crate::time::Millis;
 use crate::vip::{Allocation, Unmet, Vip};
 
 /// What a VIP was given, as against what it had.
 pub(in crate::state) struct Gift {
-    had: Vec<IpAddr>,
+    had: Few<IpAddr>,
     grant: Grant,
     /// Whether what it waits for has changed.
     news: bool,
@@ -55,7 +56,7 @@ impl State {
         &mut self,
         entry: Entry,
         name: &Name,
-        units: &mut Vec<UnitKey>,
+        units: &mut Units,
     ) {
         self.satisfy_beyond(entry, name, None, units);
     }
@@ -66,7 +67,7 @@ impl State {
         entry: Entry,
         name: &Name,
         lost: Option<(IpAddr, &Name)>,
-        units: &mut Vec<UnitKey>,
+        units: &mut Units,
     ) {
         let Some(vip) = self.vips.get(name) else {
             return;
@@ -105,7 +106,7 @@ impl State {
             if stir.is_empty() {
                 return;
             }
-            let mut units = Vec::new();
+            let mut units = Units::default();
             let mut after = None;
             while !stir.is_empty()
                 && let Some(next) = self.next_waiting(after.as_ref(), &stir)
@@ -135,15 +136,14 @@ impl State {
         queue.find(concerned).cloned()
     }
 
-    /// Carries out what a VIP was given. Adds the units that this may have unsettled.
+    /// Carries out what a VIP was given, whose change is noted already. Adds the units that this may have unsettled.
     pub(in crate::state) fn give(
         &mut self,
         entry: Entry,
         vip: &Vip,
         gift: &Gift,
-        units: &mut Vec<UnitKey>,
+        units: &mut Units,
     ) {
-        self.changed(Topic::Vip, &vip.name);
         if gift.news {
             self.index.stock.set_waiting(vip, true);
             let name = || vip.name.clone();
@@ -165,7 +165,7 @@ impl State {
         }
         for (address, pool) in &gift.grant.addresses {
             if !gift.had.contains(address) {
-                units.push(self.allocate(entry, *address, pool, vip));
+                units.add(self.allocate(entry, *address, pool, vip));
             }
         }
     }

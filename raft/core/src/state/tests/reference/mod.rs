@@ -33,7 +33,7 @@ proptest! {
             prop_assert_eq!(state.vips().len(), model.vips.len());
             for vip in &model.vips {
                 let is = &state.vips()[&vip.name];
-                prop_assert_eq!(&is.addresses, &vip.has, "{} after {:?}: {:?} {:?}", vip.name, proposal.command, is.unmet, is.spec);
+                prop_assert_eq!(&is.addresses[..], &vip.has[..], "{} after {:?}: {:?} {:?}", vip.name, proposal.command, is.unmet, is.spec);
                 prop_assert_eq!(is.unmet.is_empty(), vip.unmet.is_empty(), "{} after {:?}", vip.name, proposal.command);
             }
             if taken && let Command::PutVip { name, .. } = &proposal.command {
