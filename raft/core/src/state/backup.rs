@@ -284,8 +284,8 @@ impl State {
     /// The VIPs with what they ask for; of addresses they have what they had.
     fn replace_vips(&mut self, entry: Entry, backup: &Backup) -> Result<(), Rejection> {
         for saved in &backup.vips {
-            size::check_vip(&saved.name, &saved.labels, &saved.spec)?;
-            Self::check_request(&saved.name, &saved.spec)?;
+            size::check_labels("VIP", &saved.name, &saved.labels)?;
+            let (spec, _) = self.specs.admit(&saved.name, &saved.spec)?;
             let old = self.vips.get(&saved.name).cloned();
             let (generation, revision) = versions(
                 entry,
@@ -296,7 +296,7 @@ impl State {
             let vip = Vip {
                 name: saved.name.clone(),
                 labels: saved.labels.clone(),
-                spec: self.specs.shared(&saved.spec),
+                spec,
                 addresses: old
                     .as_ref()
                     .map(|old| old.addresses.clone())

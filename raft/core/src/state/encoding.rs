@@ -68,7 +68,8 @@ impl State {
     pub(super) fn derive(&self) -> Index {
         let mut index = Index::default();
         for vip in self.vips.values() {
-            index.weigh(None, Some(size::of_vip(vip)));
+            let spec = self.specs.weight(&vip.spec);
+            index.weigh(None, Some(size::of_vip(&vip.name, &vip.labels, spec)));
             index.put_vip(None, Some(vip));
             index.stock.set_waiting(vip, true);
         }

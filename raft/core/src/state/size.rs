@@ -11,7 +11,7 @@ use crate::name::{Labels, Name};
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::rejection::Rejection;
-use crate::vip::{Vip, VipSpec};
+use crate::vip::VipSpec;
 
 /// The most that users' objects may weigh, in bytes: with names and specs of usual length, 140,000 VIPs of two addresses each.
 pub const MOST: u64 = 128 * 1024 * 1024;
@@ -33,10 +33,14 @@ const MAX_VALUE: usize = 1024;
 /// The longest name of an interface that Linux knows, in bytes.
 const MAX_INTERFACE: usize = 15;
 
-/// What a VIP may come to hold.
-pub(super) fn of_vip(vip: &Vip) -> u64 {
-    let asked = vip.name.size() + vip.labels.size() + vip.spec.size();
-    weight(OBJECT + asked + wishes(&vip.spec) * WISH)
+/// What a VIP whose spec weighs so much may come to hold.
+pub(super) fn of_vip(name: &Name, labels: &Labels, spec: u64) -> u64 {
+    weight(OBJECT + name.size() + labels.size()) + spec
+}
+
+/// What a spec lets its VIP come to hold.
+pub(super) fn of_spec(spec: &VipSpec) -> u64 {
+    weight(spec.size() + wishes(spec) * WISH)
 }
 
 /// How many addresses a VIP asks for.
@@ -114,9 +118,8 @@ pub(super) fn check_labels(kind: &str, name: &Name, labels: &Labels) -> Result<(
     Ok(())
 }
 
-/// Refuses labels of a VIP, or an interface, that are too long.
-pub(super) fn check_vip(name: &Name, labels: &Labels, spec: &VipSpec) -> Result<(), Rejection> {
-    check_labels("VIP", name, labels)?;
+/// Refuses a VIP's interface that is too long.
+pub(super) fn check_interface(name: &Name, spec: &VipSpec) -> Result<(), Rejection> {
     match spec.interface.as_ref().map(|interface| interface.len()) {
         Some(n) if n == 0 || n > MAX_INTERFACE => Err(Rejection::Invalid {
             why: format!(

@@ -37,10 +37,11 @@ impl State {
                 revision: old.revision,
             });
         }
-        size::check_vip(name, labels, spec)?;
-        Self::check_request(name, spec)?;
+        size::check_labels("VIP", name, labels)?;
+        let (shared, weight) = self.specs.admit(name, spec)?;
         self.check_backends(name, spec)?;
-        let had = old.as_ref().map(|old| size::of_vip(old));
+        let had = old.as_ref().map(|old| self.weight_of(old));
+        let has = size::of_vip(name, labels, weight);
         // What it has now may have to cool down, and what it gets instead comes on top.
         let late = old
             .as_ref()
@@ -48,7 +49,7 @@ impl State {
         let mut vip = Vip {
             name: name.clone(),
             labels: labels.clone(),
-            spec: self.specs.shared(spec),
+            spec: shared,
             addresses: Few::default(),
             created: entry.at,
             generation: 1,
@@ -65,7 +66,6 @@ impl State {
             vip.generation = old.generation + u64::from(*old.spec != *spec);
             vip.born = old.born;
         }
-        let has = size::of_vip(&vip);
         self.has_room(had.unwrap_or(0), has + late)?;
         self.index.weigh(had, Some(has));
         match &old {
@@ -108,7 +108,7 @@ impl State {
         };
         expected(expect, name, "VIP", Some(slot.get().revision))?;
         let vip = slot.remove();
-        self.index.weigh(Some(size::of_vip(&vip)), None);
+        self.index.weigh(Some(self.weight_of(&vip)), None);
         self.forget_sight(&vip, None);
         self.index.put_vip(Some(&vip), None);
         self.index.stock.set_waiting(&vip, false);
@@ -121,6 +121,10 @@ impl State {
         }
         self.settle_units(entry, units);
         done(entry)
+    }
+
+    fn weight_of(&self, vip: &Vip) -> u64 {
+        size::of_vip(&vip.name, &vip.labels, self.specs.weight(&vip.spec))
     }
 
     /// Moves a VIP, and the group it is in, to a node that can hold all of it.
