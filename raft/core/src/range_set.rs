@@ -50,6 +50,17 @@ impl RangeSet {
 
     /// Removes `n`; whether it was there.
     pub fn remove(&mut self, n: u128) -> bool {
+        // What pools hand out is mostly the lowest, and needs no search.
+        if let Some(mut lowest) = self.runs.first_entry()
+            && *lowest.get() == n
+        {
+            self.count = self.count.wrapping_sub(1);
+            match n < *lowest.key() {
+                true => *lowest.get_mut() = n + 1,
+                false => drop(lowest.remove()),
+            }
+            return true;
+        }
         let run = self.runs.range_mut(n..).next();
         let Some((last, first)) = run.filter(|(_, first)| **first <= n) else {
             return false;
@@ -76,7 +87,7 @@ impl RangeSet {
     /// The smallest number.
     #[must_use]
     pub fn first(&self) -> Option<u128> {
-        self.runs.values().next().copied()
+        self.runs.first_key_value().map(|(_, first)| *first)
     }
 
     /// The smallest number that is `n` or greater.
