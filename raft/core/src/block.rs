@@ -32,6 +32,15 @@ impl Family {
         }
     }
 
+    /// How many bits an address has.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
     /// The address with this number.
     ///
     /// # Panics

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
+use crate::block::{Family, number};
 use crate::codec::{DecodeError, Reader, Wire, Writer, wire_enum, wire_struct};
 use crate::id::{Epoch, NodeId, Revision};
 use crate::name::{Labels, Name};
@@ -82,7 +83,12 @@ impl Prefix {
     /// Whether `address` is on this subnet.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        ipnet::IpNet::new(self.address, self.len).is_ok_and(|net| net.contains(&address))
+        let family = Family::of(self.address);
+        let differ = number(self.address) ^ number(address);
+        // Asked of every node's prefixes for every address that is placed: so, and not by first and last address.
+        let host_bits = family.bits().checked_sub(u32::from(self.len));
+        family == Family::of(address)
+            && host_bits.is_some_and(|bits| differ.checked_shr(bits).unwrap_or(0) == 0)
     }
 }
 
@@ -375,5 +381,28 @@ impl VoterSets {
     #[must_use]
     pub fn voters(&self) -> BTreeSet<NodeId> {
         self.sets.iter().flatten().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipnet::IpNet;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_prefix_contains_what_its_network_has(a: u128, b: u128, same in 0u32..=128, len in 0u8..=130, six: [bool; 2]) {
+            // Else no two of them would ever have much in common.
+            let b = a ^ b.checked_shr(same).unwrap_or(0);
+            let ip = |n: u128, six| match six {
+                true => IpAddr::from(n.to_be_bytes()),
+                false => IpAddr::from(((n >> 96) as u32).to_be_bytes()),
+            };
+            let (address, other) = (ip(a, six[0]), ip(b, six[1]));
+            let net = IpNet::new(address, len);
+            let contains = net.is_ok_and(|net| net.contains(&other));
+            prop_assert_eq!(Prefix { address, len }.contains(other), contains);
+        }
     }
 }
