@@ -275,7 +275,7 @@ fn vacating(state: &State) -> Option<(NodeId, Vec<(IpAddr, Epoch)>)> {
         .allocations()
         .iter()
         .find(|(_, allocation)| allocation.vacating.is_some())?;
-    Some((found.1.holder?, vec![(*found.0, found.1.epoch)]))
+    Some((found.1.holder?, vec![(found.0, found.1.epoch)]))
 }
 
 impl Control for Memory {

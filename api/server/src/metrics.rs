@@ -62,7 +62,7 @@ pub(crate) fn scrape(daemon: &Daemon) -> String {
         state
             .allocations()
             .iter()
-            .map(|(address, of)| Held::new(*address, of))
+            .map(|(address, of)| Held::new(address, of))
             .collect()
     });
     of_addresses(&mut registry, held, &local);

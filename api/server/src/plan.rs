@@ -11,27 +11,27 @@ use vipd_core::state::State;
 /// Every address that `after` gives, takes or moves, once for each VIP that has it, in order of addresses.
 pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {
     let released = before.allocations().iter().flat_map(|(address, old)| {
-        let new = after.allocations().get(address).filter(|new| !new.freeing);
+        let new = after.allocations().get(&address).filter(|new| !new.freeing);
         let gone = move |vip: &&Name| !old.freeing && !new.is_some_and(|new| new.is_of(vip));
         let from = name(before, old.holder);
-        let release = move |vip| change(ChangeKind::Released, *address, vip, from.clone(), None);
+        let release = move |vip| change(ChangeKind::Released, address, vip, from.clone(), None);
         old.vips().filter(gone).map(release)
     });
     let others = after.allocations().iter().flat_map(|(address, new)| {
-        let old = before.allocations().get(address).filter(|old| !old.freeing);
+        let old = before.allocations().get(&address).filter(|old| !old.freeing);
         let to = new.destination();
         let now = new.vips().filter(|_| !new.freeing);
         now.filter_map(move |vip| match old.filter(|old| old.is_of(vip)) {
             None => Some(change(
                 ChangeKind::Allocated,
-                *address,
+                address,
                 vip,
                 None,
                 name(after, to),
             )),
             Some(old) => (old.destination() != to).then(|| {
                 let from = name(before, old.holder);
-                change(ChangeKind::Moved, *address, vip, from, name(after, to))
+                change(ChangeKind::Moved, address, vip, from, name(after, to))
             }),
         })
     });
@@ -46,7 +46,7 @@ pub(crate) fn silence(state: &State) -> Vec<Change> {
     let held = held.filter(|(_, of)| of.holder.is_some() && !of.freeing);
     held.map(|(address, of)| {
         let from = name(state, of.holder);
-        change(ChangeKind::Moved, *address, &of.vip, from, None)
+        change(ChangeKind::Moved, address, &of.vip, from, None)
     })
     .collect()
 }

@@ -93,11 +93,11 @@ fn dark(world: &World, took: u64, asking: &mut Asking) -> (Vec<(IpAddr, String)>
             .iter()
             .filter(|(_, allocation)| !allocation.freeing);
         let eligible =
-            wanted.filter(|(address, _)| able.iter().any(|prefix| prefix.contains(**address)));
-        let unanswered = eligible.filter(|(address, _)| world.judge.announcer(**address).is_none());
+            wanted.filter(|(address, _)| able.iter().any(|prefix| prefix.contains(*address)));
+        let unanswered = eligible.filter(|(address, _)| world.judge.announcer(*address).is_none());
         let (mut dark, mut waiting) = (Vec::new(), false);
         for (address, of) in unanswered {
-            let since = *asking.entry((*address, of.epoch)).or_insert(took);
+            let since = *asking.entry((address, of.epoch)).or_insert(took);
             let patience = match of.proof {
                 Proof::Clear => 0,
                 Proof::Unproven => ASKED,
@@ -113,7 +113,7 @@ fn dark(world: &World, took: u64, asking: &mut Asking) -> (Vec<(IpAddr, String)>
             };
             let vacating = of.vacating.map(|cause| format!(", vacating: {cause:?}"));
             let why = format!("{holder}{}, {:?}", vacating.unwrap_or_default(), of.proof);
-            dark.push((*address, why));
+            dark.push((address, why));
         }
         (dark, waiting)
     })

@@ -187,7 +187,7 @@ async fn settle(world: &World, patience: u64) -> Option<f64> {
             state
                 .allocations()
                 .keys()
-                .any(|address| world.judge.announcer(*address).is_none())
+                .any(|address| world.judge.announcer(address).is_none())
         });
         if !dark {
             return Some((true_now() - began) as f64 / 1e6);
@@ -228,7 +228,7 @@ async fn power_off(world: &Arc<World>, host: usize) -> Result<(f64, usize), Stri
     let held = world.judge.look(|state| {
         let addresses = state.allocations().keys();
         addresses
-            .filter(|address| world.judge.announcer(**address) == Some(host.id))
+            .filter(|address| world.judge.announcer(*address) == Some(host.id))
             .count()
     });
     world.power_off(&host);

@@ -18,6 +18,7 @@ extern crate std;
 pub mod asker;
 pub mod backup;
 pub mod block;
+pub mod by_address;
 pub mod codec;
 pub mod command;
 pub mod event;

@@ -86,7 +86,7 @@ impl Node {
                 && state
                     .allocations()
                     .keys()
-                    .any(|address| state.runner_up(*address) == Some(self.me));
+                    .any(|address| state.runner_up(address) == Some(self.me));
             ((mine || early) && running && supported).then_some(it.epoch)
         });
         self.armed = true;

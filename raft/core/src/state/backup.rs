@@ -76,7 +76,7 @@ impl State {
         });
         let kept = self.allocations.iter().filter(|(_, of)| !of.freeing);
         let allocations = kept.map(|(address, of)| SavedAllocation {
-            address: *address,
+            address,
             pool: of.pool.clone(),
             since: of.since,
             vips: of.vips().cloned().collect(),

@@ -73,25 +73,25 @@ impl State {
             index.put_vip(None, Some(vip));
             index.stock.set_waiting(vip, true);
         }
-        for (address, allocation) in &self.allocations {
-            index.stock.count(*address, &allocation.pool);
+        for (address, allocation) in self.allocations.iter() {
+            index.stock.count(address, &allocation.pool);
             if allocation.freeing {
-                index.stock.set_late(*address, &allocation.vip, true);
+                index.stock.set_late(address, &allocation.vip, true);
                 let aside = allocation.kept_out_by().is_some();
                 index
                     .stock
-                    .set_aside(*address, aside.then_some(&allocation.pool));
+                    .set_aside(address, aside.then_some(&allocation.pool));
             } else if let Some(vip) = self.vips.get(&allocation.vip) {
                 let key = vip.spec.sharing_key.as_ref();
-                index.stock.set_key(*address, key);
+                index.stock.set_key(address, key);
             }
-            index.set_unproven(*address, false, unproven(allocation));
+            index.set_unproven(address, false, unproven(allocation));
             index.changed(
-                *address,
+                address,
                 Whereabouts::default(),
                 Whereabouts::of(allocation),
             );
-            index.set_away(*address, None, away_from(&self.vips, allocation));
+            index.set_away(address, None, away_from(&self.vips, allocation));
         }
         for (address, cooling) in &self.cooling {
             index.stock.set_cooling(*address, cooling, true);

@@ -36,10 +36,10 @@ impl State {
                 }
             }
         }
-        for (address, allocation) in &self.allocations {
+        for (address, allocation) in self.allocations.iter() {
             for name in allocation.vips() {
                 let vip = self.vips.get(name);
-                let wanted = vip.is_some_and(|vip| vip.addresses.contains(address));
+                let wanted = vip.is_some_and(|vip| vip.addresses.contains(&address));
                 if wanted == allocation.freeing {
                     return Err(format!(
                         "{address}: wanted by VIP {name} {wanted}, freeing {}",
@@ -47,9 +47,9 @@ impl State {
                     ));
                 }
             }
-            self.check_sharing(*address, allocation)?;
+            self.check_sharing(address, allocation)?;
             let pool = self.pools.get(&allocation.pool);
-            if !allocation.freeing && !pool.is_some_and(|pool| pool.spec.contains(*address)) {
+            if !allocation.freeing && !pool.is_some_and(|pool| pool.spec.contains(address)) {
                 return Err(format!(
                     "{address} is in no block of its pool {}",
                     allocation.pool

@@ -34,6 +34,7 @@ use alloc::sync::Arc;
 use core::net::IpAddr;
 
 use crate::block::Family;
+use crate::by_address::ByAddress;
 use crate::command::{Applied, Command, Expect, Outcome, Proposal};
 use crate::event::{Event, What};
 use crate::id::{NodeId, Revision};
@@ -65,7 +66,7 @@ pub struct State {
     pools: BTreeMap<Name, Pool>,
     /// Shared with the copies of a state: making one does not copy what is in it.
     vips: BTreeMap<Name, Arc<Vip>>,
-    allocations: BTreeMap<IpAddr, Arc<Allocation>>,
+    allocations: ByAddress<Arc<Allocation>>,
     nodes: BTreeMap<NodeId, Node>,
     voter_sets: BTreeMap<u64, VoterSets>,
     join_tokens: BTreeMap<TokenHash, JoinToken>,
@@ -307,7 +308,7 @@ impl State {
 
     /// All allocations, by address.
     #[must_use]
-    pub fn allocations(&self) -> &BTreeMap<IpAddr, Arc<Allocation>> {
+    pub fn allocations(&self) -> &ByAddress<Arc<Allocation>> {
         &self.allocations
     }
 

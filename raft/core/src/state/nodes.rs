@@ -404,7 +404,7 @@ impl State {
             .allocations
             .iter()
             .filter(|(_, of)| of.home == Some(id))
-            .map(|(address, _)| *address)
+            .map(|(address, _)| address)
             .collect();
         for address in homeless {
             self.change(address, |of| of.home = of.destination());

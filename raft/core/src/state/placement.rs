@@ -100,8 +100,7 @@ impl State {
     /// Settles whatever a change of nodes or policies may have unsettled.
     pub(super) fn settle(&mut self, entry: Entry) {
         let mut keys = Units::default();
-        for (address, of) in &self.allocations {
-            let address = *address;
+        for (address, of) in self.allocations.iter() {
             let to = of.destination();
             let settled = to.is_some_and(|node| self.keeps(node, Given { address, of }));
             if !settled && !of.freeing {

@@ -190,14 +190,14 @@ impl State {
             .allocations
             .iter()
             .filter(|(_, of)| of.pool == *name && !of.freeing);
-        let leaving = of_pool.filter(|(address, _)| !keeps(**address));
+        let leaving = of_pool.filter(|(address, _)| !keeps(*address));
         let stranded: Vec<(IpAddr, Option<Name>)> = leaving
             .map(|(address, _)| {
-                let others = self.index.stock.pools_with(*address);
+                let others = self.index.stock.pools_with(address);
                 let others = others.filter(|other| *other != name);
                 // Of several the oldest, which is the one that is not conflicting.
                 let born = |other: &&Name| self.pools.get(*other).map(|pool| pool.born);
-                (*address, others.min_by_key(born).cloned())
+                (address, others.min_by_key(born).cloned())
             })
             .collect();
         let homeless = stranded.iter().filter(|(_, other)| other.is_none());

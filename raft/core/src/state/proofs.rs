@@ -13,7 +13,7 @@ use crate::vip::Allocation;
 impl State {
     /// The addresses of which it is not known that nobody outside has them.
     pub fn unproven(&self) -> impl Iterator<Item = (IpAddr, &Allocation)> {
-        let all = self.allocations.iter().map(|(at, of)| (*at, &**of));
+        let all = self.allocations.iter().map(|(at, of)| (at, &**of));
         all.filter(|(_, of)| of.proof != Proof::Clear)
     }
 

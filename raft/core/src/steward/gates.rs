@@ -86,8 +86,8 @@ pub(super) fn gates(state: &State, me: NodeId, supported: bool, moves: &Moves) -
     };
     let may = supported && node.lease == Lease::Up;
     let stances = state.allocations().iter().filter_map(|(address, of)| {
-        let stance = stance(state, node, *address, of, may, moves)?;
-        Some((*address, stance))
+        let stance = stance(state, node, address, of, may, moves)?;
+        Some((address, stance))
     });
     stances.collect()
 }

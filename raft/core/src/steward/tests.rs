@@ -282,7 +282,7 @@ fn an_address_is_given_back_only_once_it_is_shut_and_never_opened_again_under_th
     let (address, allocation) = state.allocations().iter().next().unwrap();
     let release = Command::Released {
         node: holder,
-        addresses: vec![(*address, allocation.epoch)],
+        addresses: vec![(address, allocation.epoch)],
     };
     apply(&mut state, release);
     let revision = Revision(state.applied());

@@ -56,7 +56,7 @@ pub(super) fn patients(state: &State, me: NodeId) -> Patients {
             continue;
         };
         let held = |address: &&IpAddr| {
-            let of = state.allocations().get(*address);
+            let of = state.allocations().get(address);
             of.is_some_and(|of| of.holder == Some(me))
         };
         let holds = vip.addresses.iter().any(|address| held(&address));

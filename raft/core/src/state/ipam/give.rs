@@ -1,6 +1,5 @@
 //! Giving and taking: carries out what was granted, and looks again at those who wait.
 
-use alloc::collections::btree_map::Entry as Slot;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -179,27 +178,26 @@ impl State {
         pool: &Name,
         vip: &Vip,
     ) -> UnitKey {
-        match self.allocations.entry(address) {
-            Slot::Occupied(_) => self.allocate_more(entry, address, pool, vip),
-            Slot::Vacant(slot) => {
-                // Only who may reclaim it is given an address that cools down, unless that was set aside.
-                let rested = self.cooling.get(&address);
-                let came_back = rested.is_some_and(|it| it.vip == vip.name && it.in_use.is_none());
-                slot.insert(Arc::new(fresh(entry, pool, vip, came_back)));
-                self.warm(address);
-                self.index.stock.take(address);
-                self.index.stock.count(address, pool);
-                self.journal.at(address);
-                self.changed_pools(address);
-                let key = vip.spec.sharing_key.as_ref();
-                self.index.stock.set_key(address, key);
-                // Others that wait may share it.
-                self.index.stock.stir.keys.extend(key.cloned());
-                let name = vip.name.clone();
-                self.note(entry, What::Allocated { address, vip: name });
-                UnitKey::of(vip)
-            }
+        if self.allocations.contains_key(&address) {
+            return self.allocate_more(entry, address, pool, vip);
         }
+        // Only who may reclaim it is given an address that cools down, unless that was set aside.
+        let rested = self.cooling.get(&address);
+        let came_back = rested.is_some_and(|it| it.vip == vip.name && it.in_use.is_none());
+        let fresh = Arc::new(fresh(entry, pool, vip, came_back));
+        self.allocations.insert(address, fresh);
+        self.warm(address);
+        self.index.stock.take(address);
+        self.index.stock.count(address, pool);
+        self.journal.at(address);
+        self.changed_pools(address);
+        let key = vip.spec.sharing_key.as_ref();
+        self.index.stock.set_key(address, key);
+        // Others that wait may share it.
+        self.index.stock.stir.keys.extend(key.cloned());
+        let name = vip.name.clone();
+        self.note(entry, What::Allocated { address, vip: name });
+        UnitKey::of(vip)
     }
 
     /// Gives an address to a VIP that is allocated: to the VIP itself, which gave it up and is not rid of it yet, or to others.

@@ -10,6 +10,7 @@ use core::net::IpAddr;
 use super::clash::{Clash, clashes};
 use super::cooling::Cooling;
 use crate::block::{Family, number};
+use crate::by_address::ByAddress;
 use crate::id::Revision;
 use crate::name::Name;
 use crate::pool::Pool;
@@ -328,14 +329,14 @@ fn shelves_with<'a>(
 
 /// What nobody can be given.
 pub(in crate::state) struct Taken<'a> {
-    pub(in crate::state) allocations: &'a BTreeMap<IpAddr, Arc<Allocation>>,
+    pub(in crate::state) allocations: &'a ByAddress<Arc<Allocation>>,
     pub(in crate::state) cooling: &'a BTreeMap<IpAddr, Cooling>,
     pub(in crate::state) hosts: &'a BTreeMap<IpAddr, crate::id::NodeId>,
 }
 
 impl Taken<'_> {
     fn within(&self, start: IpAddr, stop: IpAddr) -> impl Iterator<Item = IpAddr> {
-        let allocated = self.allocations.range(start..=stop).map(|(a, _)| *a);
+        let allocated = self.allocations.within(start, stop);
         let cooling = self.cooling.range(start..=stop).map(|(a, _)| *a);
         let hosts = self.hosts.range(start..=stop).map(|(a, _)| *a);
         allocated.chain(cooling).chain(hosts)

@@ -58,9 +58,9 @@ proptest! {
         after.into_iter().for_each(|step| step.take(&mut c));
         let was = c.state.clone();
         c.restore(&backup, part).unwrap();
-        for (address, old) in was.allocations() {
+        for (address, old) in was.allocations().iter() {
             let runs = |id: &NodeId| was.node(*id).is_some_and(|node| node.lease == Lease::Up);
-            let Some(new) = c.state.allocations().get(address) else {
+            let Some(new) = c.state.allocations().get(&address) else {
                 prop_assert!(!old.holder.is_some_and(|holder| runs(&holder)), "{} was freed under its holder", address);
                 continue;
             };

@@ -77,7 +77,11 @@ impl Cluster {
             }
         }
         let noted: BTreeSet<IpAddr> = is.journal().addresses_since(since).unwrap().collect();
-        for address in differing(was.allocations(), is.allocations(), |then, now| then == now) {
+        let all = |state: &State| -> BTreeMap<IpAddr, _> {
+            let all = state.allocations().iter();
+            all.map(|(address, of)| (address, of.clone())).collect()
+        };
+        for address in differing(&all(was), &all(is), |then, now| then == now) {
             assert!(
                 noted.contains(address),
                 "{command:?} changed {address} unnoticed"

@@ -142,10 +142,10 @@ impl Cluster {
                 _ => None,
             })
             .collect();
-        for (address, now) in self.state.allocations() {
-            let then = before.allocations().get(address);
+        for (address, now) in self.state.allocations().iter() {
+            let then = before.allocations().get(&address);
             // What is freed may be given to somebody else by the same entry.
-            let Some(then) = then.filter(|_| !freed.contains(address)) else {
+            let Some(then) = then.filter(|_| !freed.contains(&address)) else {
                 assert_eq!(now.proof, Proof::Unproven, "{address} by {command:?}");
                 continue;
             };
@@ -154,7 +154,7 @@ impl Cluster {
             let told = |node: &NodeId, found: &[crate::proof::Found]| {
                 let asked = found
                     .iter()
-                    .any(|found| found.address == *address && found.epoch == then.epoch);
+                    .any(|found| found.address == address && found.epoch == then.epoch);
                 then.holder == Some(*node) && asked
             };
             let may = matches!(command, Command::Probed { node, found } if told(node, found));
@@ -164,7 +164,7 @@ impl Cluster {
 
     /// Whom the holder may be handing packets to becomes the next holder, and nobody else does while its lease runs.
     fn handed_to_nobody_else(&self, before: &State, command: &Command) {
-        for (address, was) in before.allocations() {
+        for (address, was) in before.allocations().iter() {
             let runs = |next: &NodeId| {
                 before
                     .node(*next)
@@ -176,7 +176,7 @@ impl Cluster {
             if matches!(command, Command::NodeDown { node, .. } if *node == next) {
                 continue;
             }
-            let Some(is) = self.state.allocations().get(address) else {
+            let Some(is) = self.state.allocations().get(&address) else {
                 panic!("{address} was freed while it was handed to {next}");
             };
             let arrived = is.holder == Some(next);
@@ -196,8 +196,8 @@ impl Cluster {
                 | Command::DeleteVip { .. }
                 | Command::Restore { .. }
         );
-        for (address, now) in self.state.allocations() {
-            let Some(then) = before.allocations().get(address) else {
+        for (address, now) in self.state.allocations().iter() {
+            let Some(then) = before.allocations().get(&address) else {
                 continue;
             };
             let (from, to) = (then.destination(), now.destination());
@@ -214,7 +214,7 @@ impl Cluster {
             let free = self.state.vips().get(&now.vip).is_some_and(|vip| {
                 vip.spec.group.is_none() && vip.spec.failback == Failback::Never && !now.freeing
             });
-            let given = self.state.given(*address);
+            let given = self.state.given(address);
             if let (Some(from), true, false) = (from, free, asked) {
                 let blind = now
                     .vips()

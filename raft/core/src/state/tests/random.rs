@@ -213,7 +213,7 @@ proptest! {
             for family in Family::ALL {
                 let usage = c.state.usage(pool, family);
                 let counted = c.state.allocations().iter()
-                    .filter(|(a, of)| of.pool == pool.name && Family::of(**a) == family).count() as u128;
+                    .filter(|(a, of)| of.pool == pool.name && Family::of(*a) == family).count() as u128;
                 prop_assert_eq!(usage.used, counted);
             }
         }

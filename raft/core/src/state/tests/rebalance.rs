@@ -26,7 +26,7 @@ fn cluster(nodes: &[(u8, usize)]) -> Cluster {
 fn rebalance(c: &mut Cluster) -> usize {
     let holders = |c: &Cluster| -> Vec<_> {
         let all = c.state.allocations().iter();
-        all.map(|(a, of)| (*a, of.holder)).collect()
+        all.map(|(a, of)| (a, of.holder)).collect()
     };
     let before = holders(c);
     c.apply(Command::Rebalance).unwrap();

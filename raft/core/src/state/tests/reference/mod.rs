@@ -59,7 +59,7 @@ proptest! {
                     let free = all.filter(|a| spec.offering(*a).is_some()
                         && model.given(*a).is_none()
                         && !model.cooling.iter().any(|it| it.address == *a));
-                    prop_assert_eq!((usage.used, usage.available), (used as u128, Some(free.count() as u128)), "{} {} after {:?}; {:?}", pool, family, proposal.command, state.allocations().iter().map(|(a, of)| (*a, of.pool.clone())).collect::<Vec<_>>());
+                    prop_assert_eq!((usage.used, usage.available), (used as u128, Some(free.count() as u128)), "{} {} after {:?}; {:?}", pool, family, proposal.command, state.allocations().iter().map(|(a, of)| (a, of.pool.clone())).collect::<Vec<_>>());
                 }
             }
             prop_assert_eq!(state.check(), Ok(()), "after {:?}", proposal.command);
