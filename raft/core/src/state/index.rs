@@ -132,13 +132,11 @@ impl Index {
 
     /// Follows a change of a VIP.
     pub(super) fn put_vip(&mut self, old: Option<&Vip>, new: Option<&Vip>) {
-        let group = |vip: &Vip| vip.spec.group.clone();
-        let apart = |vip: &Vip| vip.spec.apart.clone();
         if let Some(name) = new.or(old).map(|vip| &vip.name) {
-            let (from, to) = (old.and_then(group), new.and_then(group));
-            file(&mut self.groups, name.clone(), from, to);
-            let (from, to) = (old.and_then(apart), new.and_then(apart));
-            file(&mut self.apart, name.clone(), from, to);
+            let group = |vip: &Vip| vip.spec.group.clone();
+            let apart = |vip: &Vip| vip.spec.apart.clone();
+            refile(&mut self.groups, name, old.and_then(group), new.and_then(group));
+            refile(&mut self.apart, name, old.and_then(apart), new.and_then(apart));
             if new.is_some_and(|vip| vip.spec.traffic == TrafficPolicy::Local) {
                 self.local.insert(name.clone());
             } else {
@@ -151,6 +149,18 @@ impl Index {
 /// Whether its holder may have to ask who has the address.
 pub(super) fn unproven(of: &Allocation) -> bool {
     of.holder.is_some() && of.proof != Proof::Clear
+}
+
+/// The same for a VIP, most of which are filed nowhere.
+fn refile(
+    files: &mut BTreeMap<Name, BTreeSet<Name>>,
+    vip: &Name,
+    from: Option<Name>,
+    to: Option<Name>,
+) {
+    if from != to {
+        file(files, vip.clone(), from, to);
+    }
 }
 
 /// Takes an item from where it is filed, and files it anew.

@@ -50,6 +50,8 @@ pub struct Change {
 pub struct Journal {
     /// The entry that was noted last.
     newest: u64,
+    /// How many changes of objects it has noted, all at the end.
+    of_newest: usize,
     objects: Ring<Change>,
     addresses: Ring<(u64, IpAddr)>,
     served: Ring<(u64, Name)>,
@@ -67,6 +69,7 @@ impl Journal {
     pub(super) fn from(newest: u64) -> Self {
         Self {
             newest,
+            of_newest: 0,
             objects: Ring::from(newest),
             addresses: Ring::from(newest),
             served: Ring::from(newest),
@@ -104,6 +107,7 @@ impl Journal {
     /// An entry is about to be applied.
     pub(super) fn begin(&mut self, entry: u64) {
         self.newest = self.newest.max(entry);
+        self.of_newest = 0;
     }
 
     /// Notes that an allocation was made, changed or ended.
@@ -131,13 +135,16 @@ impl Journal {
     }
 
     fn add(&mut self, topic: Topic, name: &Name, made: bool) {
-        let recent = self.objects.changes.iter().rev().take(RECENT);
-        let again = recent
-            .take_while(|last| last.revision == self.newest)
-            .any(|last| last.topic == topic && last.name == *name);
+        let changes = &self.objects.changes;
+        let recent = self.of_newest.min(RECENT);
+        let again = recent > 0 && {
+            let mut recent = changes.range(changes.len().saturating_sub(recent)..);
+            recent.any(|last| last.topic == topic && last.name == *name)
+        };
         if again && !made {
             return;
         }
+        self.of_newest += 1;
         self.objects.add(Change {
             revision: self.newest,
             topic,

@@ -18,6 +18,15 @@ use crate::id::{Epoch, NodeId};
 use crate::name::Name;
 use crate::vip::{Allocation, Failback, Vip};
 
+/// What is to become of unsettled addresses.
+#[derive(Default)]
+struct Plan {
+    /// Where they go and why, and the home that they are given.
+    go: Few<(IpAddr, NodeId, Cause, Option<NodeId>)>,
+    /// Those that stay where they are.
+    stay: Few<IpAddr>,
+}
+
 impl State {
     /// What the loss of `node` would do: each address that it holds, with its runner-up. This is what `NodeDown`
     /// does, not an estimate of it; in time proportional to the number of these addresses.
@@ -116,10 +125,22 @@ impl State {
     /// them where somebody else can take them. Where nobody else can any more, they stay.
     pub(super) fn settle_units(&mut self, entry: Entry, mut keys: Units) {
         keys.sort_and_dedup();
+        let units = keys.into_iter().map(|key| self.unit(key));
+        let plan = self.plan(entry, units);
+        self.follow_plan(entry, plan);
+    }
+
+    /// The same for a VIP that is in no group, as it is in the state.
+    pub(super) fn settle_alone(&mut self, entry: Entry, vip: &Vip) {
+        let plan = self.plan(entry, core::iter::once(self.alone(vip)));
+        self.follow_plan(entry, plan);
+    }
+
+    /// What is to become of these units.
+    fn plan<'a>(&'a self, entry: Entry, units: impl Iterator<Item = Unit<'a>>) -> Plan {
         let mut places = None;
-        let (mut plan, mut stay) = (Few::default(), Few::default());
-        for key in keys {
-            let unit = self.unit(key);
+        let mut plan = Plan::default();
+        for unit in units {
             let part = self.unsettled(&unit);
             if part.is_empty() {
                 continue;
@@ -130,16 +151,20 @@ impl State {
             let places = places.get_or_insert_with(|| Places::new(self, None, Some(entry.at)));
             for (given, to) in places.place(&unit, &part) {
                 match to {
-                    Some(to) => plan.push((given.address, to, self.why(given), home)),
-                    None if self.could_stay(given) => stay.push(given.address),
+                    Some(to) => plan.go.push((given.address, to, self.why(given), home)),
+                    None if self.could_stay(given) => plan.stay.push(given.address),
                     None => {}
                 }
             }
         }
-        for address in stay {
+        plan
+    }
+
+    fn follow_plan(&mut self, entry: Entry, plan: Plan) {
+        for address in plan.stay {
             self.change(address, |of| of.take_back(entry.revision, entry.at));
         }
-        for (address, to, cause, home) in plan {
+        for (address, to, cause, home) in plan.go {
             self.hand_over(entry, address, to, cause);
             if let Some(home) = home {
                 self.change(address, |allocation| allocation.home = Some(home));

@@ -81,12 +81,25 @@ impl State {
     pub(super) fn unit(&self, key: UnitKey) -> Unit<'_> {
         let (mut given, mut apart) = (Few::default(), BTreeSet::new());
         for vip in self.vips_of(&key) {
-            let all = vip.addresses.iter().filter_map(|at| self.given(*at));
-            // One that several share belongs to the unit of one of them.
-            given.extend(all.filter(|given| given.of.vip == vip.name));
+            given.extend(self.own(vip));
             apart.extend(vip.spec.apart.clone());
         }
         Unit { key, given, apart }
+    }
+
+    /// The unit of this VIP, which is in no group.
+    pub(super) fn alone<'a>(&'a self, vip: &'a Vip) -> Unit<'a> {
+        Unit {
+            key: UnitKey::of(vip),
+            given: self.own(vip).collect(),
+            apart: vip.spec.apart.iter().cloned().collect(),
+        }
+    }
+
+    /// Those of a VIP's addresses that are its own: one that several share belongs to the unit of one of them.
+    fn own<'a>(&'a self, vip: &'a Vip) -> impl Iterator<Item = Given<'a>> {
+        let all = vip.addresses.iter().filter_map(|at| self.given(*at));
+        all.filter(|given| given.of.vip == vip.name)
     }
 
     /// An address with its allocation, if it has one.

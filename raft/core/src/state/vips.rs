@@ -84,7 +84,11 @@ impl State {
             self.follow_spec(&vip, &old.addresses);
         }
         units.add(UnitKey::of(&vip));
-        self.settle_units(entry, units);
+        match units {
+            // Mostly it is the only one.
+            Units::One(UnitKey::Vip(_)) => self.settle_alone(entry, &vip),
+            units => self.settle_units(entry, units),
+        }
         // Others may share what it claims no more, or what it shares now.
         let old_key = old.as_ref().and_then(|old| old.spec.sharing_key.as_ref());
         let keys = old_key.into_iter().chain(&spec.sharing_key);

@@ -178,14 +178,13 @@ impl State {
         pool: &Name,
         vip: &Vip,
     ) -> UnitKey {
-        if self.allocations.contains_key(&address) {
-            return self.allocate_more(entry, address, pool, vip);
-        }
         // Only who may reclaim it is given an address that cools down, unless that was set aside.
         let rested = self.cooling.get(&address);
         let came_back = rested.is_some_and(|it| it.vip == vip.name && it.in_use.is_none());
-        let fresh = Arc::new(fresh(entry, pool, vip, came_back));
-        self.allocations.insert(address, fresh);
+        let fresh = || Arc::new(fresh(entry, pool, vip, came_back));
+        if !self.allocations.insert_new(address, fresh) {
+            return self.allocate_more(entry, address, pool, vip);
+        }
         self.warm(address);
         self.index.stock.take(address);
         self.index.stock.count(address, pool);
