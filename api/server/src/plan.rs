@@ -18,7 +18,10 @@ pub(crate) fn changes(before: &State, after: &State) -> Vec<Change> {
         old.vips().filter(gone).map(release)
     });
     let others = after.allocations().iter().flat_map(|(address, new)| {
-        let old = before.allocations().get(&address).filter(|old| !old.freeing);
+        let old = before
+            .allocations()
+            .get(&address)
+            .filter(|old| !old.freeing);
         let to = new.destination();
         let now = new.vips().filter(|_| !new.freeing);
         now.filter_map(move |vip| match old.filter(|old| old.is_of(vip)) {

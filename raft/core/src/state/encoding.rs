@@ -86,11 +86,7 @@ impl State {
                 index.stock.set_key(address, key);
             }
             index.set_unproven(address, false, unproven(allocation));
-            index.changed(
-                address,
-                Whereabouts::default(),
-                Whereabouts::of(allocation),
-            );
+            index.changed(address, Whereabouts::default(), Whereabouts::of(allocation));
             index.set_away(address, None, away_from(&self.vips, allocation));
         }
         for (address, cooling) in &self.cooling {

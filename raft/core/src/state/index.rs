@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::ipam::Stock;
+use crate::by_address::ByAddress;
 use crate::id::NodeId;
 use crate::name::Name;
 use crate::node::Node;
@@ -34,7 +35,7 @@ pub(super) struct Index {
     /// What is free.
     pub(super) stock: Stock,
     /// The addresses each node holds.
-    held: BTreeMap<NodeId, BTreeSet<IpAddr>>,
+    held: BTreeMap<NodeId, ByAddress<()>>,
     /// How many addresses each node will hold once everything under way is done.
     load: BTreeMap<NodeId, u64>,
     /// The VIPs of each group.
@@ -50,21 +51,28 @@ pub(super) struct Index {
     /// Node numbers by name.
     pub(super) names: BTreeMap<Name, NodeId>,
     /// Addresses that somebody holds and of which it is not known that nobody outside has them.
-    unproven: BTreeSet<IpAddr>,
+    unproven: ByAddress<()>,
     /// What users' objects weigh, see [`super::size`].
     pub(super) weight: u64,
 }
 
 impl Index {
     pub(super) fn held_by(&self, node: NodeId) -> impl Iterator<Item = IpAddr> {
-        self.held.get(&node).into_iter().flatten().copied()
+        let held = self.held.get(&node).into_iter();
+        held.flat_map(ByAddress::keys)
     }
 
     /// The unproven addresses that a node holds.
     pub(super) fn unproven_of(&self, node: NodeId) -> impl Iterator<Item = IpAddr> {
         let held = self.held.get(&node).into_iter();
-        held.flat_map(|held| held.intersection(&self.unproven))
-            .copied()
+        held.flat_map(|held| {
+            let fewer = held.len() < self.unproven.len();
+            let (few, many) = match fewer {
+                true => (held, &self.unproven),
+                false => (&self.unproven, held),
+            };
+            few.keys().filter(|address| many.contains_key(address))
+        })
     }
 
     pub(super) fn load(&self, node: NodeId) -> u64 {
@@ -92,7 +100,7 @@ impl Index {
     /// Follows a change of an allocation.
     pub(super) fn changed(&mut self, address: IpAddr, before: Whereabouts, after: Whereabouts) {
         if before.holder != after.holder {
-            file(&mut self.held, address, before.holder, after.holder);
+            self.hold(address, before.holder, after.holder);
         }
         let (from, to) = (before.destination, after.destination);
         if from == to {
@@ -111,10 +119,24 @@ impl Index {
         }
     }
 
+    fn hold(&mut self, address: IpAddr, from: Option<NodeId>, to: Option<NodeId>) {
+        if let Some(from) = from
+            && let Some(held) = self.held.get_mut(&from)
+        {
+            held.remove(&address);
+            if held.is_empty() {
+                self.held.remove(&from);
+            }
+        }
+        if let Some(to) = to {
+            self.held.entry(to).or_default().insert(address, ());
+        }
+    }
+
     /// Follows a change of whether a holder may have to ask who has an address.
     pub(super) fn set_unproven(&mut self, address: IpAddr, was: bool, is: bool) {
         match (was, is) {
-            (false, true) => drop(self.unproven.insert(address)),
+            (false, true) => drop(self.unproven.insert(address, ())),
             (true, false) => drop(self.unproven.remove(&address)),
             (false, false) | (true, true) => {}
         }
@@ -135,8 +157,18 @@ impl Index {
         if let Some(name) = new.or(old).map(|vip| &vip.name) {
             let group = |vip: &Vip| vip.spec.group.clone();
             let apart = |vip: &Vip| vip.spec.apart.clone();
-            refile(&mut self.groups, name, old.and_then(group), new.and_then(group));
-            refile(&mut self.apart, name, old.and_then(apart), new.and_then(apart));
+            refile(
+                &mut self.groups,
+                name,
+                old.and_then(group),
+                new.and_then(group),
+            );
+            refile(
+                &mut self.apart,
+                name,
+                old.and_then(apart),
+                new.and_then(apart),
+            );
             if new.is_some_and(|vip| vip.spec.traffic == TrafficPolicy::Local) {
                 self.local.insert(name.clone());
             } else {

@@ -51,12 +51,7 @@ impl State {
     }
 
     /// Gives the VIP what it lacks, as far as it can have that now. Adds the units that this may have unsettled.
-    pub(in crate::state) fn satisfy(
-        &mut self,
-        entry: Entry,
-        name: &Name,
-        units: &mut Units,
-    ) {
+    pub(in crate::state) fn satisfy(&mut self, entry: Entry, name: &Name, units: &mut Units) {
         self.satisfy_beyond(entry, name, None, units);
     }
 
