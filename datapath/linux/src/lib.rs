@@ -49,7 +49,7 @@ pub use balance::{
 pub use dump::{Element, Elements, Fields, MapSeen};
 pub use error::DatapathError;
 pub use hook::{HookSeen, Xdp};
-pub use kernel::{Attach, Kernel, OLDEST_KERNEL, Options, boottime_ns};
+pub use kernel::{Attach, Kernel, OLDEST_KERNEL, Options, boottime_ns, verified};
 pub use model::{
     Conflict, Counter, Counts, Datapath, Gate, Interface, Lost, Meter, NodeGate, Observed,
     ObservedAddress, Wanted, WantedAddress,

@@ -18,6 +18,7 @@ use support::short::forward;
 use support::{Net, SECOND, enter, run, with_net};
 use vipd_datapath::{
     Datapath, Dispatch, Forward, HookSeen, Kernel, NodeGate, Options, Wanted, Xdp, boottime_ns,
+    verified,
 };
 use vipd_datapath_common::{SCHEMA, program};
 
@@ -46,7 +47,7 @@ fn like_cards(net: &Net, lan: &Lan, backends: u8) -> Ebpf {
 fn attached(interface: &str, mode: XdpMode) -> Ebpf {
     let mut ebpf = Ebpf::load(&object()).unwrap();
     let program: &mut Program = ebpf.program_mut(program::XDP).unwrap().try_into().unwrap();
-    program.load().unwrap();
+    verified(|| program.load()).unwrap();
     program.attach(interface, mode).unwrap();
     ebpf
 }

@@ -20,7 +20,7 @@ use aya::{
 };
 use vipd_datapath_common::program;
 
-use super::{pins::Pins, sys::Link};
+use super::{object::verified, pins::Pins, sys::Link};
 use crate::DatapathError;
 
 /// How programs are attached.
@@ -70,12 +70,11 @@ fn classifier<'a>(
 impl Links {
     pub(crate) fn new(ebpf: &mut Ebpf, pins: Pins, attach: Attach) -> Result<Self, DatapathError> {
         for (_, name, _) in DIRECTIONS {
-            classifier(ebpf, name)?
-                .load()
-                .map_err(|source| DatapathError::Program {
-                    program: name,
-                    source: Box::new(source),
-                })?;
+            let program = classifier(ebpf, name)?;
+            verified(|| program.load()).map_err(|source| DatapathError::Program {
+                program: name,
+                source: Box::new(source),
+            })?;
         }
         Ok(Self {
             pins,

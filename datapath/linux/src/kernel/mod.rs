@@ -32,6 +32,7 @@ use vipd_datapath_common::name;
 
 pub use gate::boottime_ns;
 pub use links::Attach;
+pub use object::verified;
 pub use options::Options;
 pub use release::OLDEST_KERNEL;
 pub(crate) use release::running;

@@ -1,8 +1,8 @@
 //! The eBPF object: the one checked in, or a fresh one for tests.
 
-use std::{borrow::Cow, env, fs, path::PathBuf};
+use std::{borrow::Cow, env, fs, io::ErrorKind, path::PathBuf};
 
-use aya::{Ebpf, EbpfLoader, maps::MapInfo};
+use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::ProgramError};
 use vipd_datapath_common::{MAPS, MapKind, MapSpec, NAMESPACE, name};
 
 use super::{pins::Pins, sys};
@@ -45,6 +45,27 @@ pub(crate) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DatapathError> {
         })
 }
 
+/// Loads a program by `load`, five times at most. The kernel gives up a program that it is checking, which may take it a second,
+/// when there is a signal for the thread (EAGAIN), and means it to be asked again; libbpf asks five times, too.
+///
+/// # Errors
+/// Those of `load`; of the last time, if the kernel has given up each time.
+pub fn verified(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    const MORE: usize = 4;
+    let given_up = |result: &Result<(), ProgramError>| match result {
+        Err(ProgramError::LoadError { io_error, .. }) => io_error.kind() == ErrorKind::WouldBlock,
+        Ok(()) | Err(_) => false,
+    };
+    let mut result = load();
+    for _ in 0..MORE {
+        if !given_up(&result) {
+            break;
+        }
+        result = load();
+    }
+    result
+}
+
 /// aya takes a pinned map as it is. So a map of another shape is refused here.
 fn check_layout(pins: &Pins, spec: &MapSpec) -> Result<(), DatapathError> {
     let path = pins.map(spec.pin);
@@ -79,4 +100,37 @@ fn check_layout(pins: &Pins, spec: &MapSpec) -> Result<(), DatapathError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// How often a load is tried whose kernel answers so each time, and how it ends.
+    fn tries(answers: impl Fn(usize) -> Option<ErrorKind>) -> (usize, bool) {
+        let mut tried = 0;
+        let result = verified(|| {
+            tried += 1;
+            match answers(tried) {
+                None => Ok(()),
+                Some(kind) => Err(ProgramError::LoadError {
+                    io_error: io::Error::from(kind),
+                    verifier_log: aya_obj::VerifierLog::new(String::new()),
+                }),
+            }
+        });
+        (tried, result.is_ok())
+    }
+
+    #[test]
+    fn a_program_that_the_kernel_gave_up_for_a_signal_is_loaded_again_and_one_that_it_refuses_is_not()
+     {
+        let signals = |n| move |tried| (tried <= n).then_some(ErrorKind::WouldBlock);
+        assert_eq!(tries(signals(0)), (1, true));
+        assert_eq!(tries(signals(4)), (5, true));
+        assert_eq!(tries(signals(usize::MAX)), (5, false));
+        assert_eq!(tries(|_| Some(ErrorKind::PermissionDenied)), (1, false));
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 use aya::{Ebpf, programs::Xdp as Program};
 use vipd_datapath_common::program;
 
-use super::{pins::Pins, sys::Link};
+use super::{object::verified, pins::Pins, sys::Link};
 use crate::{
     DatapathError, HookSeen, Interface, Xdp,
     hook::{Facts, judge},
@@ -63,7 +63,8 @@ impl ShortWay {
         let unloadable = match wanted {
             Xdp::Off => None,
             Xdp::Auto | Xdp::Force => {
-                let refused = program(ebpf)?.load().err();
+                let program = program(ebpf)?;
+                let refused = verified(|| program.load()).err();
                 refused.map(|error| format!("the kernel refuses the program: {error}"))
             }
         };

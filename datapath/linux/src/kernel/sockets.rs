@@ -14,6 +14,7 @@ use aya::{
 use vipd_datapath_common::program::SOCKETS;
 
 use super::{
+    object::verified,
     pins::Pins,
     sys::{self, Link},
 };
@@ -38,7 +39,7 @@ impl Sockets {
     /// get that of one that was closed.
     pub(super) fn load(ebpf: &mut Ebpf, pins: Pins) -> Self {
         let refused = SOCKETS.into_iter().find_map(|(name, _)| {
-            let loaded = program(ebpf, name).and_then(CgroupSockAddr::load);
+            let loaded = program(ebpf, name).and_then(|program| verified(|| program.load()));
             loaded.err().map(|source| DatapathError::Program {
                 program: name,
                 source: Box::new(source),

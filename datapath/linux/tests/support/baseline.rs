@@ -29,7 +29,7 @@ impl Baseline {
             .unwrap()
             .try_into()
             .unwrap();
-        classifier.load().unwrap();
+        vipd_datapath::verified(|| classifier.load()).unwrap();
 
         let mut gate: Array<MapData, u64> = ebpf.take_map(name::GATE).unwrap().try_into().unwrap();
         gate.set(0, boottime_ns() + 600 * SECOND, 0).unwrap();

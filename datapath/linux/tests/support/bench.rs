@@ -10,6 +10,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
     programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp},
 };
+use vipd_datapath::verified;
 use vipd_datapath_common::{
     Address, AddressKey, Conflict, Counter, Counters, Entry, name, program,
 };
@@ -56,10 +57,10 @@ impl Bench {
         let mut ebpf = Ebpf::load(&object()).unwrap();
         for name in [program::INGRESS, program::EGRESS] {
             let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
-            program.load().unwrap();
+            verified(|| program.load()).unwrap();
         }
         let short: &mut Xdp = ebpf.program_mut(program::XDP).unwrap().try_into().unwrap();
-        short.load().unwrap();
+        verified(|| short.load()).unwrap();
         let mut take = |name| ebpf.take_map(name).unwrap();
         let mut bench = Self {
             addresses: take(name::ADDRESSES).try_into().unwrap(),
