@@ -4,7 +4,6 @@
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::ops::Index;
 
 use crate::block::{Family, number};
 use crate::codec::{DecodeError, Reader, Wire, Writer};
@@ -130,8 +129,9 @@ impl<V> ByAddress<V> {
     }
 }
 
-/// What an address has, where that is known to be something.
-impl<V> Index<&IpAddr> for ByAddress<V> {
+/// What an address has; for tests, which know that it has something.
+#[cfg(test)]
+impl<V> core::ops::Index<&IpAddr> for ByAddress<V> {
     type Output = V;
 
     fn index(&self, address: &IpAddr) -> &V {

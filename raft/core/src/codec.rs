@@ -12,6 +12,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::few::Few;
+
 /// Bytes being written.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -352,7 +354,7 @@ macro_rules! wire_sequence {
         }
     )*};
 }
-wire_sequence!(Vec<T>, VecDeque<T>, BTreeSet<T: Ord>);
+wire_sequence!(Vec<T>, Few<T>, VecDeque<T>, BTreeSet<T: Ord>);
 
 impl<K: Wire + Ord, V: Wire> Wire for BTreeMap<K, V> {
     fn encode(&self, out: &mut Writer) {

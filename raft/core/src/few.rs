@@ -8,8 +8,6 @@ use core::iter::Chain;
 use core::ops::{Deref, DerefMut};
 use core::{mem, option, slice};
 
-use crate::codec::{DecodeError, Reader, Wire, Writer};
-
 /// Items in their order. How they lie shows nowhere: two with the same items are equal, and encoded alike.
 #[derive(Clone)]
 pub enum Few<T> {
@@ -141,22 +139,10 @@ impl<'a, T> IntoIterator for &'a Few<T> {
     }
 }
 
-impl<T: Wire> Wire for Few<T> {
-    fn encode(&self, out: &mut Writer) {
-        out.count(self.len());
-        for item in self {
-            item.encode(out);
-        }
-    }
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let n = input.count()?;
-        (0..n).map(|_| T::decode(input)).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Wire;
     use proptest::prelude::*;
 
     proptest! {
