@@ -3,42 +3,15 @@
 
 mod common;
 
-use common::reason;
-use common::site::Site;
+use common::site::{Site, but, nat, refused};
 use serde_json::{Value, json};
 use vipd_api_types::{Mode, Vip};
-use vipd_client::WriteOptions;
 
 async fn site() -> Site {
     let site = Site::new().await;
     site.pool("web", &["10.0.0.64/28", "fd00::40/124"], json!({}))
         .await;
     site
-}
-
-/// `10.9.0.1` behind TCP port 80, in `nat` mode.
-fn nat() -> Value {
-    json!({
-        "families": "ipv4",
-        "mode": "nat",
-        "ports": [{ "port": 80 }],
-        "backends": [{ "address": "10.9.0.1" }],
-    })
-}
-
-fn but(mut spec: Value, more: Value) -> Value {
-    for (key, value) in more.as_object().unwrap() {
-        spec[key] = value.clone();
-    }
-    spec
-}
-
-async fn refused(site: &Site, spec: Value) -> (String, String) {
-    let body = json!({ "spec": spec });
-    let how = WriteOptions::default();
-    let error = site.client.put::<Vip>("www", &body, how).await.unwrap_err();
-    let told = error.to_string();
-    (reason::<()>(Err(error)), told)
 }
 
 /// Whether it says that connections to it are dropped, and of which families.

@@ -152,7 +152,30 @@ pub fn v4() -> Value {
 
 /// `v4` with more.
 pub fn v4_and(more: Value) -> Value {
-    let mut spec = v4();
+    but(v4(), more)
+}
+
+/// The spec of a VIP with `10.9.0.1` behind TCP port 80, in `nat` mode.
+pub fn nat() -> Value {
+    json!({
+        "families": "ipv4",
+        "mode": "nat",
+        "ports": [{ "port": 80 }],
+        "backends": [{ "address": "10.9.0.1" }],
+    })
+}
+
+/// Writes a VIP that is refused: the reason, and what else is told.
+pub async fn refused(site: &Site, spec: Value) -> (String, String) {
+    let body = json!({ "spec": spec });
+    let how = WriteOptions::default();
+    let error = site.client.put::<Vip>("www", &body, how).await.unwrap_err();
+    let told = error.to_string();
+    (reason::<()>(Err(error)), told)
+}
+
+/// A spec with this instead, or more.
+pub fn but(mut spec: Value, more: Value) -> Value {
     for (key, value) in more.as_object().unwrap() {
         spec[key] = value.clone();
     }
