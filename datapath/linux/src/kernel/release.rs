@@ -60,6 +60,16 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_kernel_is_the_one_that_the_readme_promises() {
+        let (major, minor) = OLDEST_KERNEL;
+        let promise = format!("Needed: Linux {major}.{minor} or later");
+        assert!(
+            include_str!("../../../../README.md").contains(&promise),
+            "{promise}"
+        );
+    }
+
+    #[test]
     fn the_running_kernel_says_its_release() {
         assert!(numbers(&running()).is_some(), "{}", running());
     }
