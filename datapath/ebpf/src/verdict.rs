@@ -17,6 +17,8 @@ pub enum Verdict {
     Redirect,
     /// The same, inside another packet.
     Wrapped,
+    /// It comes in once more, behind what waits on this CPU.
+    Again,
     /// It goes no further, and `balance` tells its sender why.
     Complain,
 }
@@ -40,6 +42,10 @@ impl Verdict {
             }
             // SAFETY: a helper without pointers; flags 0 is egress.
             Self::Answer => unsafe { bpf_redirect(ifindex(ctx), 0) as i32 },
+            // SAFETY: as above.
+            Self::Again => unsafe {
+                bpf_redirect(ifindex(ctx), u64::from(bindings::BPF_F_INGRESS)) as i32
+            },
         }
     }
 }
@@ -50,6 +56,27 @@ impl Verdict {
 const SENT_ON: u32 = 0x7670;
 /// The same of packets that travel inside others.
 const SENT_INSIDE: u32 = 0x7671;
+
+/// The same field says how often a packet has come in again, above this.
+const ROUNDS: u32 = 0x7700;
+
+/// How often the packet has come in again.
+#[inline(always)]
+pub fn rounds(ctx: &TcContext) -> u32 {
+    // SAFETY: the context is valid while the program runs.
+    let mark = unsafe { (*ctx.skb.skb).tc_index };
+    if mark & 0xff00 == ROUNDS {
+        mark & 0xff
+    } else {
+        0
+    }
+}
+
+/// Notes it; at most 255.
+#[inline(always)]
+pub fn set_rounds(ctx: &TcContext, rounds: u32) {
+    set_mark(ctx, ROUNDS | (rounds & 0xff));
+}
 
 /// Whether ingress on this host has sent the packet on.
 #[inline(always)]

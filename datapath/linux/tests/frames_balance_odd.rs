@@ -4,7 +4,9 @@
 
 mod support;
 
-use support::balance::{BACKEND, Balanced, Case, Forward, SERVICE, at};
+use std::net::SocketAddr;
+
+use support::balance::{BACKEND, Balanced, Case, Forward, ROUNDS, SERVICE, at};
 use support::bench::{Direction, Verdict};
 use support::segment::{ACK, FIN, Piece, RST, SYN, Segment, Transport, complaint};
 use support::{VIP4, with_net};
@@ -204,14 +206,69 @@ fn pieces_of_a_packet_go_where_the_first_one_went() {
     });
 }
 
+/// What sends it into the queue again; it looks like an answer here.
+const AGAIN: Verdict = Verdict::Answer;
+
 #[test]
-fn a_piece_that_comes_before_the_first_one_is_left_to_the_host_and_counted() {
+fn a_piece_that_comes_before_the_first_one_comes_round_until_that_is_there() {
+    each(|case| {
+        let balanced = case.bench();
+        let [first, later, _] = pieces(&case.asks(ACK));
+        assert_eq!(balanced.ingress(&later), (AGAIN, later.frame()), "{case:?}");
+        assert_eq!(balanced.tally(0, 0).dropped(Reason::Fragment), 0);
+        balanced.ingress(&first);
+        let expected = (case.goes(), case.asked(&later).frame());
+        assert_eq!(balanced.ingress(&later), expected, "{case:?}");
+    });
+}
+
+#[test]
+fn a_piece_whose_first_one_does_not_come_is_left_to_the_host_in_the_end_and_counted() {
     each(|case| {
         let balanced = case.bench();
         let [_, later, _] = pieces(&case.asks(ACK));
-        let (verdict, out) = balanced.ingress(&later);
-        assert_eq!((verdict, out), (Verdict::Pass, later.frame()), "{case:?}");
+        let left = (Verdict::Pass, later.frame());
+        assert_eq!(balanced.in_the_end(&later), left, "{case:?}");
         assert_eq!(balanced.tally(0, 0).dropped(Reason::Fragment), 1);
+    });
+}
+
+#[test]
+fn a_piece_that_has_waited_in_vain_goes_where_the_last_first_one_between_its_hosts_went() {
+    each(|case| {
+        let balanced = case.bench();
+        let [first, later, _] = pieces(&case.asks(ACK));
+        balanced.ingress(&first);
+        let next = Segment {
+            piece: later.piece.map(|piece| Piece { id: 4712, ..piece }),
+            ..later.clone()
+        };
+        let expected = (case.goes(), case.asked(&next).frame());
+        assert_eq!(balanced.in_the_end(&next), expected, "{case:?}");
+        assert_eq!(balanced.tally(0, 0).dropped(Reason::Fragment), 0);
+
+        let mut another = next;
+        another.source.set_ip(match another.source {
+            SocketAddr::V4(_) => "10.9.0.99".parse().unwrap(),
+            SocketAddr::V6(_) => "fd09::99".parse().unwrap(),
+        });
+        let left = (Verdict::Pass, another.frame());
+        assert_eq!(balanced.in_the_end(&another), left, "{case:?}");
+    });
+}
+
+#[test]
+fn pieces_that_nobody_sent_the_first_of_cost_a_bounded_share_of_a_cpu() {
+    with_net(|_| async {
+        let case = Case::all().remove(0);
+        let balanced = case.bench();
+        let [_, later, _] = pieces(&case.asks(ACK));
+        // 50,000 rounds a second and CPU, and the test may be moved between CPUs.
+        let most = 50_000 / ROUNDS * std::thread::available_parallelism().unwrap().get() as u32;
+        (0..most).for_each(|_| drop(balanced.in_the_end(&later)));
+        let at_once =
+            (0..1_000).any(|_| balanced.ingress(&later) == (Verdict::Pass, later.frame()));
+        assert!(at_once, "{case:?}");
     });
 }
 

@@ -202,7 +202,7 @@ impl FlowRecord {
     }
 }
 
-/// The key of `FRAGMENTS`: one IP packet that comes in pieces, of which only the first has ports.
+/// The key of `FRAGMENTS`: one IP packet that comes in pieces, of which only the first has ports; or the last such packet between two hosts.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FragmentKey {
@@ -214,8 +214,10 @@ pub struct FragmentKey {
     pub identification: [u8; 4],
     /// See [`super::protocol`].
     pub protocol: u8,
+    /// 1: whatever packet came last, whose identification is left zero; else 0.
+    pub latest: u8,
     /// Explicitly zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 
 /// The value of `FRAGMENTS`: the ports in the first piece, both in network order.

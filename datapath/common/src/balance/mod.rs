@@ -64,7 +64,9 @@ pub struct Guard {
     /// Records for `NEW_FLOWS` that found it full, ever.
     pub lost: u64,
     /// ICMP errors made since the second began, by [`Complaint`].
-    pub errors: [u16; 4],
+    pub errors: [u16; 3],
+    /// How often pieces of packets have come round since, waiting for the first one.
+    pub rounds: u16,
 }
 
 /// What the holder complains of by ICMP. Each has an account of its own, so that whoever forges packets of one kind

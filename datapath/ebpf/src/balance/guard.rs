@@ -1,5 +1,5 @@
-//! The bound on new flows: a flood from random sources shall leave room for others. And that on ICMP
-//! errors.
+//! The bounds: on new flows, for a flood from random sources shall leave room for others; on ICMP errors; on how often
+//! pieces of packets come round.
 
 use vipd_datapath_common::balance::Guard;
 
@@ -8,6 +8,8 @@ use super::maps;
 const SECOND_NS: u64 = 1_000_000_000;
 /// ICMP errors of a kind that a CPU sends in a second, as many as Linux does.
 const ERRORS: u16 = 1_000;
+/// Rounds of pieces in a second: each takes about a microsecond, so they cost one CPU in twenty.
+const ROUNDS: u16 = 50_000;
 
 /// Whether one more flow may be recorded on this CPU; it counts as recorded then.
 #[inline(always)]
@@ -36,6 +38,16 @@ pub fn may_complain(now: u64, kind: u32) -> bool {
     true
 }
 
+/// Whether a piece may come round once more on this CPU; it counts then.
+#[inline(always)]
+pub fn may_wait(now: u64) -> bool {
+    let Some(guard) = of_this_second(now).filter(|guard| guard.rounds < ROUNDS) else {
+        return false;
+    };
+    guard.rounds += 1;
+    true
+}
+
 /// This CPU's account, a new one each second.
 #[inline(always)]
 fn of_this_second(now: u64) -> Option<&'static mut Guard> {
@@ -43,7 +55,8 @@ fn of_this_second(now: u64) -> Option<&'static mut Guard> {
     if now.wrapping_sub(guard.since) >= SECOND_NS {
         guard.since = now;
         guard.flows = 0;
-        guard.errors = [0; 4];
+        guard.errors = [0; 3];
+        guard.rounds = 0;
     }
     Some(guard)
 }

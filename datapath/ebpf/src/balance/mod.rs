@@ -64,6 +64,8 @@ fn judge(ctx: &TcContext, network: &Network, at: u64, packet: &mut Packet) -> Ve
     match packet::read(ctx, network, packet) {
         Content::Flow => {}
         Content::Error => return icmp::ingress(ctx, packet),
+        Content::Orphan if pieces::wait(ctx, now) => return Verdict::Again,
+        Content::Orphan if pieces::guess(packet) => {}
         Content::Orphan => {
             count::dropped(0, 0, Reason::Fragment);
             return Verdict::Pass;

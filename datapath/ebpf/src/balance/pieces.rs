@@ -1,8 +1,15 @@
 //! Fragments: only the first piece of a packet has ports, so they are kept for the others.
+//!
+//! A later piece may come *before* the first: senders that begin with the last one, and cards whose queues the pieces
+//! take side by side. It goes to the end of this CPU's queue again and again, for some 100 microseconds ([`wait`]).
+//! If the first is not there by then, the piece goes where the last first piece between the two hosts went ([`guess`]):
+//! there is mostly one exchange of large packets between two hosts at a time.
 
+use aya_ebpf::programs::TcContext;
 use vipd_datapath_common::balance::{FragmentKey, Ports};
 
-use super::{maps, packet::Packet};
+use super::{guard, maps, packet::Packet};
+use crate::verdict;
 
 /// Where a piece belongs in its packet.
 pub struct Piece {
@@ -20,17 +27,58 @@ pub fn note(packet: &Packet, piece: &Piece) {
         destination: packet.key.destination_port,
     };
     maps::set_ports(&key(packet, piece), &ports);
+    maps::set_ports(&latest(packet), &ports);
 }
 
 /// Gives a later piece the ports of the first; false: that has not come by.
 #[inline(never)]
 pub fn recall(packet: &mut Packet, piece: &Piece) -> bool {
-    let Some(ports) = maps::ports(&key(packet, piece)) else {
+    fill(packet, &key(packet, piece))
+}
+
+/// Whether a later piece without a first one shall come round again; that counts as a round then.
+#[inline(always)]
+pub fn wait(ctx: &TcContext, now: u64) -> bool {
+    let rounds = verdict::rounds(ctx);
+    let again = rounds < ROUNDS && guard::may_wait(now);
+    if again {
+        verdict::set_rounds(ctx, rounds + 1);
+    }
+    again
+}
+
+/// Gives a later piece the ports of the last first piece between its hosts; false: none is known.
+#[inline(never)]
+pub fn guess(packet: &mut Packet) -> bool {
+    fill(packet, &latest(packet))
+}
+
+/// So often does a piece come round. The kernel takes 64 packets of this queue before it looks at a card's.
+const ROUNDS: u32 = 128;
+
+#[inline(always)]
+fn fill(packet: &mut Packet, key: &FragmentKey) -> bool {
+    let Some(ports) = maps::ports(key) else {
         return false;
     };
     packet.key.source_port = ports.source;
     packet.key.destination_port = ports.destination;
     true
+}
+
+/// The entry of whatever came last between two hosts.
+#[inline(always)]
+fn latest(packet: &Packet) -> FragmentKey {
+    FragmentKey {
+        latest: 1,
+        ..key(
+            packet,
+            &Piece {
+                identification: [0; 4],
+                first: true,
+            },
+        )
+    }
 }
 
 #[inline(always)]
@@ -40,6 +88,7 @@ fn key(packet: &Packet, piece: &Piece) -> FragmentKey {
         destination: packet.key.destination,
         identification: piece.identification,
         protocol: packet.key.protocol,
-        reserved: [0; 3],
+        latest: 0,
+        reserved: [0; 2],
     }
 }

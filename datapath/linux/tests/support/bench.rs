@@ -146,6 +146,16 @@ impl Bench {
         direction: Direction,
         frame: &[u8],
     ) -> Result<(Verdict, Vec<u8>), ProgramError> {
+        self.times(direction, frame, 1)
+    }
+
+    /// The same packet so many times, each time as the program left it: what became of it the last time.
+    pub fn times(
+        &self,
+        direction: Direction,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<(Verdict, Vec<u8>), ProgramError> {
         let (name, from) = match direction {
             Direction::Ingress => (program::INGRESS, self.ifindex),
             Direction::Egress => (program::EGRESS, 0),
@@ -161,6 +171,7 @@ impl Bench {
             data_in: Some(frame),
             data_out: Some(&mut out),
             ctx_in: Some(&context),
+            repeat,
             ..TestRunOptions::default()
         })?;
         let verdict = match result.return_value as i32 {

@@ -77,13 +77,16 @@ impl Segment {
 
     /// The whole frame, with all checksums.
     pub fn frame(&self) -> Vec<u8> {
-        let packet = self.packet();
+        self.framed(&self.packet())
+    }
+
+    fn framed(&self, packet: &[u8]) -> Vec<u8> {
         let kind = if self.source.is_ipv4() {
             0x0800
         } else {
             0x86dd
         };
-        ethernet(MAC_HOST, MAC_CLIENT, kind, &packet)
+        ethernet(MAC_HOST, MAC_CLIENT, kind, packet)
     }
 
     /// The IP packet. A later piece begins with its payload.
@@ -92,6 +95,30 @@ impl Segment {
             Some(Piece { offset: 1.., .. }) => self.payload.clone(),
             Some(_) | None => self.body(),
         };
+        self.around(&body)
+    }
+
+    /// The frames of its pieces, each with so many bytes of it, which are a multiple of eight.
+    pub fn cut(&self, id: u16, bytes: usize) -> Vec<Vec<u8>> {
+        let body = self.body();
+        let chunks = body.chunks(bytes).enumerate();
+        let frames = chunks.map(|(number, chunk)| {
+            let piece = Piece {
+                id,
+                offset: (number * bytes / 8) as u16,
+                more: (number + 1) * bytes < body.len(),
+            };
+            let piece = Self {
+                piece: Some(piece),
+                ..self.clone()
+            };
+            piece.framed(&piece.around(chunk))
+        });
+        frames.collect()
+    }
+
+    /// The IP header, as `piece` has it, in front of this.
+    fn around(&self, body: &[u8]) -> Vec<u8> {
         match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let length = (20 + self.options.len() + body.len()) as u16;
@@ -108,7 +135,7 @@ impl Segment {
                 head.extend(&self.options);
                 let sum = !sum(&head);
                 head[10..12].copy_from_slice(&sum.to_be_bytes());
-                [head, body].concat()
+                [&head[..], body].concat()
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let extension = self.piece.map_or(Vec::new(), |piece| {
@@ -128,7 +155,7 @@ impl Segment {
                 head.extend([next, self.hops]);
                 head.extend(from.octets());
                 head.extend(to.octets());
-                [head, extension, body].concat()
+                [&head[..], &extension, body].concat()
             }
             mixed => panic!("of two families: {mixed:?}"),
         }
