@@ -19,6 +19,9 @@
 //!
 //! That a frame is on its way for less than [`FLIGHT`] is all that is assumed of the network.
 //!
+//! Many addresses go in turns ([`AT_A_TIME`]): whoever waits for its turn is served as before, so that what a move of
+//! thousands costs on a slow machine is time, not silence.
+//!
 //! Nothing is handed on where backends get packets by their MAC (`dsr`, `l2`): one that is the next holder could not tell what is
 //! handed to it from what the holder, which speaks, sends to its backend. Nor could one that is a backend no more, to which
 //! connections still go.
@@ -26,6 +29,7 @@
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
+use super::RELEASED_AT_ONCE;
 use super::gates::{self, Duty, Gates, carrier};
 use crate::id::{Epoch, NodeId};
 use crate::node::{Lease, Mac};
@@ -38,6 +42,9 @@ use crate::time::{Instant, Span};
 const HEAD_START: Span = Span::millis(25);
 /// The same again for each address that moves: what it costs the next holder to get ready for one more.
 const EACH: Span = Span(50_000);
+/// Addresses that are silent here and not yet given back, or about to be. Two entries of the log give as many back; so while
+/// one is being committed the next can be made.
+pub(super) const AT_A_TIME: usize = 2 * RELEASED_AT_ONCE;
 /// How long a holder that has fallen silent hands on: neighbour caches follow an announcement within milliseconds where it
 /// is heard, and thousands of addresses arrive within that time.
 const HANDS: Span = Span::millis(3000);
@@ -69,8 +76,10 @@ pub(super) struct Moves {
 /// What it is asked about one address.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
-    /// When it stops serving it.
-    stops: Instant,
+    /// When the next holder is ready for it.
+    ready: Instant,
+    /// When it stops serving it; `None` before its turn.
+    stops: Option<Instant>,
     /// The next holder, and its lease.
     next: Option<(NodeId, Epoch)>,
     /// Until when its kernel was told to hand on, if it was.
@@ -87,7 +96,7 @@ impl Moves {
         }
         let asked: BTreeMap<IpAddr, Epoch> = gates::vacating(state, me).collect();
         let n = asked.len() as u64;
-        let stops = now.after(HEAD_START).after(Span(EACH.0 * n));
+        let ready = now.after(HEAD_START).after(Span(EACH.0 * n));
         let holder = |address: &IpAddr| state.allocations().get(address)?.holder;
         let leases = |(id, epoch)| {
             let node = state.node(id);
@@ -116,18 +125,20 @@ impl Moves {
             // Only what this life of the node serves goes on being served: an earlier life may have let go already.
             let told = told.and_then(|told| told.get(&address));
             let serves = told.is_some_and(|told| told.is_open() && told.epoch == epoch);
-            let stops = if serves { stops } else { now };
+            let stops = (!serves).then_some(now);
             let of = state.allocations().get(&address);
             let next = of.and_then(|of| state.node(of.next?));
             let next = next.map(|next| (next.id, next.epoch));
             let handed = None;
             let known = self.asked.entry(address).or_insert(Asked {
+                ready,
                 stops,
                 next,
                 handed,
             });
             known.next = next;
         }
+        self.take_turns(now);
         let of_another = |address: &IpAddr| holder(address).is_some_and(|holder| holder != me);
         for (address, stance) in told.into_iter().flatten() {
             match stance.duty {
@@ -145,6 +156,19 @@ impl Moves {
             .retain(|address, until| *until > now && of_another(address));
     }
 
+    /// Has as many begin to leave as may be on their way.
+    fn take_turns(&mut self, now: Instant) {
+        let leave = self.asked.values().filter(|asked| asked.stops.is_some());
+        let free = AT_A_TIME.saturating_sub(leave.count());
+        let wait = self
+            .asked
+            .values_mut()
+            .filter(|asked| asked.stops.is_none());
+        for asked in wait.take(free) {
+            asked.stops = Some(asked.ready.max(now));
+        }
+    }
+
     /// Whether this node was asked to give the address back, as of the last look.
     pub(super) fn knows(&self, address: &IpAddr) -> bool {
         self.asked.contains_key(address)
@@ -152,7 +176,7 @@ impl Moves {
 
     /// When something ends next.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        let asked = self.asked.values().map(|asked| &asked.stops);
+        let asked = self.asked.values().filter_map(|asked| asked.stops.as_ref());
         let asked = asked.filter(|at| **at > self.looked);
         let over = self.gone.values().chain(self.lost.values());
         let rested = Some(&self.takes_from).filter(|at| **at > self.looked);
@@ -162,7 +186,7 @@ impl Moves {
 
     /// Whether time alone changes nothing of what the moves make.
     pub(super) fn still(&self) -> bool {
-        self.next_look().is_none()
+        self.next_look().is_none() && self.asked.values().all(|asked| asked.stops.is_some())
     }
 
     /// Whether this node, which holds the address, may speak: not while a packet that it handed on may give another one a
@@ -177,12 +201,16 @@ impl Moves {
         let next = next.filter(|_| !by_mac(state, address));
         let to = next.and_then(|next| mac(state, next, address));
         match (to, self.asked.get(&address)) {
-            (Some(_), Some(asked)) if serves && asked.stops > self.looked => Duty::Open,
-            (Some(to), Some(asked)) if serves => Duty::Hand {
-                to,
-                until: asked.stops.after(HANDS),
-                leased: true,
-            },
+            (Some(to), Some(asked)) if serves => {
+                match asked.stops.filter(|at| *at <= self.looked) {
+                    Some(stopped) => Duty::Hand {
+                        to,
+                        until: stopped.after(HANDS),
+                        leased: true,
+                    },
+                    None => Duty::Open,
+                }
+            }
             (Some(_) | None, Some(_) | None) => Duty::Shut,
         }
     }

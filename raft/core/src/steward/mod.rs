@@ -53,7 +53,7 @@ const LET_GO_ALONE: Span = Span::millis(1000);
 const RETRY: Span = Span::millis(50);
 
 /// Addresses in one release, which must fit an entry of the log; the next look gives back the next ones.
-const RELEASED_AT_ONCE: usize = 4096;
+const RELEASED_AT_ONCE: usize = 1024;
 
 /// What a proposal is for. One of each is under way at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -24,6 +24,7 @@ mod follow;
 mod handing;
 mod lead;
 mod start;
+mod turns;
 
 const TOKEN: TokenHash = [3; 32];
 
@@ -57,7 +58,7 @@ fn mac(node: NodeId) -> Mac {
     Mac([2, 0, 0, 0, 0, node.0 as u8])
 }
 
-/// Two nodes on 10.0.0.0/24 and one VIP, 10.0.0.50; and who holds it, and who does not.
+/// Two nodes on 10.0.0.0/16 and one VIP, 10.0.0.50; and who holds it, and who does not.
 fn two_nodes() -> (State, NodeId, NodeId) {
     let mut state = State::default();
     let peer = |i: u8| SocketAddr::from(([192, 0, 2, i], 7400));
@@ -93,7 +94,7 @@ fn two_nodes() -> (State, NodeId, NodeId) {
     for node in &ids {
         let prefixes = vec![Prefix {
             address: "10.0.0.1".parse().unwrap(),
-            len: 24,
+            len: 16,
         }];
         let interfaces = vec![Interface {
             name: "eth0".into(),

@@ -4,7 +4,7 @@ use super::*;
 use crate::id::Revision;
 
 /// Milliseconds after which a lease is old enough to take what is handed on.
-const SETTLED: u64 = 5000;
+pub(super) const SETTLED: u64 = 5000;
 
 /// A node that is supported and has caught up; what it does about the address.
 struct Seat {
@@ -67,7 +67,7 @@ impl Seat {
     }
 }
 
-fn drain(state: &mut State, node: NodeId, drained: bool) {
+pub(super) fn drain(state: &mut State, node: NodeId, drained: bool) {
     let node = state.node(node).unwrap().name.clone();
     apply(state, Command::SetDrained { node, drained });
 }
