@@ -115,7 +115,8 @@ impl Client {
         self.read(&["v1", "cluster", "snapshot"]).await
     }
 
-    /// Restores a backup, JSON as [`Client::backup`] gave it.
+    /// Restores a backup, JSON as [`Client::backup`] gave it, of at most [`vipd_api_types::MAX_BACKUP`] bytes. A large one
+    /// takes longer than a client waits unless told otherwise: see [`vipd_api_types::RESTORE_WITHIN`].
     ///
     /// # Errors
     /// See [`Error`].

@@ -20,6 +20,8 @@ use crate::problem::Refusal;
 
 /// The longest until a body is complete.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
+/// The same for one that may be large: 64 MiB at 9 Mbit/s.
+const LARGE_WITHIN: Duration = Duration::from_secs(60);
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 /// What an object carries when it was read, and what is ignored when it is written back.
@@ -37,7 +39,7 @@ impl<S: Send + Sync, T: DeserializeOwned + ToSchema> FromRequest<S> for Strict<T
     }
 }
 
-/// The same for a body that is many objects at once: only the path's own limit of bytes holds.
+/// The same for a body that is many objects at once: only the path's own limit of bytes holds, and it may take longer to come.
 pub(crate) struct Large<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + ToSchema> FromRequest<S> for Large<T> {
@@ -45,7 +47,7 @@ impl<S: Send + Sync, T: DeserializeOwned + ToSchema> FromRequest<S> for Large<T>
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         media_type(&request, &[JSON])?;
-        let body = whole(request, state).await?;
+        let body = whole_within(LARGE_WITHIN, request, state).await?;
         typed(&any_json(&body, &format!("a {}", T::name()))?).map(Self)
     }
 }
@@ -90,9 +92,17 @@ fn media_type(request: &Request, taken: &[&str]) -> Result<(), Refusal> {
 
 /// The whole body, if it comes in time.
 pub(crate) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
-    let read = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await;
+    whole_within(BODY_WITHIN, request, state).await
+}
+
+async fn whole_within<S: Send + Sync>(
+    within: Duration,
+    request: Request,
+    state: &S,
+) -> Result<Bytes, Refusal> {
+    let read = tokio::time::timeout(within, Bytes::from_request(request, state)).await;
     let Ok(read) = read else {
-        let seconds = BODY_WITHIN.as_secs();
+        let seconds = within.as_secs();
         return Err(Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
             "slow_body",

@@ -3,9 +3,15 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::{Node, done, pool, reason, vip, web_and_www};
-use vipd_api_types::{Access, Backup, Families, Pool, Vip};
-use vipd_client::{Client, RestoreOptions, WriteOptions};
+use vipd_api::Control;
+use vipd_api_types::{Access, Backup, Families, MAX_BACKUP, Pool, Vip};
+use vipd_client::{Client, RestoreOptions, Settings, WriteOptions};
+use vipd_core::codec::Wire;
+use vipd_core::command::{Command, Expect};
+use vipd_core::vip as core;
 
 const NOW: WriteOptions = WriteOptions {
     dry_run: false,
@@ -173,36 +179,67 @@ async fn revoked_tokens_come_back_only_when_that_is_asked_for_and_secrets_never(
     ci.list::<Pool>().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_backup_of_thousands_of_vips_goes_through_in_parts() {
-    let (here, there) = (Node::start().await, Node::start().await);
-    done(
-        here.client()
-            .put::<Pool>("wide", &pool(&["10.0.64.0/18"]), NOW)
-            .await,
-    );
-    for i in 0..3000 {
-        let command = vipd_core::command::Command::PutVip {
-            name: format!("vip-with-a-rather-long-name-{i:04}")
-                .parse()
-                .unwrap(),
-            labels: [("team".to_owned(), "a".repeat(60))].into(),
-            spec: vipd_core::vip::VipSpec {
-                families: vipd_core::vip::Families::Ipv4,
+/// Makes so many VIPs in pool `wide`, whose names begin so.
+async fn many(node: &Node, prefix: &str, n: usize, labels: &[(&str, String)]) {
+    let wide = pool(&["10.0.64.0/18", "fd00::/64"]);
+    done(node.client().put::<Pool>("wide", &wide, NOW).await);
+    let labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).into(), value.clone()));
+    let labels: vipd_core::name::Labels = labels.collect();
+    for i in 0..n {
+        let command = Command::PutVip {
+            name: format!("{prefix}-{i:06}").parse().unwrap(),
+            labels: labels.clone(),
+            spec: core::VipSpec {
+                families: core::Families::RequireDual,
                 ..Default::default()
             },
-            expect: vipd_core::command::Expect::Any,
+            expect: Expect::Any,
         };
-        here.memory.apply(command).unwrap();
+        node.memory.apply(command).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_backup_of_thousands_of_vips_goes_through_in_parts_however_long_that_takes() {
+    let (here, there) = (Node::start().await, Node::start().await);
+    let labels = [("team", "a".repeat(60))];
+    many(&here, "vip-with-a-rather-long-name", 3000, &labels).await;
     let backup = here.client().backup().await.unwrap();
     assert!(
         bytes(&backup).len() > 1024 * 1024,
         "more than other bodies may have"
     );
-    there.client().restore(bytes(&backup), PLAIN).await.unwrap();
+    // Each entry as slow as on a bad disk: all of them together take longer than any other request may.
+    there.memory.set_pace(3_000);
+    let patient = there.client_with(Settings {
+        answer_within: vipd_api_types::RESTORE_WITHIN,
+        ..Settings::default()
+    });
+    let begun = Instant::now();
+    patient.restore(bytes(&backup), PLAIN).await.unwrap();
+    assert!(
+        begun.elapsed() > Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(
         addresses(&there.client()).await,
         addresses(&here.client()).await
     );
+}
+
+#[tokio::test]
+async fn the_backup_of_a_full_cluster_is_no_larger_than_what_a_restore_takes() {
+    // So many VIPs of two addresses each are all that the state takes (docs/addresses.md).
+    const FULL: usize = 140_000;
+    let node = Node::start().await;
+    let empty = serde_json::to_vec(&node.client().backup().await.unwrap()).unwrap();
+    many(&node, "vip", 1000, &[]).await;
+    let json = serde_json::to_vec(&node.client().backup().await.unwrap()).unwrap();
+    let in_the_log = node.memory.read(|state| state.backup().to_bytes().len());
+    for bytes in [json.len() - empty.len(), in_the_log] {
+        assert!(bytes / 1000 * FULL <= MAX_BACKUP, "{bytes} for 1000");
+    }
 }

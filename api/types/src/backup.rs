@@ -1,11 +1,20 @@
 //! Backups of what operators have asked for, and which address belongs to which VIP.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{Access, Change, Labels, PolicySpec, PoolSpec, VipSpec};
+
+/// The most bytes of a backup as JSON that a restore takes: 64 MiB, so that those of a full cluster fit (140,000 VIPs of two
+/// addresses each), if they are written without blanks.
+pub const MAX_BACKUP: usize = 64 * 1024 * 1024;
+
+/// The longest that a restore may take until its answer begins: a large one is hundreds of entries of the log, one after
+/// another. Whoever asks for one should be that patient.
+pub const RESTORE_WITHIN: Duration = Duration::from_secs(120);
 
 /// A backup: answer of `GET /v1/cluster/snapshot`, body of `POST /v1/cluster/restore`. A file that people can read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -32,8 +32,8 @@ mod vip;
 mod watch;
 
 pub use backup::{
-    Backup, BackupContent, Differences, Restored, SavedAllocation, SavedNode, SavedPolicy,
-    SavedPool, SavedToken, SavedVip,
+    Backup, BackupContent, Differences, MAX_BACKUP, RESTORE_WITHIN, Restored, SavedAllocation,
+    SavedNode, SavedPolicy, SavedPool, SavedToken, SavedVip,
 };
 pub use balance::{
     LbAffine, LbAffinity, LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbOuter,

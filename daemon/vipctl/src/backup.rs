@@ -4,14 +4,15 @@ use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
-use vipd_api_types::{Backup, Differences, Restored};
+use vipd_api_types::{Backup, Differences, MAX_BACKUP, RESTORE_WITHIN, Restored};
 use vipd_client::{Client, RestoreOptions};
 
-use crate::cli::Format;
+use crate::cli::Global;
 use crate::failure::Failure;
-use crate::{output, render};
+use crate::{connect, output, render};
 
 /// What to restore.
 #[derive(Debug, Args)]
@@ -34,14 +35,10 @@ const SHOWN: usize = 10;
 
 pub(crate) async fn save(client: &Client, file: &Path) -> Result<(), Failure> {
     let backup = client.backup().await?;
-    let text = serde_json::to_string_pretty(&backup).map_err(|cause| {
-        Failure::new(
-            format!("cannot write the backup: {cause}"),
-            "report this as a bug",
-        )
-    })?;
+    let text = compact(&backup)?;
     if file == Path::new("-") {
-        return output::line(&text);
+        output::line(&text)?;
+        return restorable(text.len());
     }
     write(file, &text).map_err(|cause| {
         Failure::new(
@@ -49,7 +46,31 @@ pub(crate) async fn save(client: &Client, file: &Path) -> Result<(), Failure> {
             "name a file that can be made there; what was there is as it was",
         )
     })?;
-    output::line(&format!("{} into {}", summary(&backup), file.display()))
+    output::line(&format!("{} into {}", summary(&backup), file.display()))?;
+    restorable(text.len())
+}
+
+/// Without blanks: they are half of a large backup, and a restore takes so many bytes only.
+fn compact(backup: &Backup) -> Result<String, Failure> {
+    serde_json::to_string(backup).map_err(|cause| {
+        Failure::new(
+            format!("cannot write the backup: {cause}"),
+            "report this as a bug",
+        )
+    })
+}
+
+/// Who has a backup that can't be restored should hear of it before he needs it.
+fn restorable(bytes: usize) -> Result<(), Failure> {
+    if bytes <= MAX_BACKUP {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!(
+            "the backup was written, but has {bytes} bytes, and a restore takes {MAX_BACKUP} at most"
+        ),
+        "delete VIPs, or labels, that nobody needs, and save again; keep the files of vipctl apply until then",
+    ))
 }
 
 /// Beside it first, so that a full disk does not cost the backup that is there. For its owner alone: hashes of tokens are
@@ -86,11 +107,9 @@ fn summary(backup: &Backup) -> String {
     )
 }
 
-pub(crate) async fn restore(
-    client: &Client,
-    args: &RestoreArgs,
-    format: Format,
-) -> Result<(), Failure> {
+pub(crate) async fn restore(args: &RestoreArgs, global: &Global) -> Result<(), Failure> {
+    // Longer than the daemon may take, so that it is heard what it came to.
+    let client = connect::patient_client(global, RESTORE_WITHIN + Duration::from_secs(5))?;
     let mut text = Vec::new();
     let read = match args.file == Path::new("-") {
         true => std::io::stdin().read_to_end(&mut text).map(drop),
@@ -102,6 +121,12 @@ pub(crate) async fn restore(
             "check the path and who may read it",
         )
     })?;
+    if text.len() > MAX_BACKUP
+        && let Ok(backup) = serde_json::from_slice::<Backup>(&text)
+    {
+        // Somebody has put blanks into it, to read it. What is in it is the same, and its checksum.
+        text = compact(&backup)?.into_bytes();
+    }
     let how = RestoreOptions {
         dry_run: args.dry_run,
         tokens: args.tokens,
@@ -110,7 +135,7 @@ pub(crate) async fn restore(
     let restored = client.restore(text, how).await;
     let named = |error| Failure::from(error).at(&args.file.display().to_string());
     let restored = restored.map_err(named)?;
-    output::show(&restored, format, || told(&restored))
+    output::show(&restored, global.output, || told(&restored))
 }
 
 fn told(restored: &Restored) -> String {
@@ -173,5 +198,19 @@ fn few(names: &[String]) -> String {
     match names.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_that_no_restore_takes_is_told_with_what_to_do() {
+        assert!(restorable(MAX_BACKUP).is_ok());
+        let [what, next] = restorable(MAX_BACKUP + 1).unwrap_err().lines();
+        assert!(what.contains("67108865 bytes"), "{what}");
+        assert!(next.contains("save again"), "{next}");
     }
 }

@@ -110,7 +110,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             })
         }
         Verb::Snapshot { file: Some(file) } => backup::save(&client, &file).await,
-        Verb::Restore(args) => backup::restore(&client, &args, global.output).await,
+        Verb::Restore(args) => backup::restore(&args, global).await,
         Verb::Snapshot { file: None } => {
             let snapshot = client.snapshot().await?;
             output::show(&snapshot, global.output, || {

@@ -1,6 +1,7 @@
 //! From the options to a client.
 
 use std::path::Path;
+use std::time::Duration;
 
 use vipd_client::{Client, DEFAULT_SOCKET, Server, Settings};
 
@@ -14,13 +15,28 @@ pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
 
 /// The same for what must be answered without a quorum too.
 pub(crate) fn client_reading(global: &Global, local_reads: bool) -> Result<Client, Failure> {
+    let settings = Settings {
+        local_reads,
+        ..Settings::default()
+    };
+    with(global, settings)
+}
+
+/// The same for what may take so long.
+pub(crate) fn patient_client(global: &Global, answer_within: Duration) -> Result<Client, Failure> {
+    let settings = Settings {
+        answer_within,
+        local_reads: global.local,
+        ..Settings::default()
+    };
+    with(global, settings)
+}
+
+fn with(global: &Global, settings: Settings) -> Result<Client, Failure> {
     let server: Server = global.server.as_deref().unwrap_or(DEFAULT_SOCKET).parse()?;
     let settings = match server {
         // File permission is all it takes, so a token file that cannot be read must not stand in the way.
-        Server::Unix(_) => Settings {
-            local_reads,
-            ..Settings::default()
-        },
+        Server::Unix(_) => settings,
         Server::Https(_) => Settings {
             token: token(global.token_file.as_deref())?,
             ca_pem: global
@@ -28,8 +44,7 @@ pub(crate) fn client_reading(global: &Global, local_reads: bool) -> Result<Clien
                 .as_deref()
                 .map(|path| read(path, "CA certificate"))
                 .transpose()?,
-            local_reads,
-            ..Settings::default()
+            ..settings
         },
     };
     Ok(Client::new(&server, settings)?)

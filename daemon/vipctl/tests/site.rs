@@ -324,6 +324,12 @@ async fn snapshot_and_restore_say_what_they_do() {
         std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
         0o600
     );
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(
+        text.lines().count(),
+        1,
+        "blanks are half of a large one: {text}"
+    );
     let restore = format!("cluster restore {}", file.display());
     let same = node.vipctl(&restore).await.good();
     assert_eq!(same, "nothing differs: the cluster is as the backup says\n");

@@ -28,7 +28,7 @@ const REFUSALS: [(&str, &str, For); 17] = [
     ),
     (
         "408",
-        "The body did not come within 5 s: `slow_body`",
+        "The body did not come within 5 s (that of a restore: 60 s): `slow_body`",
         For::Body,
     ),
     (
@@ -50,7 +50,7 @@ const REFUSALS: [(&str, &str, For); 17] = [
     ),
     (
         "413",
-        "The body has more than 1 MiB, or what comes of it more than the log takes at once: `body_too_large`, `object_too_large`",
+        "The body has more than 1 MiB (that of a restore: 64 MiB), or what comes of it more than the log takes at once: `body_too_large`, `object_too_large`",
         For::Body,
     ),
     (

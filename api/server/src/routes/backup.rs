@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use vipd_api_types::{Backup, Differences, Problem, Restored};
+use vipd_api_types::{Backup, Differences, MAX_BACKUP, Problem, Restored};
 use vipd_core::codec::Wire;
 use vipd_core::command::{Command, Proposal};
 use vipd_core::state::State as Cluster;
@@ -21,8 +21,11 @@ use crate::problem::Refusal;
 use crate::strict::Large;
 use crate::write;
 
-/// The most bytes of a backup as JSON.
-pub(super) const LIMIT: usize = vipd_core::state::MAX_STAGED;
+/// The most bytes of a backup as JSON. It is no greater in the log, where the same number is the bound.
+pub(super) const LIMIT: usize = MAX_BACKUP;
+const _: () = assert!(LIMIT <= vipd_core::state::MAX_STAGED);
+/// The path of a restore, which may take longer than the rest.
+pub(super) const RESTORE: &str = "/v1/cluster/restore";
 /// The size of the parts in which it goes through the log.
 const PART: usize = 200 * 1024;
 

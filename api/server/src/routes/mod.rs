@@ -26,6 +26,7 @@ use axum::{Router, extract::State};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use vipd_api_types::RESTORE_WITHIN;
 use vipd_core::token::Access;
 
 use crate::access;
@@ -36,7 +37,7 @@ use crate::once;
 use crate::openapi;
 use crate::problem::{Reason, Refusal};
 
-/// The longest that one request may take until its answer begins; a stream may go on.
+/// The longest that one request may take until its answer begins, but for a restore; a stream may go on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The API of one node, ready to be served on any number of listeners. Cheap to clone.
@@ -172,9 +173,13 @@ fn large() -> OpenApiRouter<Daemon> {
 /// Bounds the time of a request and counts how it ended.
 async fn watch_over(State(daemon): State<Daemon>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answered = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
+    let within = match path.as_str() {
+        backup::RESTORE => RESTORE_WITHIN,
+        _ => ANSWER_WITHIN,
+    };
+    let answered = tokio::time::timeout(within, next.run(request)).await;
     let response = answered.unwrap_or_else(|_| {
-        let seconds = ANSWER_WITHIN.as_secs();
+        let seconds = within.as_secs();
         Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
             "timed_out",
