@@ -190,6 +190,20 @@ async fn validate_looks_at_files_and_cluster_together() {
         assert_eq!(run.code, 1, "{said}: {run:?}");
         assert!(run.out.contains(said), "{said}: {run:?}");
     }
+    // A VIP that names an interface is announced there: that excuses the pool that serves it, and no other.
+    let far = POOL.replace("web", "far").replace("10.0.0.0", "192.0.2.0");
+    for (pool, code) in [("web", 1), ("far", 0)] {
+        let vip = format!(
+            "kind: vip\nname: eth\nspec: {{pool: {pool}, families: ipv4, interface: eth0}}\n"
+        );
+        let run = on_file(&node, "validate", &format!("{far}---\n{vip}")).await;
+        assert_eq!(run.code, code, "{pool}: {run:?}");
+        assert_eq!(
+            run.out.contains("nobody can announce it"),
+            code == 1,
+            "{pool}: {run:?}"
+        );
+    }
     // What the file does not touch is another day's work.
     node.vipctl("vip create late --pool nope").await.good();
     on_file(&node, "validate", &all).await.good();

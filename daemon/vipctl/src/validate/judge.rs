@@ -22,7 +22,7 @@ pub(super) fn all(world: &World) -> Vec<Finding> {
         for (what, next) in blocks(world, name, pool) {
             say(what, next);
         }
-        if let Some(what) = unannounced(world, pool) {
+        if let Some(what) = unannounced(world, name, pool) {
             say(
                 what,
                 "give a node an interface in that subnet, or a VIP of it an interface by name",
@@ -145,10 +145,15 @@ fn blocks(world: &World, name: &str, pool: &Item<PoolSpec>) -> Vec<Said> {
     said
 }
 
-/// A block of which no node's subnet holds an address. VIPs that name an interface are announced there all the same.
-fn unannounced(world: &World, pool: &Item<PoolSpec>) -> Option<String> {
+/// A block of which no node's subnet holds an address. VIPs that name an interface are announced there all the same, so where
+/// the pool serves one, nothing is said.
+fn unannounced(world: &World, name: &str, pool: &Item<PoolSpec>) -> Option<String> {
     let nodes = world.nodes.as_ref()?;
-    if world.vips.values().any(|vip| vip.spec.interface.is_some()) {
+    let anywhere = world.vips.iter().any(|(vip, item)| {
+        let pools = || serving(world, vip, item).into_iter();
+        item.spec.interface.is_some() && pools().any(|(pool, _)| pool == name)
+    });
+    if anywhere {
         return None;
     }
     let subnets: Vec<Block> = nodes
