@@ -1,5 +1,6 @@
 //! `vipctl wait`: until objects are as they should be, with a bound; for scripts.
 
+use std::net::IpAddr;
 use std::time::{Duration as Time, Instant};
 
 use clap::Args;
@@ -130,7 +131,23 @@ async fn missing(
     goal: &Goal,
 ) -> Result<Option<String>, Failure> {
     let looked = match what {
-        What::Vip => client.get::<Vip>(name).await.map(|vip| of_vip(&vip)),
+        What::Vip => match client.get::<Vip>(name).await {
+            Ok(vip) => {
+                let asked = matches!(goal, Goal::Is { condition, .. } if condition == "answering");
+                if let Some((address, holder)) = elsewhere(&vip).filter(|_| asked) {
+                    return Err(Failure::new(
+                        format!(
+                            "vip/{name}: {address} is held by {holder}, and only that node knows whether it answers"
+                        ),
+                        format!(
+                            "ask there: on {holder}, or with --server and the address of its API; or wait for condition=held"
+                        ),
+                    ));
+                }
+                Ok(of_vip(&vip))
+            }
+            Err(error) => Err(error),
+        },
         What::Pool => client.get::<Pool>(name).await.map(|pool| of_pool(&pool)),
         What::Policy => client.get::<Policy>(name).await.map(|_| Vec::new()),
         What::Node => client.get::<Node>(name).await.map(|node| of_node(&node)),
@@ -177,6 +194,17 @@ fn condition(kind: &str, status: bool, message: String) -> Condition {
     }
 }
 
+/// An address that another node than the asked one holds, and that node: whether it answers will not be known here. One that is
+/// on its way may yet come here.
+fn elsewhere(vip: &Vip) -> Option<(IpAddr, &str)> {
+    vip.status.addresses.iter().find_map(|address| {
+        let mut conditions = address.conditions.iter();
+        let moving = conditions.any(|known| known.kind == "settled" && !known.status);
+        let holder = address.holder.as_deref()?;
+        (address.answering.is_none() && !moving).then_some((address.address, holder))
+    })
+}
+
 /// Its own conditions, those of its addresses, and what stands beside them. An address says only what is amiss with it, so
 /// what it does not complain of is well.
 fn of_vip(vip: &Vip) -> Vec<Condition> {
@@ -196,8 +224,16 @@ fn of_vip(vip: &Vip) -> Vec<Condition> {
         let at = address.address;
         all.push(match (&address.holder, address.answering) {
             (_, Some(true)) => well("answering"),
-            (Some(holder), Some(false)) => condition("answering", false, format!("{at} is held by {holder}, which does not answer yet")),
-            (Some(holder), None) => condition("answering", false, format!("{at} is held by {holder}, and only that node knows whether it answers: ask it, on it or with --server")),
+            (Some(holder), Some(false)) => condition(
+                "answering",
+                false,
+                format!("{at} is held by {holder}, which does not answer yet"),
+            ),
+            (Some(holder), None) => condition(
+                "answering",
+                false,
+                format!("{at} is held by {holder}, and only that node knows whether it answers"),
+            ),
             (None, _) => condition("answering", false, format!("{at} is held by nobody")),
         });
     }

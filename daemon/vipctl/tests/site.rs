@@ -426,6 +426,24 @@ async fn wait_ends_when_it_is_so_or_says_what_is_missing() {
     ] {
         assert_eq!(node.vipctl(&format!("wait {words}")).await.good(), said);
     }
+    // Whether it answers is known where it is held, so nobody waits for that elsewhere, but for what is on its way.
+    node.vipctl("vip move www --to n2").await.good();
+    for goal in ["answering", "no-answering"] {
+        let words = format!("wait vip/www --for condition={goal}");
+        let (what, next) = node.vipctl(&words).await.refused();
+        assert_eq!(
+            what,
+            "vip/www: 10.0.0.0 is held by n2, and only that node knows whether it answers"
+        );
+        assert!(next.contains("on n2, or with --server"), "{next}");
+    }
+    node.memory.set_prompt(false);
+    node.vipctl("vip move www --to n1 --wait 0").await.good();
+    let (what, _) = node
+        .vipctl("wait vip/www --for condition=answering --timeout 100ms")
+        .await
+        .refused();
+    assert!(what.starts_with("vip/www: after 100ms "), "{what}");
     let (what, _) = node
         .vipctl("wait vip/www --for delete --timeout 100ms")
         .await
