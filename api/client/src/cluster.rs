@@ -46,10 +46,10 @@ impl Client {
         serde_json::from_slice(&body).map_err(|cause| self.strange(&cause))
     }
 
-    /// Gives a vote to a node that has joined without one.
+    /// The members, if the node has a vote, or is given one by itself once it has caught up.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// An agent is refused; else see [`Error`].
     pub async fn add_member(&self, body: &AddMember) -> Result<Cluster, Error> {
         self.post(&["v1", "cluster", "members"], body).await
     }

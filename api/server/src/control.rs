@@ -48,9 +48,6 @@ pub trait Control: Send + Sync + 'static {
     /// A look at what this node's kernel balances.
     fn balancing(&self) -> Arc<dyn Balancing>;
 
-    /// Gives a vote to a node that has joined without one.
-    fn add_member(&self, node: NodeId) -> impl Future<Output = Result<(), ControlError>> + Send;
-
     /// Takes a node's vote, if it has one, and then forgets the node, for `who` asked for it.
     fn remove_member(
         &self,

@@ -28,7 +28,6 @@ trait Erased: Send + Sync {
     fn node(&self) -> NodeId;
     fn local(&self) -> LocalStatus;
     fn balancing(&self) -> Arc<dyn Balancing>;
-    fn add_member(&self, node: NodeId) -> Answer<'_, ()>;
     fn remove_member(&self, who: Who, node: NodeId) -> Answer<'_, ()>;
     fn snapshot(&self) -> Answer<'_, u64>;
     fn join_token(&self, who: Who, role: Role, ttl: Duration, uses: u32) -> Answer<'_, JoinTicket>;
@@ -55,9 +54,6 @@ impl<C: Control> Erased for C {
     }
     fn balancing(&self) -> Arc<dyn Balancing> {
         Control::balancing(self)
-    }
-    fn add_member(&self, node: NodeId) -> Answer<'_, ()> {
-        Box::pin(Control::add_member(self, node))
     }
     fn remove_member(&self, who: Who, node: NodeId) -> Answer<'_, ()> {
         Box::pin(Control::remove_member(self, who, node))
@@ -121,10 +117,6 @@ impl Daemon {
 
     pub(crate) fn balancing(&self) -> Arc<dyn Balancing> {
         self.control.balancing()
-    }
-
-    pub(crate) async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {
-        self.control.add_member(node).await
     }
 
     pub(crate) async fn remove_member(&self, node: NodeId) -> Result<(), ControlError> {

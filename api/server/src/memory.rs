@@ -354,14 +354,6 @@ impl Control for Memory {
         self.kernel.clone()
     }
 
-    async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {
-        self.decide()?;
-        let mut voters = self.voters();
-        voters.insert(node);
-        self.set_voters(&voters);
-        Ok(())
-    }
-
     async fn remove_member(&self, who: Who, node: NodeId) -> Result<(), ControlError> {
         self.decide()?;
         let mut voters = self.voters();

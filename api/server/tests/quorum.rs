@@ -8,6 +8,9 @@ use std::time::Duration;
 use common::{Node, pool, reason, web_and_www};
 use vipd_api_types::{AddMember, JoinTokenRequest, MemberRole, MoveRequest, Pool, Vip};
 use vipd_client::{Settings, WriteOptions};
+use vipd_core::command::Command;
+use vipd_core::node::Role;
+use vipd_core::time::Millis;
 
 const NOW: WriteOptions = WriteOptions {
     dry_run: false,
@@ -43,8 +46,34 @@ async fn without_a_quorum_only_local_reads_are_answered() {
     assert!(!ready.ok && ready.problems.len() == 2, "{ready:?}");
 }
 
+/// A fourth node, without a vote.
+fn agent(node: &Node) {
+    let token = [4; 32];
+    let valid = Command::PutJoinToken {
+        token,
+        role: Role::Agent,
+        expires: Millis(u64::MAX),
+        uses: 1,
+    };
+    let join = Command::Join {
+        token,
+        name: "n4".parse().unwrap(),
+        peer: "10.0.0.4:7400".parse().unwrap(),
+        beat_key: [4; 32],
+    };
+    for command in [valid, join] {
+        node.memory.apply(command).unwrap();
+    }
+}
+
+fn member(name: &str) -> AddMember {
+    AddMember {
+        name: name.to_owned(),
+    }
+}
+
 #[tokio::test]
-async fn members_are_listed_promoted_and_removed() {
+async fn members_are_listed_and_removed_and_an_agent_hears_how_it_gets_a_vote() {
     let node = Node::start().await;
     let client = node.client();
     let cluster = client.cluster().await.unwrap();
@@ -63,29 +92,28 @@ async fn members_are_listed_promoted_and_removed() {
             .iter()
             .all(|member| member.voting && member.up)
     );
+    agent(&node);
+    let refused = client.add_member(&member("n4")).await.unwrap_err();
+    assert_eq!(refused.reason(), Some("refused"));
+    assert!(
+        refused.to_string().contains("n4 joined as agent"),
+        "{refused}"
+    );
+    assert!(
+        refused.next().contains("--role voter"),
+        "{}",
+        refused.next()
+    );
+    let members = client.cluster().await.unwrap();
+    assert!(!members.members[3].voting && members.quorum.voters == 3);
+    client.remove_member("n4").await.unwrap();
     let smaller = client.remove_member("n3").await.unwrap();
     assert_eq!((smaller.members.len(), smaller.quorum.voters), (2, 2));
     assert!(client.remove_member("n3").await.unwrap_err().is_not_found());
-    assert!(
-        client
-            .add_member(&AddMember {
-                name: "n3".to_owned()
-            })
-            .await
-            .unwrap_err()
-            .is_not_found()
-    );
-    assert_eq!(
-        client
-            .add_member(&AddMember {
-                name: "n2".to_owned()
-            })
-            .await
-            .unwrap()
-            .quorum
-            .voters,
-        2
-    );
+    let gone = client.add_member(&member("n3")).await.unwrap_err();
+    assert!(gone.is_not_found());
+    let votes = client.add_member(&member("n2")).await.unwrap();
+    assert_eq!(votes.quorum.voters, 2);
     assert!(client.snapshot().await.unwrap().index > 0);
 }
 

@@ -72,7 +72,7 @@ pub struct Member {
     pub peer: String,
 }
 
-/// Body of `POST /v1/cluster/members`: gives a vote to a node that has joined without one.
+/// Body of `POST /v1/cluster/members`: asks whether a node has a vote, or is given one by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AddMember {
     /// The node's name.

@@ -9,6 +9,7 @@ use vipd_api_types::{AddMember, Cluster, JoinToken, JoinTokenRequest, Problem, S
 use vipd_core::id::NodeId;
 
 use crate::clock::rfc3339;
+use crate::control::ControlError;
 use crate::convert::node::role_from_wire;
 use crate::convert::{self, known_name};
 use crate::erased::Daemon;
@@ -24,12 +25,16 @@ const MAX_TTL: u64 = 366 * 24 * 3600;
     responses((status = 200, body = Cluster), (status = "default", body = Problem)))]
 pub(super) async fn get(
     State(daemon): State<Daemon>,
-    Params(_): Params<ReadParams>,
-) -> Json<Cluster> {
-    Json(seen(&daemon))
+    Params(params): Params<ReadParams>,
+) -> Result<Json<Cluster>, Refusal> {
+    params.ready(&daemon).await?;
+    Ok(Json(seen(&daemon)))
 }
 
-/// Give a vote to a node that has joined without one.
+/// Whether a node has a vote, or is given one by itself.
+///
+/// A voter or witness is given its vote when it has caught up; `voting` says whether it has. An agent is refused: its way to a vote
+/// is to be removed, and to join anew with a voter's token.
 #[utoipa::path(post, path = "/v1/cluster/members", tag = "cluster", operation_id = "add_member",
     request_body = AddMember, responses((status = 200, body = Cluster), (status = "default", body = Problem)))]
 pub(super) async fn add_member(
@@ -37,9 +42,21 @@ pub(super) async fn add_member(
     Params(NoParams {}): Params<NoParams>,
     Strict(body): Strict<AddMember>,
 ) -> Result<Json<Cluster>, Refusal> {
+    daemon.linearize().await?;
     let node = id(&daemon, &body.name)?;
-    daemon.add_member(node).await?;
-    Ok(Json(seen(&daemon)))
+    let role = daemon.read(|state| state.node(node).map(|node| node.role));
+    match role {
+        None => Err(Refusal::not_found("node", &body.name)),
+        Some(role) if role.votes() => Ok(Json(seen(&daemon))),
+        Some(role) => Err(ControlError::Refused {
+            what: format!("node {} joined as {role}, which has no vote", body.name),
+            next: format!(
+                "remove it (vipctl cluster remove {}), and join it again with a token for a voter: vipctl cluster token --role voter",
+                body.name
+            ),
+        }
+        .into()),
+    }
 }
 
 /// Remove a node for good: its vote, then its record. Its number is never used again.

@@ -143,24 +143,6 @@ impl Control for NodeControl {
         self.looker.clone()
     }
 
-    async fn add_member(&self, node: NodeId) -> Result<(), ControlError> {
-        let role = self.raft.state().read().node(node).map(|node| node.role);
-        match role {
-            // The leader gives it its vote as soon as it has caught up; there is nothing to wait for here.
-            Some(role) if role.votes() => Ok(()),
-            Some(role) => Err(ControlError::Refused {
-                what: format!("node {node} joined as {role}, which has no vote"),
-                next:
-                    "remove it, and join it again with a token for a voter: vipd token --role voter"
-                        .into(),
-            }),
-            None => Err(ControlError::Refused {
-                what: format!("there is no node with number {node}"),
-                next: "join it: vipd join".into(),
-            }),
-        }
-    }
-
     async fn remove_member(&self, who: Who, node: NodeId) -> Result<(), ControlError> {
         self.raft
             .remove_node(who, node)
