@@ -1,10 +1,10 @@
 //! The cluster, its members and tokens.
 
-use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, Url};
 use vipd_api_types::{
-    AddMember, Backup, Cluster, Health, IssuedToken, JoinToken, JoinTokenRequest, Plan, Rebalance,
-    Restored, Snapshot, TokenRequest,
+    AddMember, ApiToken, Backup, Cluster, DryRun, Health, IssuedToken, JoinToken, JoinTokenRequest,
+    Plan, Rebalance, Removal, Restored, Snapshot, TokenRequest,
 };
 
 use crate::{Client, Error};
@@ -64,6 +64,15 @@ impl Client {
             self.url(&["v1", "cluster", "members", name]),
         ))
         .await
+    }
+
+    /// What the removal of a node would come to.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn would_remove(&self, name: &str) -> Result<Removal, Error> {
+        let url = self.try_url(&["v1", "cluster", "members", name]);
+        self.json(self.request(Method::DELETE, url)).await
     }
 
     /// A token for `vipd join`.
@@ -143,6 +152,15 @@ impl Client {
         self.post(&["v1", "tokens"], body).await
     }
 
+    /// What a new token would be.
+    ///
+    /// # Errors
+    /// What would be refused is; see [`Error`].
+    pub async fn try_token(&self, body: &TokenRequest) -> Result<DryRun<ApiToken>, Error> {
+        let url = self.try_url(&["v1", "tokens"]);
+        self.json(self.request(Method::POST, url).json(body)).await
+    }
+
     /// Revokes a token of the API.
     ///
     /// # Errors
@@ -151,5 +169,21 @@ impl Client {
         self.send(self.request(Method::DELETE, self.url(&["v1", "tokens", name])))
             .await
             .map(drop)
+    }
+
+    /// What revoking a token would come to.
+    ///
+    /// # Errors
+    /// What would be refused is; see [`Error`].
+    pub async fn try_delete_token(&self, name: &str) -> Result<DryRun<ApiToken>, Error> {
+        let url = self.try_url(&["v1", "tokens", name]);
+        self.json(self.request(Method::DELETE, url)).await
+    }
+
+    /// The URL of a write that is only tried.
+    fn try_url(&self, segments: &[&str]) -> Url {
+        let mut url = self.url(segments);
+        url.query_pairs_mut().append_pair("dry_run", "true");
+        url
     }
 }

@@ -234,6 +234,22 @@ impl Memory {
         });
     }
 
+    /// Withdraws the lease of a node, as its peers do when they hear no beat of it.
+    pub fn down(&self, name: &str) {
+        let record = self.read(|state| {
+            let mut nodes = state.nodes().values();
+            let found = nodes.find(|node| node.name.as_str() == name);
+            found.map(|node| (node.id, node.epoch))
+        });
+        let Some((node, epoch)) = record else { return };
+        let membership = self.read(|state| state.voters().map_or(0, |(index, _)| index));
+        let _over = self.apply(Command::NodeDown {
+            node,
+            epoch,
+            membership,
+        });
+    }
+
     fn decide(&self) -> Result<(), ControlError> {
         if self.quorum.load(Ordering::Relaxed) {
             Ok(())

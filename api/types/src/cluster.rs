@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Condition;
+use crate::{Change, Condition};
 
 /// What part a node plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -77,6 +77,32 @@ pub struct Member {
 pub struct AddMember {
     /// The node's name.
     pub name: String,
+}
+
+/// Answer of `DELETE /v1/cluster/members/{name}`: the cluster without the node, or with `dry_run` what its removal would come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Removed {
+    /// It was removed.
+    Done(Cluster),
+    /// That was only tried.
+    Tried(Removal),
+}
+
+/// What the removal of a node would come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Removal {
+    /// Always true.
+    pub dry_run: bool,
+    /// The node.
+    pub name: String,
+    /// Why it would be refused as things are; absent if it would be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The votes that would be left, and whether there is a majority once the node is stopped, as it has to be before.
+    pub quorum: Quorum,
+    /// What becomes of addresses then: of those that the node holds, or, without a majority, of all.
+    pub changes: Vec<Change>,
 }
 
 /// Body of `POST /v1/cluster/tokens`: wants a token for `vipd join`.

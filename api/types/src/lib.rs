@@ -40,7 +40,8 @@ pub use balance::{
     LbService, LbServices, LbShare, LbTrace, LbTraffic, LbVerdict,
 };
 pub use cluster::{
-    AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Snapshot,
+    AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Removal, Removed,
+    Snapshot,
 };
 pub use duration::Duration;
 pub use event::{Event, EventKind};

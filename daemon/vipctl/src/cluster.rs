@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use vipd_api_types::{Cluster, JoinTokenRequest, MemberRole};
+use vipd_api_types::{Cluster, JoinTokenRequest, MemberRole, Quorum, Removal};
 
-use crate::cli::Global;
+use crate::cli::{Global, TryArgs};
 use crate::failure::Failure;
 use crate::output::{self, Mood, or_dash};
 use crate::wait::WaitArgs;
@@ -41,6 +41,8 @@ pub(crate) enum Verb {
     Remove {
         /// The node's name
         name: String,
+        #[command(flatten)]
+        tried: TryArgs,
     },
     /// Save pools, policies, VIPs with their addresses, settings of nodes and hashes of tokens into a file
     Snapshot {
@@ -103,7 +105,18 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             }
             output::show(&moved, global.output, || plan::rebalanced(&moved))
         }
-        Verb::Remove { name } => {
+        Verb::Remove { name, tried } if tried.dry_run => {
+            let removal = client.would_remove(&name).await?;
+            output::show(&removal, global.output, || would_remove(&removal))?;
+            match removal.refused {
+                None => Ok(()),
+                Some(why) => Err(Failure::new(
+                    format!("node {name} would not be removed: {why}"),
+                    "see that it can go, then try again",
+                )),
+            }
+        }
+        Verb::Remove { name, .. } => {
             let cluster = client.remove_member(&name).await?;
             output::show(&cluster, global.output, || {
                 format!("node/{name} removed\n{}", members(&cluster))
@@ -138,6 +151,23 @@ pub(crate) fn headline(cluster: &Cluster) -> String {
     for complaint in render::complaints(&cluster.conditions) {
         text.push_str("\n! ");
         text.push_str(complaint);
+    }
+    text
+}
+
+/// What is left without the node.
+fn would_remove(removal: &Removal) -> String {
+    let Quorum { ok, voters, needed } = removal.quorum;
+    let mut text = format!(
+        "without node/{} (dry run, nothing was changed):\n  {needed} of {voters} voters are a majority",
+        removal.name
+    );
+    if !ok {
+        text.push_str("\n! no majority is up once it is stopped: every node falls silent");
+    }
+    for change in &removal.changes {
+        text.push_str("\n  ");
+        text.push_str(&render::change_line(change));
     }
     text
 }

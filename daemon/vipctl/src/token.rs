@@ -3,7 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 use vipd_api_types::{Access, ApiToken, Duration, TokenRequest};
 
-use crate::cli::Global;
+use crate::cli::{Global, TryArgs};
 use crate::failure::Failure;
 use crate::{connect, output, render};
 
@@ -22,12 +22,16 @@ pub(crate) enum Verb {
         /// For how long it is good (30d, 12h, 5m; a plain number is days); for ever when absent
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         ttl: Option<u64>,
+        #[command(flatten)]
+        tried: TryArgs,
     },
     /// Revoke a token; from then on it is worth nothing, on any node
     #[command(visible_alias = "revoke")]
     Delete {
         /// Its name
         name: String,
+        #[command(flatten)]
+        tried: TryArgs,
     },
 }
 
@@ -58,18 +62,31 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             let tokens = client.list::<ApiToken>().await?;
             output::show(&tokens, global.output, || table(&tokens.items))
         }
-        Verb::Create { name, access, ttl } => {
-            let token = client
-                .create_token(&TokenRequest {
-                    name,
-                    access: access.into(),
-                    ttl_seconds: ttl,
-                })
-                .await?;
+        Verb::Create {
+            name,
+            access,
+            ttl,
+            tried,
+        } => {
+            let title = format!("token/{name}");
+            let request = TokenRequest {
+                name,
+                access: access.into(),
+                ttl_seconds: ttl,
+            };
+            if tried.dry_run {
+                let tried = client.try_token(&request).await?;
+                return render::dry_run(&tried, &title, global.output);
+            }
+            let token = client.create_token(&request).await?;
             // The token alone, so that `vipctl token create ci > token` makes a token file.
             output::show(&token, global.output, || token.token.clone())
         }
-        Verb::Delete { name } => {
+        Verb::Delete { name, tried } => {
+            if tried.dry_run {
+                let tried = client.try_delete_token(&name).await?;
+                return render::dry_run(&tried, &format!("token/{name}"), global.output);
+            }
             client.delete_token(&name).await?;
             output::line(&format!("token/{name} revoked"))
         }

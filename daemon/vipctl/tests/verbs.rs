@@ -235,6 +235,50 @@ async fn cluster_members_and_tokens() {
 }
 
 #[tokio::test]
+async fn a_dry_run_of_a_removal_or_a_token_says_what_would_be_and_changes_nothing() {
+    let node = Node::start().await;
+    node.web_and_www().await;
+    let run = node.vipctl("cluster remove n1 --dry-run").await;
+    assert_eq!(run.code, 1, "it is up: {run:?}");
+    let told: Vec<_> = run.out.lines().collect();
+    assert_eq!(
+        told[..3],
+        [
+            "without node/n1 (dry run, nothing was changed):",
+            "  2 of 2 voters are a majority",
+            "  10.0.0.10 of vip/www would move from n1 to n2",
+        ],
+        "{run:?}"
+    );
+    assert!(run.err.contains("stop vipd on it first"), "{run:?}");
+    assert!(node.vipctl("cluster members").await.good().contains("n1 "));
+    node.memory.down("n3");
+    let would = node.vipctl("cluster remove n3 --dry-run").await.good();
+    assert!(would.ends_with("2 of 2 voters are a majority\n"), "{would}");
+    let run = node.vipctl("cluster remove n2 --dry-run").await;
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.out.contains("\n! no majority is up"), "{run:?}");
+    assert!(run.out.contains("from n1 to nobody"), "{run:?}");
+    assert!(run.err.contains("nothing can be decided"), "{run:?}");
+
+    let would = node.vipctl("token create ci --dry-run").await.good();
+    assert_eq!(
+        would,
+        "token/ci would be set (dry run, nothing was changed)\n"
+    );
+    node.vipctl("token create ci").await.good();
+    let (what, _) = node.vipctl("token create ci --dry-run").await.refused();
+    assert!(what.contains("ci"), "{what}");
+    let would = node.vipctl("token revoke ci --dry-run").await.good();
+    assert_eq!(
+        would,
+        "token/ci would be gone (dry run, nothing was changed)\n"
+    );
+    assert!(node.vipctl("token list").await.good().contains("ci"));
+    node.vipctl("token revoke no --dry-run").await.refused();
+}
+
+#[tokio::test]
 async fn api_tokens_open_the_door_over_tls() {
     let node = Node::start().await;
     let token = node

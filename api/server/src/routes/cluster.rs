@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use vipd_api_types::{AddMember, Cluster, JoinToken, JoinTokenRequest, Problem, Snapshot};
+use axum::response::{IntoResponse, Response};
+use vipd_api_types::{AddMember, Cluster, JoinToken, JoinTokenRequest, Problem, Removed, Snapshot};
 use vipd_core::id::NodeId;
 
 use crate::clock::rfc3339;
@@ -13,8 +14,9 @@ use crate::control::ControlError;
 use crate::convert::node::role_from_wire;
 use crate::convert::{self, known_name};
 use crate::erased::Daemon;
-use crate::params::{Params, ReadParams};
+use crate::params::{Params, ReadParams, WriteParams};
 use crate::problem::Refusal;
+use crate::routes::removal;
 use crate::strict::Strict;
 
 /// The longest life of a join token.
@@ -61,15 +63,19 @@ pub(super) async fn add_member(
 
 /// Remove a node for good: its vote, then its record. Its number is never used again.
 #[utoipa::path(delete, path = "/v1/cluster/members/{name}", tag = "cluster", operation_id = "remove_member",
-    params(("name" = String, Path)), responses((status = 200, body = Cluster), (status = "default", body = Problem)))]
+    params(("name" = String, Path), WriteParams),
+    responses((status = 200, body = Removed), (status = "default", body = Problem)))]
 pub(super) async fn remove_member(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
-    Params(NoParams {}): Params<NoParams>,
-) -> Result<Json<Cluster>, Refusal> {
+    Params(params): Params<WriteParams>,
+) -> Result<Response, Refusal> {
+    if params.dry_run {
+        return removal::tried(&daemon, &name).await;
+    }
     let node = id(&daemon, &name)?;
     daemon.remove_member(node).await?;
-    Ok(Json(seen(&daemon)))
+    Ok(Json(Removed::Done(seen(&daemon))).into_response())
 }
 
 /// Have this node write a snapshot of its state now.

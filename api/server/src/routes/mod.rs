@@ -10,6 +10,7 @@ mod nodes;
 mod plan;
 mod policies;
 mod pools;
+mod removal;
 mod tokens;
 mod vips;
 

@@ -122,7 +122,7 @@ pub(super) async fn rebalance(
 }
 
 /// The entry that the node's going would make; none for one that is gone already.
-fn gone(node: &Node, name: &Name, drained: bool, state: &Cluster) -> Option<Command> {
+pub(super) fn gone(node: &Node, name: &Name, drained: bool, state: &Cluster) -> Option<Command> {
     if drained {
         let node = name.clone();
         return Some(Command::SetDrained {
@@ -137,7 +137,7 @@ fn gone(node: &Node, name: &Name, drained: bool, state: &Cluster) -> Option<Comm
     })
 }
 
-fn applied(before: &Cluster, command: Command) -> Result<Cluster, Refusal> {
+pub(super) fn applied(before: &Cluster, command: Command) -> Result<Cluster, Refusal> {
     let mut after = before.clone();
     let at = clock::now();
     after.apply(
@@ -152,7 +152,7 @@ fn applied(before: &Cluster, command: Command) -> Result<Cluster, Refusal> {
 }
 
 /// Whether a majority of the voters would be up without this node.
-fn keeps_quorum(state: &Cluster, without: &Node) -> bool {
+pub(super) fn keeps_quorum(state: &Cluster, without: &Node) -> bool {
     let up = |id| {
         let node = state.node(id);
         id != without.id && node.is_some_and(|node| node.lease == Lease::Up)
