@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::failure::Failure;
 use crate::{
-    apply, cluster, events, files, lb, map, node, plan, policy, pool, status, token, until,
+    apply, cluster, events, files, flow, lb, map, node, plan, policy, pool, status, token, until,
     validate, vip,
 };
 
@@ -115,6 +115,9 @@ pub(crate) enum Noun {
     /// What the asked node's kernel balances: services, backends, connections, tables
     #[command(subcommand)]
     Lb(lb::Verb),
+    /// Connections that the asked node's kernel balances: the same as lb connections
+    #[command(subcommand, visible_alias = "flows")]
+    Flow(flow::Verb),
     /// The maps that a node shares with its kernel's programs, decoded
     #[command(subcommand)]
     Map(map::Verb),

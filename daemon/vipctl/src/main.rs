@@ -16,6 +16,7 @@ mod edit;
 mod events;
 mod failure;
 mod files;
+mod flow;
 mod generate;
 mod kind;
 mod lb;
@@ -61,6 +62,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Noun::Node(verb) => node::run(verb, &global).await,
         Noun::Cluster(verb) => cluster::run(verb, &global).await,
         Noun::Lb(verb) => lb::run(verb, &global).await,
+        Noun::Flow(verb) => flow::run(verb, &global).await,
         Noun::Map(verb) => map::run(verb, &global).await,
         Noun::Plan(args) => plan::run(&args, &global).await,
         Noun::Status(args) => status::run(&args, &global).await,

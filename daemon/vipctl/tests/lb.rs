@@ -115,6 +115,9 @@ async fn what_a_node_balances_is_shown_as_tables() {
         "{shown}"
     );
 
+    let flows = node.vipctl("flow list --client 192.0.2.7").await.good();
+    assert_eq!(flows, shown, "another name of it");
+
     let shown = node.vipctl("lb nat --client 192.0.2.7").await.good();
     let one = "tcp 192.0.2.7:40000 10.0.0.10:80 10.0.0.10:40000 10.9.0.1:8080 open 1.2s 150m";
     assert_eq!(row(&shown, "192.0.2.7"), one);
