@@ -10,8 +10,9 @@ use vipd_datapath::{Bounds, Times, Xdp};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BalanceSection {
-    /// Whether packets of open connections are sent on in drivers of network cards: `off`, `auto` or `force`.
-    pub xdp: String,
+    /// Whether packets of open connections are sent on in drivers of network cards: `off`, `auto` or `force`. Default: `off`, or
+    /// `auto` where `[datapath]` says `attach = "xdp"`.
+    pub xdp: Option<String>,
     /// Elements of the table of flows; a connection of mode `nat` takes two.
     pub flows: u32,
     /// New flows that all CPUs together may record in a second. Default: what fills three quarters of the table in ten seconds, and at
@@ -42,7 +43,7 @@ impl Default for BalanceSection {
             times,
         } = Bounds::default();
         Self {
-            xdp: "off".to_owned(),
+            xdp: None,
             flows,
             new_flows,
             collect_s: collect.as_secs(),
@@ -65,16 +66,17 @@ const OPEN: RangeInclusive<u64> = 60..=604_800;
 const SHORT: RangeInclusive<u64> = 1..=3_600;
 
 impl BalanceSection {
-    /// Where XDP is wanted.
+    /// Where XDP is wanted, if nothing else is said here.
     ///
     /// # Errors
     /// If it says anything else, with the key.
-    pub(super) fn xdp(&self) -> Result<Xdp, (&'static str, String)> {
-        match self.xdp.as_str() {
-            "off" => Ok(Xdp::Off),
-            "auto" => Ok(Xdp::Auto),
-            "force" => Ok(Xdp::Force),
-            other => Err((
+    pub(super) fn xdp(&self, unless_said: Xdp) -> Result<Xdp, (&'static str, String)> {
+        match self.xdp.as_deref() {
+            None => Ok(unless_said),
+            Some("off") => Ok(Xdp::Off),
+            Some("auto") => Ok(Xdp::Auto),
+            Some("force") => Ok(Xdp::Force),
+            Some(other) => Err((
                 "balance.xdp",
                 format!("{other:?} is not one of off, auto, force"),
             )),

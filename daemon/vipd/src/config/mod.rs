@@ -1,6 +1,7 @@
 //! The configuration: plain structs, every key with a default where one can serve, unknown keys refused.
 
 mod balance;
+mod datapath;
 mod load;
 mod template;
 
@@ -20,6 +21,7 @@ use vipd_core::time::Span;
 use vipd_datapath::{Bounds, Xdp};
 
 pub use balance::BalanceSection;
+pub use datapath::DatapathSection;
 pub use load::ConfigError;
 pub use template::template;
 
@@ -148,25 +150,6 @@ impl Default for LeaseSection {
             beat_ms: None,
             lease_ms: None,
             on_quorum_loss: "stop".into(),
-        }
-    }
-}
-
-/// `[datapath]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DatapathSection {
-    /// `auto` or `tc`.
-    pub attach: String,
-    /// Where maps and links are pinned, on a bpffs.
-    pub pin_dir: PathBuf,
-}
-
-impl Default for DatapathSection {
-    fn default() -> Self {
-        Self {
-            attach: "auto".into(),
-            pin_dir: vipd_datapath::DEFAULT_PIN_DIR.into(),
         }
     }
 }
@@ -320,6 +303,7 @@ impl Config {
             .iter()
             .map(|text| Regex::new(text))
             .collect::<Result<Vec<_>, _>>();
+        let (force_tc, xdp) = self.datapath.attach()?;
         Ok(Checked {
             name,
             data_dir: self.node.data_dir.clone(),
@@ -337,19 +321,10 @@ impl Config {
                 .map_err(|error| ("announce.in_use", error))?,
             timing: self.lease.timing()?,
             on_quorum_loss: self.lease.on_quorum_loss()?,
-            force_tc: match self.datapath.attach.as_str() {
-                "auto" => false,
-                "tc" => true,
-                other => {
-                    return Err((
-                        "datapath.attach",
-                        format!("{other:?} is not one of auto, tc"),
-                    ));
-                }
-            },
+            force_tc,
             pin_dir: self.datapath.pin_dir.clone(),
             bounds: self.balance.bounds()?,
-            xdp: self.balance.xdp()?,
+            xdp: self.balance.xdp(xdp)?,
             exec_dir: self.health.exec_dir()?,
             log_level: log_level(&self.log.level).map_err(|error| ("log.level", error))?,
             log_format: match self.log.format.as_str() {

@@ -51,7 +51,7 @@ listen = [{api}]
 # profile = \"lan\"                        # fast | lan | safe; best the same on all nodes
 
 [datapath]
-# attach = \"auto\"                        # auto | tc
+# attach = \"auto\"                        # auto | tc | xdp
 {pin_dir}
 
 [balance]

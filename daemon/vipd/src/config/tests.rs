@@ -69,6 +69,7 @@ fn every_fault_is_one_line_with_file_line_and_what_would_be_right() {
         ("[balance]\nnew_flows = 1\n", 2, "between 100 and 10000000"),
         ("[balance]\nudp_s = 1\n", 2, "udp_s"),
         ("[balance]\nxdp = \"on\"\n", 2, "off, auto, force"),
+        ("[datapath]\nattach = \"dpdk\"\n", 2, "auto, tc, xdp"),
         (
             "[health]\nexec_dir = \"checks\"\n",
             2,
@@ -109,6 +110,20 @@ fn nothing_is_put_into_drivers_unless_it_is_asked_for() {
         xdp("[balance]\nxdp = \"force\"\n"),
         vipd_datapath::Xdp::Force
     );
+}
+
+#[test]
+fn attach_xdp_is_auto_with_xdp_unless_balance_says_otherwise() {
+    let read = |text| {
+        let checked = Config::parse(Path::new("vipd.toml"), text).unwrap();
+        (checked.force_tc, checked.xdp)
+    };
+    let attach = "[datapath]\nattach = \"xdp\"\n";
+    assert_eq!(read(attach), (false, vipd_datapath::Xdp::Auto));
+    let off = format!("{attach}[balance]\nxdp = \"off\"\n");
+    assert_eq!(read(&off), (false, vipd_datapath::Xdp::Off));
+    let tc = "[datapath]\nattach = \"tc\"\n";
+    assert_eq!(read(tc), (true, vipd_datapath::Xdp::Off));
 }
 
 #[test]
