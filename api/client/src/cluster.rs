@@ -26,7 +26,9 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn cluster(&self) -> Result<Cluster, Error> {
-        self.read(&["v1", "cluster"]).await
+        let mut url = self.url(&["v1", "cluster"]);
+        url.query_pairs_mut().append_pair("consistency", "local");
+        self.json(self.request(Method::GET, url)).await
     }
 
     /// Whether the asked node can do its work: quorum, lease and datapath.

@@ -79,11 +79,7 @@ fn every_path_of_the_contract_is_described() {
 async fn the_daemon_serves_it() {
     let node = Node::start().await;
     let request = "GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::UnixStream::connect(&node.socket).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let answer = common::http_unix(&node.socket, request).await;
     let body = answer.split("\r\n\r\n").nth(1).unwrap();
     assert_eq!(
         &serde_json::from_str::<serde_json::Value>(body).unwrap(),

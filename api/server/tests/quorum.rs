@@ -38,6 +38,17 @@ async fn without_a_quorum_only_local_reads_are_answered() {
         local.list::<Vip>().await.unwrap().items[0].status.addresses[0].answering,
         Some(false)
     );
+    let raw = async |query: &str| {
+        let ask =
+            format!("GET /v1/cluster{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        common::http_unix(&node.socket, &ask).await
+    };
+    let default = raw("").await;
+    assert!(
+        default.starts_with("HTTP/1.1 503") && default.contains("no_quorum"),
+        "{default}"
+    );
+    assert!(raw("?consistency=local").await.starts_with("HTTP/1.1 200"));
     let cluster = client.cluster().await.unwrap();
     assert!(!cluster.quorum.ok && cluster.leader.is_none());
     assert_eq!((cluster.quorum.voters, cluster.quorum.needed), (3, 2));

@@ -1,4 +1,4 @@
-//! `/v1/cluster`: always as this node sees it, so that it answers without a quorum too.
+//! `/v1/cluster`: leader, quorum, members. Who asks for it without a quorum asks with `consistency=local`.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::strict::Strict;
 /// The longest life of a join token.
 const MAX_TTL: u64 = 366 * 24 * 3600;
 
-/// Leader, quorum and members, as this node sees them.
+/// Leader, quorum and members, as this node sees them; with `consistency=local` without a quorum too.
 #[utoipa::path(get, path = "/v1/cluster", tag = "cluster", operation_id = "get_cluster", params(ReadParams),
     responses((status = 200, body = Cluster), (status = "default", body = Problem)))]
 pub(super) async fn get(

@@ -4,12 +4,13 @@
 pub mod site;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use vipd_api::memory::Memory;
 use vipd_api::{Api, bind_tcp, bind_unix, tls_config};
@@ -185,8 +186,15 @@ pub fn reason<T: std::fmt::Debug>(answer: Result<T, Error>) -> String {
 
 /// One raw exchange over plain TCP.
 pub async fn http(at: SocketAddr, request: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+    exchange(tokio::net::TcpStream::connect(at).await.unwrap(), request).await
+}
+
+/// One raw exchange on a unix socket.
+pub async fn http_unix(at: &Path, request: &str) -> String {
+    exchange(tokio::net::UnixStream::connect(at).await.unwrap(), request).await
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
