@@ -19,6 +19,8 @@ use crate::strict;
 
 /// The header.
 const HEADER: &str = "idempotency-key";
+/// What is answered with a secret.
+const SECRET: [&str; 2] = ["/v1/tokens", "/v1/cluster/tokens"];
 /// The longest key, in bytes.
 const LONGEST: usize = 255;
 
@@ -38,12 +40,19 @@ pub(crate) async fn remember(request: Request, next: Next) -> Response {
 /// Refuses a key where it would mean nothing: to leave it out silently would be to break it.
 pub(crate) async fn refuse(request: Request, next: Next) -> Response {
     if request.method() == Method::POST && request.headers().contains_key(HEADER) {
-        return Refusal::bad_request(
-            "bad_idempotency_key",
-            "this request knows no Idempotency-Key: its answer may hold a secret, which nobody keeps",
-            "send it without; list what there is before you repeat it",
-        )
-        .into_response();
+        let secret = SECRET.contains(&request.uri().path());
+        let (why, next) = match secret {
+            true => (
+                "its answer holds a secret, which nobody keeps",
+                "send it without; list what there is before you repeat it",
+            ),
+            false => (
+                "it may be repeated as it is: the second time it changes nothing",
+                "send it without",
+            ),
+        };
+        let why = format!("this request knows no Idempotency-Key: {why}");
+        return Refusal::bad_request("bad_idempotency_key", why, next).into_response();
     }
     next.run(request).await
 }

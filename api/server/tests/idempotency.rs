@@ -135,15 +135,43 @@ async fn a_key_that_is_none_or_would_mean_nothing_is_refused() {
     let site = Site::new().await;
     let long = "x".repeat(256);
     let token = json!({ "name": "t", "access": "read" });
-    for (path, key, body) in [
-        ("/v1/vips", "", json!({})),
-        ("/v1/vips", long.as_str(), json!({})),
-        ("/v1/tokens", "k", token),
+    let (secret, twice) = (
+        "its answer holds a secret",
+        "the second time it changes nothing",
+    );
+    for (path, key, body, why) in [
+        ("/v1/vips", "", json!({}), "1 to 255"),
+        ("/v1/vips", long.as_str(), json!({}), "1 to 255"),
+        ("/v1/tokens", "k", token, secret),
+        ("/v1/cluster/tokens", "k", json!({}), secret),
+        ("/v1/cluster/members", "k", json!({ "name": "n2" }), twice),
+        ("/v1/cluster/restore", "k", json!({}), twice),
+        ("/v1/cluster/snapshot", "k", json!({}), twice),
     ] {
         let (status, problem) = post(site.socket(), path, key, &body).await;
         assert_eq!(
             (status, &problem["reason"]),
             (400, &json!("bad_idempotency_key"))
         );
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(why), "{path}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn each_path_that_takes_a_key_says_so_in_the_document() {
+    let site = Site::new().await;
+    let paths = vipd_api::openapi_document()["paths"].as_object().unwrap();
+    for (path, methods) in paths {
+        let Some(post_of) = methods.get("post") else {
+            continue;
+        };
+        let parameters = post_of["parameters"].as_array().unwrap();
+        let said = parameters.iter().any(|it| it["name"] == "Idempotency-Key");
+        // A key that is none is refused wherever keys are known; elsewhere each is.
+        let at = path.replace("{name}", "x");
+        let (_, problem) = post(site.socket(), &at, &"x".repeat(256), &json!({})).await;
+        let known = problem["detail"].as_str().unwrap().contains("1 to 255");
+        assert_eq!(said, known, "{path}: {problem}");
     }
 }

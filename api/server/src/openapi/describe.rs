@@ -217,14 +217,20 @@ fn parameters(path: &str, method: &str, operation: &mut Value) {
             });
         }
     }
-    let kinds = ["/v1/pools", "/v1/vips", "/v1/policies", "/v1/nodes"];
+    let kinds = [
+        "/v1/pools",
+        "/v1/vips",
+        "/v1/policies",
+        "/v1/nodes",
+        "/v1/cluster/rebalance",
+    ];
     if method == "post" && kinds.iter().any(|kind| path.starts_with(kind)) {
         parameters.push(json!({
             "name": "Idempotency-Key",
             "in": "header",
             "required": false,
             "description": "A random text of 1 to 255 characters. The same request with the same key, also to another node, is carried out \
-                once and answered as the first time, for a day and 1000 further keys; another request with it is refused \
+                once and answered as the first time (a rebalance: with no further moves), for a day and 1000 further keys; another request with it is refused \
                 (`idempotency_mismatch`). What was refused is not remembered.",
             "schema": { "type": "string", "pattern": "^[!-~]{1,255}$" },
         }));
