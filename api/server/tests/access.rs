@@ -21,7 +21,7 @@ const NOW: WriteOptions = WriteOptions {
 };
 
 #[tokio::test]
-async fn over_tls_nothing_but_health_goes_without_a_token() {
+async fn over_tls_nothing_but_health_and_the_description_goes_without_a_token() {
     let node = Node::start().await;
     let nobody = node.tls_client(None);
     assert_eq!(reason(nobody.list::<Pool>().await), "no_token");
@@ -34,6 +34,14 @@ async fn over_tls_nothing_but_health_goes_without_a_token() {
         "no_token"
     );
     assert!(nobody.ready().await.unwrap().ok);
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let ca = reqwest::Certificate::from_pem(node.ca_pem.as_bytes()).unwrap();
+    let http = reqwest::Client::builder().tls_certs_only([ca]);
+    let url = format!("https://{}/v1/openapi.json", node.tls);
+    let answer = http.build().unwrap().get(url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let described: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(&described, vipd_api::openapi_document());
     assert_eq!(
         reason(node.tls_client(Some("vipd_api_guess")).list::<Pool>().await),
         "bad_token"

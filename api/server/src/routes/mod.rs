@@ -71,6 +71,7 @@ impl Api {
             .merge(guarded(reads, Access::Read))
             .merge(guarded(writes, Access::Write))
             .merge(guarded(admin, Access::Admin))
+            // The same for everybody, and in every package: no token is asked for.
             .route("/v1/openapi.json", get(async || Json(openapi::document())));
         let (metrics, _) = OpenApiRouter::new()
             .routes(routes!(health::metrics))
