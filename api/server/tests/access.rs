@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use common::{Node, pool, reason, web_and_www};
 use vipd_api::{ListenError, bind_unix, hash_token};
-use vipd_api_types::{Access, AddMember, JoinTokenRequest, Pool, TokenRequest};
+use vipd_api_types::{Access, AddMember, JoinTokenRequest, Pool, TokenRequest, Vip};
 use vipd_client::{Client, Error, Settings, WriteOptions};
 use vipd_core::command::Command;
 use vipd_core::name::Name;
@@ -218,6 +218,25 @@ async fn the_plain_listener_serves_metrics_and_health_and_nothing_else() {
         "vipd_noticed_total{what=\"conflict\"} 2",
         "vipd_noticed_total{what=\"clock_jumped\"} 0",
         "# EOF",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    // What the pools lack is counted.
+    let one = pool(&["10.0.9.1/32"]);
+    node.client().put::<Pool>("one", &one, NOW).await.unwrap();
+    for name in ["a", "b", "c"] {
+        let spec = serde_json::json!({ "spec": { "pool": "one", "families": "ipv4" } });
+        node.client().put::<Vip>(name, &spec, NOW).await.unwrap();
+    }
+    let text = common::http(
+        node.metrics,
+        "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    for line in [
+        "vipd_pool_addresses_used{pool=\"one\",family=\"ipv4\"} 1.0",
+        "vipd_pool_addresses_available{pool=\"one\",family=\"ipv4\"} 0.0",
+        "vipd_vips_unsatisfied 2",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
