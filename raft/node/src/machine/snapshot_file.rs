@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
@@ -21,8 +21,11 @@ pub(crate) struct SnapshotDir {
     dir: PathBuf,
     /// One is written or read at a time: one that this node makes, and one that it is sent, can come together, and each takes
     /// away the older ones, which somebody may just be reading.
-    turn: Arc<Mutex<()>>,
+    turn: Arc<Mutex<Held>>,
 }
+
+/// The newest one, while it is held in memory: see [`SnapshotDir::hold`].
+type Held = Option<(SnapshotMeta, Bytes)>;
 
 impl SnapshotDir {
     /// Uses, or makes, `dir`, and removes what a crash left half written.
@@ -39,13 +42,16 @@ impl SnapshotDir {
     /// Keeps this snapshot in place of every older one; does nothing if there is a newer one: the log may be gone up to that
     /// by now. Durable when it returns. Blocks.
     pub(crate) fn save(&self, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.turn();
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let term = meta.last_log_id.map_or(0, |id| term_of(&id));
         let path = self.dir.join(format!("{index}-{term}{SUFFIX}"));
         let newer = |path: &PathBuf| index_of(path).is_some_and(|other| other > index);
         if self.files(SUFFIX)?.iter().any(newer) {
             return Ok(());
+        }
+        if matches!(&*held, Some((held, _)) if held.last_log_id != meta.last_log_id) {
+            *held = None;
         }
         let aside = path.with_extension("new");
         let mut head = Writer::new();
@@ -76,7 +82,31 @@ impl SnapshotDir {
 
     /// The newest snapshot, if there is one. A damaged one is an error: the log before it is gone. Blocks.
     pub(crate) fn load(&self) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.turn();
+        match &*held {
+            Some(held) => Ok(Some(held.clone())),
+            None => self.read(),
+        }
+    }
+
+    /// The same, and it stays in memory until [`SnapshotDir::release`]: a node that starts asks for it several times, and it may
+    /// be of a hundred megabytes. Blocks.
+    pub(crate) fn hold(&self) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
+        let mut held = self.turn();
+        *held = self.read()?;
+        Ok(held.clone())
+    }
+
+    /// The node has started: what is asked for from now on is read from the disk.
+    pub(crate) fn release(&self) {
+        *self.turn() = None;
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Held> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
         let mut newest: Option<(SnapshotMeta, Bytes)> = None;
         for path in self.files(SUFFIX)? {
             let bytes = fs::read(&path).map_err(|error| on("read", &path, &error))?;
@@ -195,6 +225,30 @@ mod tests {
             }
         });
         assert_eq!(dir.load().unwrap().unwrap().0, meta(200));
+    }
+
+    #[test]
+    fn one_that_is_held_is_read_once_and_gives_way_to_a_newer_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(temp.path().join("snapshots")).unwrap();
+        dir.save(&meta(5), b"five").unwrap();
+        let damage = |dir: &SnapshotDir| {
+            let path = dir.files(SUFFIX).unwrap().remove(0);
+            fs::write(path, b"x").unwrap();
+        };
+        assert_eq!(dir.hold().unwrap().unwrap().0, meta(5));
+        damage(&dir);
+        assert_eq!(&dir.load().unwrap().unwrap().1[..], b"five", "not read");
+        // As a node that starts does with what it was given.
+        dir.clone().save(&meta(5), b"five").unwrap();
+        damage(&dir);
+        assert_eq!(&dir.load().unwrap().unwrap().1[..], b"five", "not read");
+        dir.save(&meta(9), b"nine").unwrap();
+        assert_eq!(&dir.load().unwrap().unwrap().1[..], b"nine");
+        dir.hold().unwrap();
+        dir.release();
+        damage(&dir);
+        dir.load().unwrap_err();
     }
 
     #[test]

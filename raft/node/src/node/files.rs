@@ -14,14 +14,15 @@ pub(super) struct Files {
     pub(super) snapshots: SnapshotDir,
 }
 
-/// Opens the files in `dir`, and makes the log go on from the newest snapshot. Blocks.
+/// Opens the files in `dir`, and makes the log go on from the newest snapshot, which stays in memory until
+/// [`SnapshotDir::release`]. Blocks.
 ///
 /// # Errors
 /// [`OpenError`] if they are damaged, or have lost what was acknowledged.
 pub(super) fn open(dir: &Path) -> Result<Files, OpenError> {
     let (mut disk, mut log) = SledDisk::open(dir)?;
     let snapshots = SnapshotDir::open(dir.join("snapshots")).map_err(OpenError::Snapshot)?;
-    let newest = snapshots.load().map_err(OpenError::Snapshot)?;
+    let newest = snapshots.hold().map_err(OpenError::Snapshot)?;
     if let Some(last) = newest.and_then(|(meta, _body)| meta.last_log_id) {
         disk.go_on_from(&last, &mut log)?;
     }
@@ -134,6 +135,29 @@ mod tests {
         drop((store, io));
         let ids = vec![log_id(7, 10), log_id(7, 11)];
         assert_eq!(start(&dir).await, (Some(last), ids, Some(last)));
+    }
+
+    #[tokio::test]
+    async fn a_voter_that_starts_reads_its_snapshot_once() {
+        let last = log_id(1, 4);
+        let dir = crashed(blanks(1, 0..8), Some(log_id(1, 5)), last).await;
+        let files = open(dir.path()).unwrap();
+        // Whoever reads again finds it damaged; and nothing is written beside what is newer.
+        std::fs::write(dir.path().join("snapshots/99-9.snapshot"), b"damaged").unwrap();
+        let snapshots = files.snapshots.clone();
+        let io = IoThread::start(files.disk).unwrap();
+        let mut store = LogStore::new(files.log, &io);
+        let shared = Shared::default();
+        let mut machine = StateMachine::new(shared.clone(), files.snapshots);
+        let found = StorageHelper::new(&mut store, &mut machine)
+            .with_id(1)
+            .get_initial_state()
+            .await
+            .unwrap();
+        assert_eq!(found.snapshot_meta.last_log_id, Some(last));
+        assert_eq!(shared.read().applied, Some(log_id(1, 5)));
+        snapshots.release();
+        snapshots.load().unwrap_err();
     }
 
     #[tokio::test]

@@ -164,6 +164,7 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
         .map_err(|panic| OpenError::Raft(panic.to_string()))??;
     let io = IoThread::start(files.disk).map_err(OpenError::Snapshot)?;
     let store = LogStore::new(files.log, &io);
+    let snapshots = files.snapshots.clone();
     let machine = StateMachine::new(core.shared.clone(), files.snapshots);
     let quiet = Arc::new(AtomicBool::new(false));
     let network = Network::new(core.identity.node, core.directory.clone(), quiet.clone());
@@ -176,6 +177,7 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
     )
     .await
     .map_err(|error| OpenError::Raft(error.to_string()))?;
+    snapshots.release();
     core.shared.announce();
     let voter = Voter {
         raft,
