@@ -54,12 +54,6 @@ impl RaftNode {
             let by = by.clone();
             Box::pin(async move { own.remove_here(node, by).await })
         };
-        let read = |reply| match reply {
-            Response::Done => Some(Ok(())),
-            Response::Proposed(Err(rejection)) => Some(Err(RemovalError::Rejected(rejection))),
-            Response::Failed(why) => Some(Err(RemovalError::Refused(why))),
-            _ => None,
-        };
         let patience = Patience {
             whole: REMOVAL + CHANGE,
             attempt: REMOVAL,
@@ -146,6 +140,16 @@ impl RaftNode {
             Attempt::Elsewhere(who, why) => Attempt::Elsewhere(who, why),
             Attempt::Unsure(why) => Attempt::Unsure(why),
         }
+    }
+}
+
+/// What came of it, as the leader answers; `None` if that does not tell.
+pub(super) fn read(reply: Response) -> Option<Result<(), RemovalError>> {
+    match reply {
+        Response::Done => Some(Ok(())),
+        Response::Proposed(Err(rejection)) => Some(Err(RemovalError::Rejected(rejection))),
+        Response::Failed(why) => Some(Err(RemovalError::Refused(why))),
+        _ => None,
     }
 }
 

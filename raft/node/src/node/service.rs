@@ -55,7 +55,8 @@ impl Service for NodeService {
     async fn answer(&self, from: NodeId, request: Request) -> Response {
         match self.core() {
             Ok(core) => answer(&RaftNode { core }, from, request).await,
-            Err(error) => Response::Failed(error.to_string()),
+            // No refusal: whoever takes the lead next may well do it.
+            Err(error) => Response::Unsure(error.to_string()),
         }
     }
 
@@ -170,34 +171,41 @@ async fn settle_within<T>(
 mod tests {
     use super::*;
     use crate::node::propose::sort;
-
-    /// As `vipctl cluster remove` reads what the leader answers.
-    fn read(reply: Response) -> Option<Result<(), String>> {
-        match reply {
-            Response::Done => Some(Ok(())),
-            Response::Failed(why) => Some(Err(why)),
-            _ => None,
-        }
-    }
+    use crate::node::{removal, transfer};
 
     #[tokio::test]
     async fn a_leader_that_does_not_know_whether_it_was_done_is_asked_again_and_refuses_nothing() {
         let answer = settle_within(Duration::from_secs(1), unsure(), removed).await;
         assert!(matches!(
-            sort(NodeId(1), Ok(answer), read),
+            sort(NodeId(1), Ok(answer), removal::read),
             Attempt::Unsure(_)
         ));
         let late = settle_within(Duration::ZERO, std::future::pending(), removed).await;
         assert!(matches!(
-            sort(NodeId(1), Ok(late), read),
+            sort(NodeId(1), Ok(late), removal::read),
             Attempt::Unsure(_)
         ));
         let refused = Attempt::Done(Err(RemovalError::Refused("it is up".into())));
         let answer = settle(async { refused }, removed).await;
         assert!(matches!(
-            sort(NodeId(1), Ok(answer), read),
+            sort(NodeId(1), Ok(answer), removal::read),
             Attempt::Done(Err(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_shuts_down_refuses_nothing_and_is_asked_again() {
+        let service = NodeService {
+            core: Weak::new(),
+            me: ([7; 16], NodeId(1)),
+        };
+        let remove = Request::Remove(NodeId(3), None);
+        let answer = service.answer(NodeId(2), remove).await;
+        let read = sort(NodeId(1), Ok(answer), removal::read);
+        assert!(matches!(read, Attempt::Unsure(why) if why.contains("shutting down")));
+        let answer = service.answer(NodeId(2), Request::Handover(None)).await;
+        let read = sort(NodeId(1), Ok(answer), transfer::read);
+        assert!(matches!(read, Attempt::Unsure(_)));
     }
 
     async fn unsure() -> Attempt<Result<(), RemovalError>> {

@@ -41,11 +41,6 @@ impl RaftNode {
         let local = move |node: Self| -> BoxFuture<'static, _> {
             Box::pin(async move { hand_over(&node, to).await })
         };
-        let read = |reply| match reply {
-            Response::Done => Some(Ok(())),
-            Response::Failed(why) => Some(Err(why)),
-            _ => None,
-        };
         let patience = self.core.settings.patience;
         let asked = self
             .at_leader(Ask::Handover(to), patience.into(), local, read)
@@ -58,6 +53,15 @@ impl RaftNode {
         });
         let seen = timeout(patience, changed).await;
         seen.map(drop).map_err(|_| TransferError::Stuck(patience))
+    }
+}
+
+/// What came of it, as the leader answers; `None` if that does not tell.
+pub(super) fn read(reply: Response) -> Option<Result<(), String>> {
+    match reply {
+        Response::Done => Some(Ok(())),
+        Response::Failed(why) => Some(Err(why)),
+        _ => None,
     }
 }
 

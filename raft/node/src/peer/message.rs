@@ -54,7 +54,7 @@ pub(crate) enum Response {
     ReadIndex(u64),
     /// Ask this node instead, if it is known.
     NotLeader(Option<NodeId>),
-    /// It failed, and why: what only a leader does was not done.
+    /// It failed, and why: what only a leader does was not done, and to ask again is of no use.
     Failed(String),
     /// It may have been done, or may yet be; why nobody knows.
     Unsure(String),

@@ -90,7 +90,9 @@ impl Client {
         patience: Duration,
     ) -> Result<Response, RPCError<Types>> {
         match link.call(request, patience).await {
-            Ok(Response::Failed(why)) => Err(Unreachable::from_string(why).into()),
+            Ok(Response::Failed(why) | Response::Unsure(why)) => {
+                Err(Unreachable::from_string(why).into())
+            }
             Ok(reply) => Ok(reply),
             Err(CallError::Unreachable(why)) => Err(Unreachable::from_string(why).into()),
             Err(CallError::Unknown(why)) => {
