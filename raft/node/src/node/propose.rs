@@ -171,7 +171,11 @@ impl RaftNode {
         let mut leader = self.core.leader.subscribe();
         while Instant::now() < deadline {
             if self.core.stop.is_cancelled() || self.core.failed.borrow().is_some() {
-                return Err(ProposeError::Stopping);
+                match unsure {
+                    // Stopping means that nothing was done.
+                    None => return Err(ProposeError::Stopping),
+                    Some(_) => break,
+                }
             }
             let known = *leader.borrow_and_update();
             let Some(target) = hint.take().or(known).or_else(|| self.any_voter()) else {
@@ -309,6 +313,29 @@ mod tests {
     use openraft::errors::ForwardToLeader;
 
     use super::*;
+    use crate::testing::first_voter;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_that_stops_says_so_only_while_nothing_can_have_been_done() {
+        let host = first_voter().await;
+        let stops = |node: RaftNode| -> BoxFuture<'static, Attempt<()>> {
+            node.core.stop.cancel();
+            Box::pin(async { Attempt::Unsure("it may be in the log".into()) })
+        };
+        let ask = || {
+            host.node
+                .at_leader(Ask::Ping, ATTEMPT.into(), stops, |_| None)
+        };
+        let first = ask().await;
+        assert!(
+            matches!(&first, Err(ProposeError::Unknown { last, .. }) if last.contains("in the log")),
+            "{first:?}"
+        );
+        // Now it is known before anybody is asked.
+        let second = ask().await;
+        assert!(matches!(second, Err(ProposeError::Stopping)), "{second:?}");
+        host.node.shutdown().await;
+    }
 
     #[test]
     fn only_what_was_never_in_the_log_is_said_not_to_have_been_carried_out() {
