@@ -9,8 +9,9 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
+use vipd_core::node::Role;
 
-use super::{ANY_MEMBER, node_dns};
+use super::{ANY_VOTER, node_dns};
 
 /// The CA's certificate and, on voters, its key (PKCS#8 DER).
 #[derive(Clone)]
@@ -24,6 +25,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) cluster: &'a [u8; 16],
     pub(crate) node: NodeId,
     pub(crate) name: &'a Name,
+    pub(crate) role: Role,
     /// Addresses at which clients of the node's API may reach it.
     pub(crate) addresses: &'a [IpAddr],
 }
@@ -87,11 +89,10 @@ impl Authority {
     ) -> Result<Vec<u8>, rcgen::Error> {
         let issuer_key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.to_vec()))?;
         let issuer = Issuer::from_ca_cert_der(&self.certificate, issuer_key)?;
-        let mut names = vec![
-            node_dns(subject.cluster, subject.node),
-            ANY_MEMBER.into(),
-            "localhost".into(),
-        ];
+        let mut names = vec![node_dns(subject.cluster, subject.node), "localhost".into()];
+        if subject.role.votes() {
+            names.push(ANY_VOTER.into());
+        }
         if !subject.name.as_str().ends_with(".vipd") {
             names.push(subject.name.to_string());
         }

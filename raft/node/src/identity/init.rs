@@ -127,6 +127,7 @@ pub fn init(options: &Init) -> Result<Initialized, InitError> {
         cluster: &cluster,
         node: NodeId(1),
         name: &options.name,
+        role: Role::Voter,
         addresses: &addresses,
     };
     let certificate = authority

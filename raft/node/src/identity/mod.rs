@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   cluster CA ── signs ──> node certificate: DNS n<id>.<cluster>.vipd   who it is, checked on every connection
-//!                                             DNS peer.vipd              "a member", all that a joiner can check
+//!                                             DNS peer.vipd              "a voter", all that a joiner can check
 //!                                             the node's name and addresses, for clients of its API
 //! ```
 //! One file in the data directory, readable by its owner only. Every voter holds the CA's key, so that every
@@ -29,8 +29,8 @@ pub use file::IdentityError;
 pub(crate) use init::{Bootstrap, take_data_dir};
 pub use init::{Init, InitError, Initialized, init, is_node, now, peer_address};
 
-/// The name that every member's certificate carries.
-pub(crate) const ANY_MEMBER: &str = "peer.vipd";
+/// The name that every voter's certificate carries, and no agent's: a joiner shows its token to whoever has it.
+pub(crate) const ANY_VOTER: &str = "peer.vipd";
 
 /// What a node knows of itself. `Debug` shows no secret.
 #[derive(Clone)]

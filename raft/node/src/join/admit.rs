@@ -43,6 +43,7 @@ pub(crate) async fn admit(node: &RaftNode, ask: JoinAsk) -> Result<JoinAnswer, S
         cluster: &identity.cluster,
         node: number,
         name: &ask.name,
+        role,
         addresses: &addresses,
     };
     let certificate = match identity.authority.sign(&subject, &ask.spki) {
@@ -82,10 +83,13 @@ fn members(node: &RaftNode) -> Vec<(NodeId, std::net::SocketAddr)> {
 mod tests {
     use openraft::EntryPayload;
     use rcgen::KeyPair;
+    use rustls::client::verify_server_name;
+    use rustls::server::ParsedCertificate;
+    use rustls_pki_types::CertificateDer;
     use vipd_core::node::Role;
 
     use super::*;
-    use crate::identity::public_key_of;
+    use crate::identity::{ANY_VOTER, node_server_name, public_key_of, server_name};
     use crate::testing::{first_voter, stranger, token};
 
     /// The numbers of all joins in the log, as agents are fed them.
@@ -127,6 +131,30 @@ mod tests {
             };
             let why = admit(&host.node, other_key).await.unwrap_err();
             assert!(why.contains("used"), "{why}");
+        }
+        host.node.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_joiner_shows_its_token_to_voters_alone() {
+        let host = first_voter().await;
+        for (name, role) in [
+            ("n2", Role::Voter),
+            ("w1", Role::Witness),
+            ("a1", Role::Agent),
+        ] {
+            let ask = stranger(name, &token(&host, role).await);
+            let admitted = admit(&host.node, ask).await.unwrap();
+            let certificate = CertificateDer::from(admitted.certificate);
+            let certificate = ParsedCertificate::try_from(&certificate).unwrap();
+            let taken_for = |name| verify_server_name(&certificate, &name).is_ok();
+            assert_eq!(
+                taken_for(server_name(ANY_VOTER.into())),
+                role.votes(),
+                "{role}"
+            );
+            let own = node_server_name(&admitted.cluster, admitted.node);
+            assert!(taken_for(own), "a member all the same");
         }
         host.node.shutdown().await;
     }

@@ -17,7 +17,7 @@ use vipd_core::node::Role;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::identity::{
-    ANY_MEMBER, Authority, Identity, InitError, public_key_of, server_name, take_data_dir,
+    ANY_VOTER, Authority, Identity, InitError, public_key_of, server_name, take_data_dir,
 };
 use crate::peer::{
     Hello, JoinAnswer, JoinAsk, Lane, PROTOCOL, get_welcome, joiner_config, open_stream,
@@ -167,7 +167,7 @@ async fn exchange(options: &Join, ask: &JoinAsk) -> Result<(JoinAnswer, Vec<u8>)
     let config = joiner_config(options.token.fingerprint)
         .map_err(|error| unreachable(io::Error::other(error)))?;
     let connector = TlsConnector::from(Arc::new(config));
-    let opened = open_stream(&connector, addr, server_name(ANY_MEMBER.into()), CONNECT).await;
+    let opened = open_stream(&connector, addr, server_name(ANY_VOTER.into()), CONNECT).await;
     let mut stream = opened.map_err(|error| {
         let inner = error
             .get_ref()

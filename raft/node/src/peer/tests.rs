@@ -160,7 +160,7 @@ async fn a_stranger_without_a_certificate_may_only_ask_to_join() {
         connector: Arc::new(connector).into(),
         ..Tls::new(&host.identity).unwrap()
     };
-    let name = crate::identity::server_name(crate::identity::ANY_MEMBER.into());
+    let name = crate::identity::server_name(crate::identity::ANY_VOTER.into());
     let say = async |lane, caller| {
         let hello = Hello {
             protocol: PROTOCOL,
@@ -225,7 +225,7 @@ async fn clusters_do_not_talk_to_each_other() {
         connector: Arc::new(own).into(),
         ..tls
     };
-    let name = crate::identity::server_name(crate::identity::ANY_MEMBER.into());
+    let name = crate::identity::server_name(crate::identity::ANY_VOTER.into());
     let error = greet(&tls, host.listener.addr(), name, &hello)
         .await
         .unwrap_err();
