@@ -45,12 +45,21 @@ pub(crate) async fn first_voter() -> Host {
 
 /// A second voter of the cluster of `first`, running; its vote comes later.
 pub(crate) async fn another_voter(first: &Host) -> Host {
+    another(first, "n2", Role::Voter).await
+}
+
+/// An agent of the cluster of `first`, running.
+pub(crate) async fn agent(first: &Host) -> Host {
+    another(first, "a1", Role::Agent).await
+}
+
+async fn another(first: &Host, name: &str, role: Role) -> Host {
     let (dir, peer) = (tempfile::tempdir().unwrap(), free_address());
     join(&Join {
         addr: first.node.peer(),
-        token: token(first, Role::Voter).await,
+        token: token(first, role).await,
         data_dir: dir.path().to_path_buf(),
-        name: "n2".parse().unwrap(),
+        name: name.parse().unwrap(),
         peer,
         addresses: vec![],
     })

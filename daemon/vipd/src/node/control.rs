@@ -201,6 +201,26 @@ fn refused(error: ProposeError) -> ControlError {
         ProposeError::NoLeader { .. } => ControlError::NoLeader,
         ProposeError::Unknown { patience, .. } => ControlError::TimedOut(patience),
         ProposeError::Stopping => ControlError::Stopping,
+        ProposeError::Agent(_) => ControlError::Refused {
+            what: error.to_string(),
+            next: "ask a voter: on its host, or with vipctl --server https://…; `vipctl cluster members` shows who votes"
+                .into(),
+        },
         ProposeError::TooLarge { size, limit } => ControlError::TooLarge { size, limit },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_does_not_hand_on_is_a_refusal_that_names_whom_to_ask() {
+        let ControlError::Refused { what, next } = refused(ProposeError::Agent("lets nobody in"))
+        else {
+            panic!("it is refused as things are");
+        };
+        assert_eq!(what, "this node is an agent: it lets nobody in");
+        assert!(next.starts_with("ask a voter"), "{next}");
     }
 }

@@ -12,6 +12,7 @@ use vipd_core::command::{Command, Outcome, Proposal};
 use vipd_core::id::NodeId;
 
 use super::handle::RaftNode;
+use super::standing::beyond_agents;
 use crate::identity::now;
 use crate::peer::{CallError, Lane, Request as Ask, Response};
 use crate::store::MAX_COMMAND;
@@ -56,6 +57,9 @@ pub enum ProposeError {
         /// The limit.
         limit: usize,
     },
+    /// This node is an agent, and that is asked of voters only.
+    #[error("this node is an agent: it {0}")]
+    Agent(&'static str),
     /// This node is stopping.
     #[error("this node is shutting down")]
     Stopping,
@@ -139,6 +143,12 @@ impl RaftNode {
                 size,
                 limit: MAX_COMMAND,
             });
+        }
+        // The leader would refuse it, and that is what counts. Here it is told at once, and why.
+        if self.core.voter.is_none()
+            && let Some(why) = beyond_agents(self.id(), &command)
+        {
+            return Err(ProposeError::Agent(why));
         }
         let ask = Ask::Propose {
             id,

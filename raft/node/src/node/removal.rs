@@ -19,6 +19,7 @@ use super::ProposeError;
 use super::handle::{RaftNode, Voter};
 use super::members::{CHANGE, TICK};
 use super::propose::{Attempt, Patience, write};
+use super::standing::FOR_ADMINS;
 use crate::peer::{Request as Ask, Response};
 
 /// How long holders may take to report that they count by the new voters.
@@ -42,12 +43,15 @@ impl RaftNode {
     /// peers refuse it from then on. It must be stopped, with its lease over.
     ///
     /// # Errors
-    /// [`ProposeError`] without a leader; the inner error says why it cannot go.
+    /// [`ProposeError`] without a leader, and on an agent; the inner error says why it cannot go.
     pub async fn remove_node(
         &self,
         who: Who,
         node: NodeId,
     ) -> Result<Result<(), RemovalError>, ProposeError> {
+        if self.core.voter.is_none() {
+            return Err(ProposeError::Agent(FOR_ADMINS));
+        }
         let by = Some(self.asked_by(who));
         let ask = Ask::Remove(node, by.clone());
         let local = move |own: Self| -> BoxFuture<'static, _> {

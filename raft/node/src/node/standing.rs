@@ -8,7 +8,7 @@ use crate::peer::Request;
 use crate::types::Vote;
 
 /// Why `from` is refused, if it is. Raft believes what it is told of votes, so it is told only what comes from the candidate or
-/// leader itself, and nothing of what an agent says. Nor does an agent let anybody in.
+/// leader itself, and nothing of what an agent says; and an agent proposes nothing that is [beyond](beyond_agents) it.
 ///
 /// A node whose record is not here yet is let through: a voter that lags, or is new, does not know the node that leads since. So
 /// an agent is told from a voter by those that have the entry of its joining.
@@ -21,8 +21,8 @@ pub(super) fn refuse(core: &Core, from: NodeId, request: &Request) -> Option<Str
             }
             "neither leads nor votes"
         }
-        // A join names its token by the hash, which agents know, and a voter has seen the secret itself.
-        (None, Request::Propose { command, .. }) if lets_in(command) => "lets nobody in",
+        (None, Request::Propose { command, .. }) => beyond_agents(from, command)?,
+        (None, Request::Remove(..)) => FOR_ADMINS,
         (None, _) => return None,
     };
     let replica = core.shared.read();
@@ -33,11 +33,44 @@ pub(super) fn refuse(core: &Core, from: NodeId, request: &Request) -> Option<Str
     agent.then(|| format!("node {from} is an agent: it {what}"))
 }
 
-fn lets_in(command: &Command) -> bool {
+/// What an agent does about all that needs the role `admin`.
+pub(super) const FOR_ADMINS: &str = "hands on nothing that only an admin may ask";
+
+/// Why agent `own` does not propose this command, if it does not.
+///
+/// Whoever is root on its host speaks as the agent, and says himself who asked it. That must not make him a voter, which has the
+/// CA's key, or an admin of the cluster. So an agent hands on what the role `write` may ask, and speaks of itself.
+pub(super) fn beyond_agents(own: NodeId, command: &Command) -> Option<&'static str> {
     match command {
-        Command::Join { .. } => true,
-        Command::Once { command, .. } => lets_in(command.command()),
-        _ => false,
+        // A join names its token by the hash, which agents know, and a voter has seen the secret itself.
+        Command::Bootstrap { .. } | Command::Join { .. } => Some("lets nobody in"),
+        Command::PutJoinToken { .. }
+        | Command::PutApiToken { .. }
+        | Command::DeleteApiToken { .. }
+        | Command::RemoveNode { .. }
+        | Command::Stage { .. }
+        | Command::Restore { .. } => Some(FOR_ADMINS),
+        Command::NodeDown { .. } => Some("certifies nothing"),
+        Command::NodeUp { node, .. }
+        | Command::NodeReport { node, .. }
+        | Command::NodeRetire { node, .. }
+        | Command::Released { node, .. }
+        | Command::Probed { node, .. }
+        | Command::Notice { node, .. }
+        | Command::Sight { node, .. } => (*node != own).then_some("speaks for itself alone"),
+        Command::Once { command, .. } => beyond_agents(own, command.command()),
+        Command::SetDrained { .. }
+        | Command::SetNode { .. }
+        | Command::PutPool { .. }
+        | Command::DeletePool { .. }
+        | Command::PutVip { .. }
+        | Command::DeleteVip { .. }
+        | Command::MoveVip { .. }
+        | Command::PutPolicy { .. }
+        | Command::DeletePolicy { .. }
+        | Command::Rebalance
+        | Command::FailBack
+        | Command::Ripen => None,
     }
 }
 
@@ -59,17 +92,23 @@ fn vote_of(request: &Request) -> Option<&Vote> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+    use vipd_core::asker::{Asker, Who};
     use vipd_core::command::Applied;
+    use vipd_core::id::Epoch;
     use vipd_core::node::Role;
     use vipd_core::once::{Ticket, Ticketed};
+    use vipd_core::time::Millis;
+    use vipd_core::token::Access;
 
     use super::*;
     use crate::join::admit;
-    use crate::node::NodeService;
+    use crate::node::{NodeService, ProposeError, TokenRequestError};
     use crate::peer::{Response, Service as _};
-    use crate::testing::{Host, first_voter, stranger, token};
+    use crate::testing::{Host, agent, first_voter, stranger, token};
     use crate::types::SnapshotMeta;
 
     async fn joined(host: &Host, name: &str, role: Role) -> NodeId {
@@ -126,6 +165,130 @@ mod tests {
             let reply = service.answer(speaker, asks).await;
             assert!(matches!(reply, Response::Vote(_)), "{reply:?}");
         }
+        host.node.shutdown().await;
+    }
+
+    /// What only an admin may ask, and a word about another node.
+    fn too_much(other: NodeId) -> Vec<(Command, &'static str)> {
+        let name = || "ci".parse().unwrap();
+        let admins = [
+            Command::PutJoinToken {
+                token: [1; 32],
+                role: Role::Voter,
+                expires: Millis(u64::MAX),
+                uses: 1,
+            },
+            Command::PutApiToken {
+                token: [1; 32],
+                name: name(),
+                access: Access::Admin,
+                expires: None,
+            },
+            Command::DeleteApiToken { name: name() },
+            Command::RemoveNode { node: name() },
+            Command::Stage {
+                upload: 1,
+                part: 0,
+                bytes: vec![],
+            },
+            Command::Restore { upload: 1 },
+        ];
+        let admins = admins.map(|command| (command, FOR_ADMINS));
+        let words = [
+            (report(other), "speaks for itself alone"),
+            (
+                Command::NodeDown {
+                    node: other,
+                    epoch: Epoch(1),
+                    membership: 1,
+                },
+                "certifies nothing",
+            ),
+        ];
+        admins.into_iter().chain(words).collect()
+    }
+
+    fn report(node: NodeId) -> Command {
+        Command::NodeReport {
+            node,
+            interfaces: vec![],
+            membership: 1,
+        }
+    }
+
+    fn proposal(command: Command) -> Request {
+        Request::Propose {
+            id: 1,
+            command: Box::new(command),
+            by: Some(Asker {
+                node: NodeId(1),
+                who: Who::Local { uid: 0 },
+            }),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_agent_hands_on_nothing_of_admins_and_says_nothing_of_other_nodes() {
+        let host = first_voter().await;
+        let core = &host.node.core;
+        let agent = joined(&host, "a1", Role::Agent).await;
+        let voter = joined(&host, "n2", Role::Voter).await;
+        let service = NodeService::new(core);
+        let ticket = Ticket {
+            key: [1; 32],
+            request: [2; 32],
+        };
+        for (command, why) in too_much(voter) {
+            for command in [command.clone(), Ticketed::of(ticket, command)] {
+                let request = proposal(command);
+                assert_eq!(refuse(core, voter, &request), None, "{request:?}");
+                match service.answer(agent, request).await {
+                    Response::Failed(said) => assert!(said.contains(why), "{said}"),
+                    other => panic!("an agent was answered {other:?}"),
+                }
+            }
+        }
+        let remove = Request::Remove(voter, None);
+        assert_eq!(refuse(core, voter, &remove), None);
+        assert!(refuse(core, agent, &remove).is_some());
+        // What is its own business, and what anybody with a token to write may ask.
+        let drain = Command::SetDrained {
+            node: "n2".parse().unwrap(),
+            drained: true,
+        };
+        for command in [report(agent), drain] {
+            assert_eq!(refuse(core, agent, &proposal(command)), None);
+        }
+        host.node.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_agent_says_at_once_that_it_does_not_do_what_voters_would_refuse() {
+        let host = first_voter().await;
+        let agent = agent(&host).await;
+        let root = || Who::Local { uid: 0 };
+        let hour = Duration::from_secs(3600);
+        let refused = agent.node.issue_token(root(), Role::Voter, hour, 1).await;
+        let refused = refused.unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                TokenRequestError::Propose(ProposeError::Agent(FOR_ADMINS))
+            ),
+            "{refused}"
+        );
+        let refused = agent.node.remove_node(root(), host.node.id()).await;
+        assert!(
+            matches!(refused, Err(ProposeError::Agent(FOR_ADMINS))),
+            "{refused:?}"
+        );
+        let drain = Command::SetDrained {
+            node: "n1".parse().unwrap(),
+            drained: true,
+        };
+        let done = agent.node.propose_for(root(), drain).await.unwrap();
+        assert!(matches!(done, Ok(Applied::Done { .. })), "{done:?}");
+        agent.node.shutdown().await;
         host.node.shutdown().await;
     }
 
