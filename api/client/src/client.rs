@@ -1,5 +1,6 @@
 //! One request and its answer.
 
+use std::fmt;
 use std::time::Duration;
 
 use reqwest::{Method, Url};
@@ -9,8 +10,8 @@ use vipd_api_types::Problem;
 
 use crate::{Error, Server, connect};
 
-/// How to ask.
-#[derive(Debug, Clone)]
+/// How to ask. `Debug` shows no secret.
+#[derive(Clone)]
 pub struct Settings {
     /// Bearer token, for https.
     pub token: Option<String>,
@@ -33,8 +34,17 @@ impl Default for Settings {
     }
 }
 
-/// A client of one node's API. Cheap to clone; clones share the connections.
-#[derive(Debug, Clone)]
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("answer_within", &self.answer_within)
+            .field("local_reads", &self.local_reads)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client of one node's API. Cheap to clone; clones share the connections. `Debug` shows no secret.
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     server: Server,
@@ -42,6 +52,16 @@ pub struct Client {
     token: Option<String>,
     answer_within: Duration,
     local_reads: bool,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("server", &self.server)
+            .field("answer_within", &self.answer_within)
+            .field("local_reads", &self.local_reads)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -161,5 +181,30 @@ impl Client {
             server: self.server.to_string(),
             cause: cause.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_client_and_of_its_settings_shows_no_secret() {
+        let settings = Settings {
+            token: Some("vipd_api_c2VjcmV0".to_owned()),
+            ..Settings::default()
+        };
+        let server: Server = "https://192.0.2.1:7480".parse().unwrap();
+        let client = Client::new(&server, settings.clone()).unwrap();
+        for shown in [
+            format!("{settings:?}"),
+            format!("{settings:#?}"),
+            format!("{client:?}"),
+            format!("{client:#?}"),
+        ] {
+            assert!(!shown.contains("c2VjcmV0"), "{shown}");
+        }
+        assert!(format!("{client:?}").contains("192.0.2.1"));
     }
 }

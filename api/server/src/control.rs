@@ -1,6 +1,7 @@
 //! What the API needs of the daemon.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,8 +69,8 @@ pub trait Control: Send + Sync + 'static {
     ) -> impl Future<Output = Result<JoinTicket, ControlError>> + Send;
 }
 
-/// A token for joining, as it is shown once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A token for joining, as it is shown once. `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct JoinTicket {
     /// The token.
     pub token: String,
@@ -77,6 +78,14 @@ pub struct JoinTicket {
     pub command: String,
     /// Until when it is good.
     pub expires: Millis,
+}
+
+impl fmt::Debug for JoinTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinTicket")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What only this node knows, at one moment.
@@ -191,4 +200,21 @@ pub enum ControlError {
         /// What to do about it.
         next: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_ticket_shows_no_secret() {
+        let ticket = JoinTicket {
+            token: "vipd1-c2VjcmV0".to_owned(),
+            command: "vipd join 192.0.2.1:7400 vipd1-c2VjcmV0".to_owned(),
+            expires: Millis(1),
+        };
+        for shown in [format!("{ticket:?}"), format!("{ticket:#?}")] {
+            assert!(!shown.contains("c2VjcmV0"), "{shown}");
+        }
+    }
 }

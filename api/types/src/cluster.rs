@@ -1,5 +1,7 @@
 //! The cluster as a whole: members, leader, quorum.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -132,7 +134,7 @@ impl Default for JoinTokenRequest {
 }
 
 /// A token for `vipd join`. It is shown once; the cluster keeps only its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinToken {
     /// The token.
     pub token: String,
@@ -141,6 +143,15 @@ pub struct JoinToken {
     /// Until when it is good (RFC 3339).
     #[schema(format = DateTime)]
     pub expires: String,
+}
+
+// Without the token, which the command holds too.
+impl fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinToken")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Answer of `POST /v1/cluster/snapshot`.

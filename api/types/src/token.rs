@@ -1,5 +1,7 @@
 //! Tokens for the API over TLS. (Tokens for joining are [`crate::JoinToken`].)
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -45,7 +47,7 @@ pub struct TokenRequest {
 }
 
 /// A new API token. The secret is shown once; the cluster keeps only its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IssuedToken {
     /// Its name.
     pub name: String,
@@ -57,4 +59,15 @@ pub struct IssuedToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     pub expires: Option<String>,
+}
+
+// Without the secret.
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedToken")
+            .field("name", &self.name)
+            .field("access", &self.access)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;
-use vipd_api_types::{Block, Count, Families, PoolWrite, VipWrite};
+use vipd_api_types::{Access, Block, Count, Families, IssuedToken, JoinToken, PoolWrite, VipWrite};
 
 #[test]
 fn a_pool_needs_nothing_but_blocks() {
@@ -53,4 +53,32 @@ fn short_blocks_read_back_as_they_were_written() {
     ] {
         assert_eq!(Block::from_short(short).to_short(), short);
     }
+}
+
+#[test]
+fn debug_of_a_new_token_shows_its_name_and_no_secret() {
+    let secret = "vipd_api_c2VjcmV0";
+    let issued = IssuedToken {
+        name: "ci".to_owned(),
+        access: Access::Admin,
+        token: secret.to_owned(),
+        expires: None,
+    };
+    let join = JoinToken {
+        token: secret.to_owned(),
+        command: format!("vipd join 192.0.2.1:7400 {secret}"),
+        expires: "2026-01-01T00:00:00Z".to_owned(),
+    };
+    for shown in [
+        format!("{issued:?}"),
+        format!("{issued:#?}"),
+        format!("{join:?}"),
+        format!("{join:#?}"),
+    ] {
+        assert!(!shown.contains("c2VjcmV0"), "{shown}");
+    }
+    assert!(format!("{issued:?}").contains("ci"));
+    // Whoever asked for it is told it.
+    let told = serde_json::to_string(&issued).unwrap() + &serde_json::to_string(&join).unwrap();
+    assert_eq!(told.matches("c2VjcmV0").count(), 3, "{told}");
 }

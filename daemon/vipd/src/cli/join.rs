@@ -1,5 +1,6 @@
 //! `vipd join`: a further node.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use vipd_raft::{Join, Token};
 
 use super::place::Place;
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(super) struct Args {
     /// A member of the cluster: where its peers reach it
     #[arg(value_name = "IP:PORT")]
@@ -16,6 +17,16 @@ pub(super) struct Args {
     token: String,
     #[command(flatten)]
     place: Place,
+}
+
+// Without the token.
+impl fmt::Debug for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Args")
+            .field("member", &self.member)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -40,4 +51,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("Start it:");
     println!("  vipd run --config {}", place.config.display());
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::Cli;
+
+    #[test]
+    fn debug_of_the_command_line_shows_no_token() {
+        let line = ["vipd", "join", "192.0.2.1:7400", "vipd1-c2VjcmV0"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        let shown = format!("{cli:?} {cli:#?}");
+        assert!(!shown.contains("c2VjcmV0"), "{shown}");
+        assert!(shown.contains("192.0.2.1:7400"), "{shown}");
+    }
 }

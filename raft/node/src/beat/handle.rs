@@ -20,8 +20,8 @@ use super::{BeatStats, Event, Gate, View};
 /// Room for what arrives while the thread sleeps, in bytes: thousands of datagrams, also where each takes a page.
 const BUFFER: usize = 2 * 1024 * 1024;
 
-/// How to beat.
-#[derive(Clone, Copy, Debug)]
+/// How to beat. `Debug` shows no secret.
+#[derive(Clone, Copy)]
 pub struct BeatSettings {
     /// This node.
     pub me: NodeId,
@@ -33,6 +33,17 @@ pub struct BeatSettings {
     pub on_quorum_loss: OnQuorumLoss,
     /// The secret half of this node's beat key.
     pub secret: [u8; 32],
+}
+
+impl fmt::Debug for BeatSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BeatSettings")
+            .field("me", &self.me)
+            .field("listen", &self.listen)
+            .field("timing", &self.timing)
+            .field("on_quorum_loss", &self.on_quorum_loss)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why the beat thread does not run.
@@ -214,5 +225,26 @@ impl Ears {
 
     pub(super) fn bell_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.bell.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_the_settings_shows_no_secret() {
+        let settings = BeatSettings {
+            me: NodeId(2),
+            listen: "192.0.2.2:7400".parse().unwrap(),
+            timing: Timing::default(),
+            on_quorum_loss: OnQuorumLoss::default(),
+            secret: [0xa7; 32],
+        };
+        for shown in [format!("{settings:?}"), format!("{settings:#?}")] {
+            let bare: String = shown.split_whitespace().collect();
+            assert!(!bare.contains("167,167"), "{shown}");
+        }
+        assert!(format!("{settings:?}").contains("192.0.2.2"));
     }
 }

@@ -1,5 +1,6 @@
 //! What a stranger asks, and what an admitted one is told.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use sha2::{Digest, Sha256};
@@ -10,8 +11,8 @@ use vipd_core::node::Role;
 
 use crate::raft_wire::{get_bytes, put_bytes};
 
-/// A stranger asks to be admitted.
-#[derive(Clone, Debug)]
+/// A stranger asks to be admitted. `Debug` shows no secret.
+#[derive(Clone)]
 pub(crate) struct JoinAsk {
     /// Random: makes a repeated question the same one, and two that are alike different ones.
     pub(crate) id: u128,
@@ -35,8 +36,7 @@ impl JoinAsk {
     }
 }
 
-/// What an admitted node needs to know.
-#[derive(Debug)]
+/// What an admitted node needs to know. `Debug` shows no secret.
 pub(crate) struct JoinAnswer {
     pub(crate) cluster: [u8; 16],
     pub(crate) node: NodeId,
@@ -45,6 +45,27 @@ pub(crate) struct JoinAnswer {
     /// For voters only.
     pub(crate) ca_key: Option<Vec<u8>>,
     pub(crate) members: Vec<(NodeId, SocketAddr)>,
+}
+
+impl fmt::Debug for JoinAsk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinAsk")
+            .field("name", &self.name)
+            .field("peer", &self.peer)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for JoinAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinAnswer")
+            .field("cluster", &hex::encode(self.cluster))
+            .field("node", &self.node)
+            .field("role", &self.role)
+            .field("members", &self.members)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Wire for JoinAsk {
@@ -95,5 +116,47 @@ impl Wire for JoinAnswer {
             ca_key,
             members: Vec::decode(input)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_what_is_sent_when_a_node_joins_shows_no_secret() {
+        let ask = JoinAsk {
+            id: 1,
+            secret: [0xa7; 20],
+            name: "n2".parse().unwrap(),
+            peer: "192.0.2.2:7400".parse().unwrap(),
+            beat_key: [1; 32],
+            spki: vec![2; 44],
+            addresses: vec![],
+        };
+        let answer = JoinAnswer {
+            cluster: [3; 16],
+            node: NodeId(2),
+            role: Role::Voter,
+            certificate: vec![4; 300],
+            ca_key: Some(vec![0xa7; 100]),
+            members: vec![],
+        };
+        let answered: Result<JoinAnswer, String> = Ok(answer);
+        for shown in [
+            format!("{ask:?}"),
+            format!("{ask:#?}"),
+            format!("{answered:?}"),
+            format!("{answered:#?}"),
+        ] {
+            // Two bytes of the secret, as a list of numbers and as hexadecimal digits.
+            let bare: String = shown.split_whitespace().collect();
+            assert!(!bare.contains("167,167"), "{shown}");
+            assert!(!bare.to_lowercase().contains("a7a7"), "{shown}");
+        }
+        assert!(
+            format!("{ask:?}").contains("n2"),
+            "what is no secret is told"
+        );
     }
 }
