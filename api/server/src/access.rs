@@ -22,6 +22,7 @@ use crate::audit;
 use crate::clock;
 use crate::erased::Daemon;
 use crate::problem::Refusal;
+use crate::room;
 use crate::secret::hash_token;
 
 /// Where a request came from.
@@ -63,7 +64,7 @@ pub(crate) async fn require(
     }
     // A task of its own: whoever hangs up leaves a write that is carried to its end, and into the node's log.
     let carried = tokio::spawn(async move {
-        let answered = answer.await;
+        let answered = room::carried(answer).await;
         audit::log(&pass.who, &method, &uri, &answered);
         answered
     });

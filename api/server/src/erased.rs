@@ -16,6 +16,7 @@ use crate::balancing::Balancing;
 use crate::control::{Control, ControlError, JoinTicket, LocalStatus};
 use crate::metrics::Counters;
 use crate::outlook::Outlook;
+use crate::problem::Refusal;
 use crate::room::Room;
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
@@ -92,8 +93,9 @@ impl Daemon {
         self.control.propose(audit::asker()?, command).await
     }
 
-    pub(crate) async fn linearize(&self) -> Result<(), ControlError> {
-        self.control.linearize().await
+    pub(crate) async fn linearize(&self) -> Result<(), Refusal> {
+        self.begin()?;
+        Ok(self.control.linearize().await?)
     }
 
     pub(crate) fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
@@ -119,12 +121,14 @@ impl Daemon {
         self.control.balancing()
     }
 
-    pub(crate) async fn remove_member(&self, node: NodeId) -> Result<(), ControlError> {
-        self.control.remove_member(audit::asker()?, node).await
+    pub(crate) async fn remove_member(&self, node: NodeId) -> Result<(), Refusal> {
+        let who = self.begin()?;
+        Ok(self.control.remove_member(who, node).await?)
     }
 
-    pub(crate) async fn snapshot(&self) -> Result<u64, ControlError> {
-        self.control.snapshot().await
+    pub(crate) async fn snapshot(&self) -> Result<u64, Refusal> {
+        self.begin()?;
+        Ok(self.control.snapshot().await?)
     }
 
     pub(crate) async fn join_token(
@@ -132,8 +136,15 @@ impl Daemon {
         role: Role,
         ttl: Duration,
         uses: u32,
-    ) -> Result<JoinTicket, ControlError> {
+    ) -> Result<JoinTicket, Refusal> {
+        let who = self.begin()?;
+        Ok(self.control.join_token(who, role, ttl, uses).await?)
+    }
+
+    /// Finds room for what may take long, and says who asks for it.
+    pub(crate) fn begin(&self) -> Result<Who, Refusal> {
         let who = audit::asker()?;
-        self.control.join_token(who, role, ttl, uses).await
+        self.room.wait(&who)?;
+        Ok(who)
     }
 }

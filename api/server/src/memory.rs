@@ -32,7 +32,10 @@ use crate::secret::new_token;
 pub struct Memory {
     state: Mutex<State>,
     applied: watch::Sender<u64>,
-    quorum: AtomicBool,
+    /// Whether a majority of the voters is reached; while that is not known (`None`), whoever asks for it waits.
+    quorum: watch::Sender<Option<bool>>,
+    /// How often it was asked for.
+    asked: watch::Sender<u64>,
     prompt: AtomicBool,
     /// Milliseconds that it takes to decide.
     pace: AtomicU64,
@@ -49,7 +52,8 @@ impl Memory {
         let memory = Arc::new(Self {
             state: Mutex::default(),
             applied: watch::Sender::new(0),
-            quorum: AtomicBool::new(true),
+            quorum: watch::Sender::new(Some(true)),
+            asked: watch::Sender::new(0),
             prompt: AtomicBool::new(true),
             pace: AtomicU64::new(0),
             taken: Mutex::default(),
@@ -127,7 +131,17 @@ impl Memory {
 
     /// Whether a majority of the voters is reached.
     pub fn set_quorum(&self, reached: bool) {
-        self.quorum.store(reached, Ordering::Relaxed);
+        self.quorum.send_replace(Some(reached));
+    }
+
+    /// From now on whoever asks for the cluster waits, until it is said again whether a majority is reached.
+    pub fn keep_waiting(&self) {
+        self.quorum.send_replace(None);
+    }
+
+    /// How often the cluster was asked for.
+    pub fn asked(&self) -> watch::Receiver<u64> {
+        self.asked.subscribe()
     }
 
     /// How many milliseconds pass until a write is decided.
@@ -250,11 +264,13 @@ impl Memory {
         });
     }
 
-    fn decide(&self) -> Result<(), ControlError> {
-        if self.quorum.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err(ControlError::NoLeader)
+    async fn decide(&self) -> Result<(), ControlError> {
+        self.asked.send_modify(|asked| *asked += 1);
+        let mut quorum = self.quorum.subscribe();
+        let reached = quorum.wait_for(Option::is_some).await;
+        match reached.is_ok_and(|reached| *reached == Some(true)) {
+            true => Ok(()),
+            false => Err(ControlError::NoLeader),
         }
     }
 
@@ -296,7 +312,7 @@ fn vacating(state: &State) -> Option<(NodeId, Vec<(IpAddr, Epoch)>)> {
 
 impl Control for Memory {
     async fn propose(&self, who: Who, command: Command) -> Result<Outcome, ControlError> {
-        self.decide()?;
+        self.decide().await?;
         let pace = self.pace.load(Ordering::Relaxed);
         if pace > 0 {
             tokio::time::sleep(Duration::from_millis(pace)).await;
@@ -305,7 +321,7 @@ impl Control for Memory {
     }
 
     async fn linearize(&self) -> Result<(), ControlError> {
-        self.decide()
+        self.decide().await
     }
 
     fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
@@ -322,7 +338,7 @@ impl Control for Memory {
 
     fn local(&self) -> LocalStatus {
         let state = self.lock();
-        let quorum_ok = self.quorum.load(Ordering::Relaxed);
+        let quorum_ok = *self.quorum.borrow() == Some(true);
         let node = self.node();
         let others = state.nodes().keys().filter(|id| **id != node);
         LocalStatus {
@@ -371,7 +387,7 @@ impl Control for Memory {
     }
 
     async fn remove_member(&self, who: Who, node: NodeId) -> Result<(), ControlError> {
-        self.decide()?;
+        self.decide().await?;
         let mut voters = self.voters();
         voters.remove(&node);
         self.set_voters(&voters);
@@ -405,7 +421,7 @@ impl Control for Memory {
         ttl: Duration,
         uses: u32,
     ) -> Result<JoinTicket, ControlError> {
-        self.decide()?;
+        self.decide().await?;
         let (token, hash) = new_token();
         let expires =
             Millis(clock::now().0 + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2));

@@ -58,7 +58,7 @@ impl ReadParams {
     /// Waits until the node's state is as current as asked.
     pub(crate) async fn ready(self, daemon: &Daemon) -> Result<(), Refusal> {
         match self.consistency {
-            Consistency::Linearizable => Ok(daemon.linearize().await?),
+            Consistency::Linearizable => daemon.linearize().await,
             Consistency::Local => Ok(()),
         }
     }

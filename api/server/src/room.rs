@@ -3,6 +3,7 @@
 //! Of each there are places, and one user (a token, or a user of the host) has half of them at most: the others find room
 //! beside him.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,16 @@ const MAKING: usize = 2;
 /// The longest that one waits for its turn.
 const MADE_WITHIN: Duration = Duration::from_secs(3);
 
+tokio::task_local! {
+    /// The place of the write that this task carries to its end, from when it first waits for the cluster.
+    static WRITING: OnceCell<Place>;
+}
+
+/// Carries a write to its end: only then the place that it takes is free again, whether or not its sender is still there.
+pub(crate) async fn carried(write: impl Future<Output = Response>) -> Response {
+    WRITING.scope(OnceCell::new(), write).await
+}
+
 /// What is free of it.
 pub(crate) struct Room {
     writes: Places,
@@ -51,9 +62,16 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Room for one write, whose body has been read: a slow sender takes none.
-    pub(crate) fn write(&self, who: &Who) -> Result<Place, Refusal> {
-        self.writes.take(&who.to_string()).map_err(full)
+    /// Room to wait for the cluster. A write (see [`carried`]) has one place, from when it first waits until its end; its body
+    /// has been read by then, so a slow sender takes none. A read takes none either: it is over when its reader hangs up.
+    pub(crate) fn wait(&self, who: &Who) -> Result<(), Refusal> {
+        let needed = WRITING.try_with(|place| place.get().is_none());
+        if needed == Ok(true) {
+            let place = self.writes.take(&who.to_string()).map_err(full)?;
+            // It was empty a moment ago, in this same task.
+            WRITING.with(|of| drop(of.set(place)));
+        }
+        Ok(())
     }
 
     /// Room for one watch, for as long as it lasts.

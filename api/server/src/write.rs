@@ -83,9 +83,8 @@ pub(crate) async fn write<T: Serialize>(
 
 /// Proposes, and waits until this node has applied it too.
 pub(crate) async fn propose(daemon: &Daemon, command: Command) -> Result<Applied, Refusal> {
-    let room = daemon.room.write(&audit::asker()?)?;
+    daemon.begin()?;
     let applied = daemon.propose(once::ticketed(command)).await??;
-    drop(room);
     caught_up(daemon, revision(&applied)).await?;
     Ok(applied)
 }

@@ -281,3 +281,55 @@ async fn any_object_is_read_as_it_is_here_without_a_quorum_when_that_is_asked_fo
         assert!(line.contains("200"), "{path}: {line}");
     }
 }
+
+/// Sends a request, and hangs up when the cluster has been asked about it.
+async fn abandon(site: &Site, head: &str, body: &str) {
+    let mut asked = site.memory().asked();
+    let before = *asked.borrow_and_update();
+    let mut stream = UnixStream::connect(site.socket()).await.unwrap();
+    let length = body.len();
+    let request = format!("{head} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let reached = asked.wait_for(|asked| *asked > before);
+    let reached = tokio::time::timeout(Duration::from_secs(10), reached).await;
+    assert!(reached.is_ok(), "{head} does not reach the cluster");
+}
+
+#[tokio::test]
+async fn a_write_whose_sender_has_hung_up_keeps_its_place_until_it_ends() {
+    let site = Site::new().await;
+    site.pool("web", &["10.0.0.10-10.0.0.19"], json!({})).await;
+    site.memory().keep_waiting();
+    let writes = [
+        ("PUT /v1/vips/www", "{}"),
+        ("PUT /v1/vips/www?dry_run=1", "{}"),
+        ("PATCH /v1/pools/web", "{}"),
+        ("POST /v1/cluster/rebalance", ""),
+        ("POST /v1/cluster/tokens", "{}"),
+        ("DELETE /v1/cluster/members/n3", ""),
+    ];
+    for (head, body) in writes.iter().cycle().take(128) {
+        abandon(&site, head, body).await;
+    }
+    for (head, body) in writes {
+        let (line, reason) = ask(site.socket(), head, body.as_bytes()).await;
+        assert!(
+            line.contains("429") && reason == "too_many_requests",
+            "{head}: {line}"
+        );
+    }
+    let (line, _) = ask(site.socket(), "GET /v1/pools?consistency=local", b"").await;
+    assert!(line.contains("200"), "a read needs no such place: {line}");
+    // They end, and there is room again.
+    site.memory().set_quorum(false);
+    let (head, body) = writes[0];
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let (line, reason) = ask(site.socket(), head, body.as_bytes()).await;
+        if reason != "too_many_requests" {
+            assert!(line.contains("503") && reason == "no_quorum", "{line}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "no room was made");
+    }
+}

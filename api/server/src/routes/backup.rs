@@ -82,8 +82,9 @@ pub(super) async fn restore(
     whole(&body)?;
     let wanted = backup::from_wire(&body.content, params.tokens)?;
     let bytes = wanted.to_bytes();
-    daemon.linearize().await?;
+    // It may be of many megabytes, so it waits in few places.
     let _place = daemon.room.answer(&audit::asker()?)?;
+    daemon.linearize().await?;
     let _turn = daemon.room.make().await?;
     let before = daemon.read(Cluster::clone);
     if !params.force {
