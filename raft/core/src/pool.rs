@@ -6,6 +6,7 @@ use crate::block::{Block, Family};
 use crate::codec::wire_struct;
 use crate::id::Revision;
 use crate::name::{Labels, Name};
+use crate::range_set::RangeSet;
 use crate::selector::Selector;
 use crate::time::Millis;
 use crate::vip::VipSpec;
@@ -78,16 +79,15 @@ impl PoolSpec {
         selector.is_none_or(|selector| spec.selected(selector, name, labels))
     }
 
-    /// How many addresses of `family` the pool can ever hand out; `None` when more than `u128` counts.
+    /// How many addresses of `family` the pool can ever hand out, each once; `None` when more than `u128` counts.
     #[must_use]
     pub fn total(&self, family: Family) -> Option<u128> {
-        self.blocks
-            .iter()
-            .filter(|block| block.family() == family)
-            .try_fold(0u128, |sum, block| {
-                let (first, last) = block.usable(self.allow_first_last);
-                sum.checked_add((last - first).checked_add(1)?)
-            })
+        let mut offered = RangeSet::default();
+        for block in self.blocks.iter().filter(|it| it.family() == family) {
+            let (first, last) = block.usable(self.allow_first_last);
+            offered.insert_missing(first, last);
+        }
+        offered.len()
     }
 }
 
