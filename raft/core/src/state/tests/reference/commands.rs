@@ -6,12 +6,14 @@ use super::super::services::{asked, serving};
 use super::super::*;
 use crate::pool::Care;
 use crate::selector::{NAMESPACE_LABEL, Selector};
+use crate::service::{Port, Protocol};
 
 pub(super) fn command() -> impl Strategy<Value = Command> {
     let vip = || (0u8..12).prop_map(|i| name(&format!("v{i}")));
     let pool = || (0u8..4).prop_map(|i| name(&format!("p{i}")));
     let block = prop_oneof![
         3 => (0u8..6, 30u8..=32).prop_map(|(net, len)| Block::parse(&format!("10.0.0.{}/{len}", net * 4)).unwrap()),
+        1 => (0u8..4, 126u8..=128).prop_map(|(net, len)| Block::parse(&format!("fd00::{net}0/{len}")).unwrap()),
         1 => (0u8..20, 0u8..4).prop_map(|(from, n)| Block::parse(&format!("10.0.0.{from}-10.0.0.{}", from + n)).unwrap()),
         2 => (0u8..4, 0u8..4).prop_map(|(net, n)| Block::parse(&format!("fd00::{net}0-fd00::{net}{n}")).unwrap()),
     ];
@@ -88,30 +90,45 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         ),
         serving(1..5, backend),
         prop::option::weighted(0.3, label()),
-        prop::bool::weighted(0.5),
+        prop_oneof![3 => Just(vec![]), 3 => Just(vec!["*"]), 1 => Just(vec!["a"]), 1 => Just(vec!["a", "b"]), 1 => Just(vec!["default"])],
+    );
+    let apart = (
+        prop::option::weighted(0.1, label()),
+        prop::option::weighted(0.1, Just("eth0".to_string())),
+        prop::bool::weighted(0.3),
     );
     let ask = (
         prop::option::weighted(0.2, pool()),
         addresses,
         families,
         sharing,
+        apart,
     );
     let ask = ask.prop_map(
-        |(pool, addresses, families, (sharing_key, serving, namespace, wide))| {
+        |(pool, addresses, families, sharing, (group, interface, udp))| {
+            let (sharing_key, serving, namespace, lets_in) = sharing;
             let spec = VipSpec {
                 pool,
                 addresses,
                 families,
                 sharing_key,
                 namespace: namespace.map(|text| name(&text)),
-                sharing_namespaces: if wide {
-                    ["*".to_string()].into()
-                } else {
-                    [].into()
-                },
+                sharing_namespaces: lets_in.into_iter().map(str::to_string).collect(),
+                group: group.map(|text| name(&text)),
+                interface,
                 ..VipSpec::default()
             };
-            asked(spec, serving)
+            let mut spec = asked(spec, serving);
+            if udp {
+                // Every other port is one of UDP.
+                let ports = core::mem::take(&mut spec.ports).into_iter();
+                let ports = ports.enumerate().map(|(i, (port, more))| {
+                    let protocol = Protocol::ALL[i % 2];
+                    (Port { protocol, ..port }, more)
+                });
+                spec.ports = ports.collect();
+            }
+            spec
         },
     );
     let labels = prop::option::of(label()).prop_map(|app| {

@@ -3,13 +3,15 @@
 
 mod commands;
 mod model;
+mod rules;
 
 use proptest::prelude::*;
 
 use self::commands::command;
 use self::model::Model;
+use self::rules::is_of;
 use super::*;
-use crate::block::number;
+use crate::rejection::Rejection;
 
 /// Sequences in a run, and commands in the longest of them: more than 100,000 commands in all.
 const SEQUENCES: u32 = 700;
@@ -29,37 +31,40 @@ proptest! {
             let proposal = Proposal { at, command, by: None };
             let said = state.apply(index, &proposal).map(|_| ()).map_err(|why| why.reason());
             let taken = said.is_ok();
+            // A write of a pool has all who wait judged again. Others have only those judged whom they may give something: what the
+            // rest were told of may have got another reason since.
+            let pools = matches!(proposal.command, Command::PutPool { .. } | Command::DeletePool { .. });
+            let all_judged = taken && pools;
             prop_assert_eq!(said, wanted, "{:?}", proposal.command);
             prop_assert_eq!(state.vips().len(), model.vips.len());
             for vip in &model.vips {
                 let is = &state.vips()[&vip.name];
                 prop_assert_eq!(&is.addresses[..], &vip.has[..], "{} after {:?}: {:?} {:?}", vip.name, proposal.command, is.unmet, is.spec);
                 prop_assert_eq!(is.unmet.is_empty(), vip.unmet.is_empty(), "{} after {:?}", vip.name, proposal.command);
+                if all_judged && is.spec.families != Families::RequireDual {
+                    let told: Vec<String> = is.unmet.iter().map(|unmet| told(&unmet.why)).collect();
+                    prop_assert_eq!(&told, &vip.unmet, "{} after {:?}", vip.name, proposal.command);
+                }
             }
             if taken && let Command::PutVip { name, .. } = &proposal.command {
                 let (is, wanted) = (&state.vips()[name], &model.vip(name).unmet);
-                let told: Vec<&str> = is.unmet.iter().map(|unmet| unmet.why.reason()).collect();
+                let told: Vec<String> = is.unmet.iter().map(|unmet| told(&unmet.why)).collect();
                 // Who wants both or nothing is not looked at again when others take what was there of one family: then
                 // more is in his way than he was told.
-                let more = is.spec.families == Families::RequireDual && told.iter().all(|why| wanted.contains(why));
+                let more = is.spec.families == Families::RequireDual && told.iter().all(|why| wanted.contains(&why.as_str()));
                 // Nor is who was told that something cools down, when that is given again to whose it was.
                 let told_before = told == model.at_first;
                 prop_assert!(more || told_before || told == *wanted, "{told:?}, not {wanted:?}: {:?}", proposal.command);
             }
-            for (pool, spec) in &model.pools {
+            for pool in &model.pools {
                 for family in Family::ALL {
-                    let usage = state.usage(&state.pools()[pool], family);
-                    let of = |address: IpAddr| Family::of(address) == family;
-                    let used = model.given.iter().filter(|it| it.pool == *pool && of(it.address)).count();
-                    let all = spec.blocks.iter().filter(|b| b.family() == family);
-                    let mut all: Vec<u128> = all.flat_map(|b| number(b.start())..=number(b.stop())).collect();
-                    all.sort_unstable();
-                    all.dedup();
-                    let all = all.into_iter().map(|n| family.address(n));
-                    let free = all.filter(|a| spec.offering(*a).is_some()
-                        && model.given(*a).is_none()
-                        && !model.cooling.iter().any(|it| it.address == *a));
-                    prop_assert_eq!((usage.used, usage.available), (used as u128, Some(free.count() as u128)), "{} {} after {:?}; {:?}", pool, family, proposal.command, state.allocations().iter().map(|(a, of)| (a, of.pool.clone())).collect::<Vec<_>>());
+                    let usage = state.usage(&state.pools()[&pool.name], family);
+                    let used = model.given.iter().filter(|it| it.pool == pool.name && is_of(it.address, family)).count();
+                    let offers = || pool.offers.iter().filter(|it| is_of(**it, family));
+                    let free = offers().filter(|a| model.given(**a).is_none() && !model.cooling.iter().any(|it| it.address == **a));
+                    let counts = (offers().count() as u128, used as u128, free.count() as u128);
+                    let is = (usage.total.unwrap(), usage.used, usage.available.unwrap());
+                    prop_assert_eq!(is, counts, "{} {} after {:?}", pool.name, family, proposal.command);
                 }
             }
             prop_assert_eq!(state.check(), Ok(()), "after {:?}", proposal.command);
@@ -67,4 +72,13 @@ proptest! {
         let bytes = state.to_bytes();
         prop_assert_eq!(State::from_bytes(&bytes).unwrap().to_bytes(), bytes);
     }
+}
+
+/// A reason as the model has it: of those who may not share, the rule.
+fn told(why: &Rejection) -> String {
+    let text = match why {
+        Rejection::Incompatible { rule, .. } => rule.to_string(),
+        other => other.reason().to_string(),
+    };
+    text.split(':').next().unwrap_or_default().to_string()
 }

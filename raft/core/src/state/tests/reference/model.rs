@@ -2,9 +2,7 @@
 
 use super::super::services::servable;
 use super::super::*;
-use crate::block::number;
-use crate::selector::NAMESPACE_LABEL;
-use crate::sharing::compatible;
+use super::rules::{APool, families, is_of, share};
 
 #[derive(Clone)]
 pub(super) struct AVip {
@@ -34,7 +32,7 @@ pub(super) struct Cooling {
 /// All that is promised. The oldest pool and the oldest VIP come first.
 #[derive(Default)]
 pub(super) struct Model {
-    pub(super) pools: Vec<(Name, PoolSpec)>,
+    pub(super) pools: Vec<APool>,
     pub(super) vips: Vec<AVip>,
     pub(super) given: Vec<Given>,
     pub(super) cooling: Vec<Cooling>,
@@ -45,9 +43,8 @@ pub(super) struct Model {
 type Judged = Result<Name, &'static str>;
 
 impl Model {
-    fn pool(&self, name: &Name) -> Option<&PoolSpec> {
-        let found = self.pools.iter().find(|(own, _)| own == name);
-        found.map(|(_, spec)| spec)
+    fn pool(&self, name: &Name) -> Option<&APool> {
+        self.pools.iter().find(|pool| pool.name == *name)
     }
 
     pub(super) fn vip(&self, name: &Name) -> &AVip {
@@ -59,37 +56,17 @@ impl Model {
     }
 
     /// Younger than a pool it overlaps, or overlapping itself.
-    fn conflicts(&self, name: &Name) -> bool {
-        let at = self.pools.iter().position(|(own, _)| own == name).unwrap();
-        let own = &self.pools[at].1.blocks;
-        let older = self.pools[..at].iter().flat_map(|(_, spec)| &spec.blocks);
-        let overlaps = |block: &Block| older.clone().any(|old| old.overlaps(block));
-        let itself = |i: usize| own[..i].iter().any(|other| other.overlaps(&own[i]));
-        own.iter().any(overlaps) || (0..own.len()).any(itself)
+    fn conflicts(&self, pool: &APool) -> bool {
+        let mut older = self.pools.iter().take_while(|it| it.name != pool.name);
+        pool.overlaps_itself || older.any(|it| it.overlaps(pool))
     }
 
-    fn selected(spec: &PoolSpec, vip: &AVip) -> bool {
-        let Some(selector) = &spec.selector else {
-            return true;
-        };
-        selector.match_labels.iter().all(|(key, value)| {
-            let own = vip.labels.get(key).map(String::as_str);
-            let is = if key == NAMESPACE_LABEL {
-                Some(vip.spec.namespace())
-            } else {
-                own
-            };
-            is == Some(value.as_str())
-        })
-    }
-
-    fn open(&self, name: &Name, vip: &AVip) -> Result<(), &'static str> {
-        let spec = self.pool(name).unwrap();
-        if !Self::selected(spec, vip) {
+    fn open(&self, pool: &APool, vip: &AVip) -> Result<(), &'static str> {
+        if !pool.selects(vip) {
             Err("pool_selector_mismatch")
-        } else if spec.disabled {
+        } else if pool.spec.disabled {
             Err("pool_disabled")
-        } else if self.conflicts(name) {
+        } else if self.conflicts(pool) {
             Err("pool_conflicting")
         } else {
             Ok(())
@@ -99,13 +76,9 @@ impl Model {
     /// Why the VIP may not have an address along with those that have it.
     fn sharing(&self, vip: &AVip, given: &Given) -> Result<(), &'static str> {
         for other in given.vips.iter().filter(|other| **other != vip.name) {
-            if compatible(&vip.spec, &self.vip(other).spec).is_err() {
+            if let Err(rule) = share(&vip.spec, &self.vip(other).spec) {
                 let keyless = vip.spec.sharing_key.is_none();
-                return Err(if keyless {
-                    "already_allocated"
-                } else {
-                    "already_allocated_incompatible"
-                });
+                return Err(if keyless { "already_allocated" } else { rule });
             }
         }
         Ok(())
@@ -117,7 +90,7 @@ impl Model {
         }
         let named = vip.spec.pool.as_ref();
         named.is_none_or(|named| *named == given.pool)
-            && Self::selected(self.pool(&given.pool).unwrap(), vip)
+            && self.pool(&given.pool).unwrap().selects(vip)
             && self.sharing(vip, given).is_ok()
     }
 
@@ -130,45 +103,39 @@ impl Model {
             return Ok(given.pool.clone());
         }
         let named = vip.spec.pool.as_ref();
-        let has = |(name, spec): &&(Name, PoolSpec)| {
-            spec.contains(address) && named.is_none_or(|named| named == name)
-        };
-        let having: Vec<&Name> = self
-            .pools
-            .iter()
-            .filter(has)
-            .map(|(name, _)| name)
-            .collect();
+        let has =
+            |pool: &&APool| pool.has(address) && named.is_none_or(|named| *named == pool.name);
+        let having: Vec<&APool> = self.pools.iter().filter(has).collect();
         if having.is_empty() {
             return Err("not_in_any_pool");
         }
-        let Some(pool) = having.iter().find(|name| self.open(name, vip).is_ok()) else {
-            let shut = having.iter().map(|name| self.open(name, vip).unwrap_err());
+        let Some(pool) = having.iter().find(|pool| self.open(pool, vip).is_ok()) else {
+            let shut = having.iter().map(|pool| self.open(pool, vip).unwrap_err());
             return Err(weightiest(shut.collect()).unwrap());
         };
         if let Some(given) = given {
             return self.sharing(vip, given).map(|()| given.pool.clone());
         }
-        let spec = self.pool(pool).unwrap();
         if let Some(cooling) = self.cooling.iter().find(|it| it.address == address) {
-            let own = spec.reclaim && cooling.vip == vip.name;
+            let own = pool.spec.reclaim && cooling.vip == vip.name;
             return if own {
-                Ok((*pool).clone())
+                Ok(pool.name.clone())
             } else {
                 Err("cooling_down")
             };
         }
-        match spec.offering(address) {
-            Some(_) => Ok((*pool).clone()),
-            None => Err("reserved"),
+        if pool.offers.contains(&address) {
+            Ok(pool.name.clone())
+        } else {
+            Err("reserved")
         }
     }
 
     fn choose(&self, vip: &AVip, family: Family) -> Result<(IpAddr, Name), &'static str> {
         let named = vip.spec.pool.as_ref();
-        let may = |name: &Name| match named {
-            Some(named) => named == name,
-            None => self.pool(name).unwrap().auto_assign,
+        let may = |pool: &APool| match named {
+            Some(named) => *named == pool.name,
+            None => pool.spec.auto_assign,
         };
         // One that it may share.
         let mut given: Vec<&Given> = self.given.iter().collect();
@@ -176,10 +143,11 @@ impl Model {
         for given in given {
             let alike = vip.spec.sharing_key.is_some()
                 && self.vip(&given.vips[0]).spec.sharing_key == vip.spec.sharing_key;
+            let pool = self.pool(&given.pool).unwrap();
             if alike
-                && Family::of(given.address) == family
-                && may(&given.pool)
-                && self.open(&given.pool, vip).is_ok()
+                && is_of(given.address, family)
+                && may(pool)
+                && self.open(pool, vip).is_ok()
                 && self.sharing(vip, given).is_ok()
             {
                 return Ok((given.address, given.pool.clone()));
@@ -189,38 +157,33 @@ impl Model {
         let mut cooling: Vec<&Cooling> = self.cooling.iter().collect();
         cooling.sort_by_key(|cooling| cooling.address);
         for cooling in cooling.into_iter().filter(|it| it.vip == vip.name) {
-            let Some(spec) = self.pool(&cooling.pool) else {
+            let Some(pool) = self.pool(&cooling.pool) else {
                 continue;
             };
-            if Family::of(cooling.address) == family
-                && spec.reclaim
-                && spec.offering(cooling.address).is_some()
+            if is_of(cooling.address, family)
+                && pool.spec.reclaim
+                && pool.offers.contains(&cooling.address)
                 && named.is_none_or(|named| *named == cooling.pool)
-                && self.open(&cooling.pool, vip).is_ok()
+                && self.open(pool, vip).is_ok()
             {
                 return Ok((cooling.address, cooling.pool.clone()));
             }
         }
         // The lowest free one of the first pool that has one.
-        let mut pools: Vec<&(Name, PoolSpec)> = self.pools.iter().collect();
-        pools.sort_by_key(|(name, spec)| (spec.priority, spec.selector.is_none(), name));
-        let of_family = |spec: &PoolSpec| spec.blocks.iter().any(|b| b.family() == family);
-        pools.retain(|(name, spec)| may(name) && of_family(spec));
+        let mut pools: Vec<&APool> = self.pools.iter().collect();
+        pools.sort_by_key(|it| (it.spec.priority, it.spec.selector.is_none(), &it.name));
+        pools.retain(|pool| may(pool) && pool.has_family(family));
         let mut shut = Vec::new();
         let mut exhausted = false;
-        for (name, spec) in pools {
-            if let Err(why) = self.open(name, vip) {
+        for pool in pools {
+            if let Err(why) = self.open(pool, vip) {
                 shut.push(why);
                 continue;
             }
-            let blocks = spec.blocks.iter().filter(|b| b.family() == family);
-            let all = blocks.flat_map(|b| number(b.start())..=number(b.stop()));
-            let mut all: Vec<IpAddr> = all.map(|n| family.address(n)).collect();
-            all.sort();
-            for address in all {
-                let cools = self.cooling.iter().any(|it| it.address == address);
-                if spec.offering(address).is_some() && self.given(address).is_none() && !cools {
-                    return Ok((address, name.clone()));
+            for address in pool.offers.iter().filter(|it| is_of(**it, family)) {
+                let cools = self.cooling.iter().any(|it| it.address == *address);
+                if self.given(*address).is_none() && !cools {
+                    return Ok((*address, pool.name.clone()));
                 }
             }
             exhausted = true;
@@ -245,16 +208,16 @@ impl Model {
             }
         }
         let wanted = if vip.spec.addresses.is_empty() {
-            vip.spec.families.wanted()
+            families(&vip.spec)
         } else {
-            &[]
+            Vec::new()
         };
         for family in wanted {
-            let own = vip.has.iter().filter(|a| Family::of(**a) == *family);
+            let own = vip.has.iter().filter(|a| is_of(**a, family));
             let mut own = own.map(|address| self.given(*address).unwrap());
             match own.find(|given| self.keeps(&vip, given, anew)) {
                 Some(given) => gets.push((given.address, given.pool.clone())),
-                None => match self.choose(&vip, *family) {
+                None => match self.choose(&vip, family) {
                     Ok(found) => gets.push(found),
                     Err(why) => unmet.push(why),
                 },
@@ -303,7 +266,7 @@ impl Model {
         self.given[i].vips.retain(|own| own != vip);
         if self.given[i].vips.is_empty() {
             let pool = self.given.remove(i).pool;
-            let cooldown = self.pool(&pool).map_or(0, |spec| spec.cooldown.0);
+            let cooldown = self.pool(&pool).map_or(0, |pool| pool.spec.cooldown.0);
             if cooldown > 0 {
                 self.cooling.push(Cooling {
                     address,
@@ -330,19 +293,17 @@ impl Model {
     }
 
     /// Addresses that a pool no longer has: another has them, or their VIPs lose them.
-    fn stranded(&self, name: &Name, new: Option<&PoolSpec>) -> Vec<(IpAddr, Option<Name>)> {
-        let keeps = |address| new.is_some_and(|spec| spec.contains(address));
+    fn stranded(&self, name: &Name, new: Option<&APool>) -> Vec<(IpAddr, Option<Name>)> {
+        let keeps = |address| new.is_some_and(|pool| pool.has(address));
         let lost = self
             .given
             .iter()
             .filter(|it| it.pool == *name && !keeps(it.address));
         let mut lost: Vec<_> = lost
             .map(|it| {
-                let others = self
-                    .pools
-                    .iter()
-                    .filter(|(other, spec)| other != name && spec.contains(it.address));
-                (it.address, others.map(|(other, _)| other.clone()).next())
+                let mut others = self.pools.iter();
+                let other = others.find(|pool| pool.name != *name && pool.has(it.address));
+                (it.address, other.map(|pool| pool.name.clone()))
             })
             .collect();
         lost.sort();
@@ -389,31 +350,25 @@ impl Model {
             Command::PutPool {
                 name, spec, care, ..
             } => {
-                if self.pool(name) == Some(spec) {
+                if self.pool(name).is_some_and(|pool| pool.spec == *spec) {
                     return Ok(());
                 }
                 if spec.blocks.is_empty() {
                     return Err("invalid");
                 }
-                let others = self.pools.iter().filter(|(other, _)| other != name);
-                let mut others = others.flat_map(|(_, spec)| &spec.blocks);
-                let clash = spec
-                    .blocks
-                    .iter()
-                    .enumerate()
-                    .any(|(i, block)| spec.blocks[..i].iter().any(|own| own.overlaps(block)));
-                if care.strict
-                    && (clash || others.any(|o| spec.blocks.iter().any(|b| b.overlaps(o))))
-                {
+                let new = APool::new(name, spec);
+                let mut others = self.pools.iter().filter(|other| other.name != *name);
+                let clash = new.overlaps_itself || others.any(|other| other.overlaps(&new));
+                if care.strict && clash {
                     return Err("overlap");
                 }
-                let stranded = self.stranded(name, Some(spec));
+                let stranded = self.stranded(name, Some(&new));
                 if !care.force && stranded.iter().any(|(_, other)| other.is_none()) {
                     return Err("pool_in_use");
                 }
-                match self.pools.iter_mut().find(|(own, _)| own == name) {
-                    Some((_, old)) => *old = spec.clone(),
-                    None => self.pools.push((name.clone(), spec.clone())),
+                match self.pools.iter_mut().find(|own| own.name == *name) {
+                    Some(old) => *old = new,
+                    None => self.pools.push(new),
                 }
                 if spec.cooldown.0 == 0 {
                     self.cooling.retain(|cooling| cooling.pool != *name);
@@ -429,7 +384,7 @@ impl Model {
                 if !force && stranded.iter().any(|(_, other)| other.is_none()) {
                     return Err("pool_in_use");
                 }
-                self.pools.retain(|(own, _)| own != name);
+                self.pools.retain(|own| own.name != *name);
                 self.cooling.retain(|cooling| cooling.pool != *name);
                 self.evict(stranded, at);
                 self.look_again(at);
