@@ -9,6 +9,7 @@ mod journal;
 mod notices;
 mod old;
 mod once;
+mod order;
 mod policies;
 mod proofs;
 mod random;
@@ -59,6 +60,15 @@ struct Cluster {
 impl Cluster {
     /// One bootstrapped node `n1` and `n - 1` joined ones, all up on 10.0.0.0/16 and fd00::/64.
     fn of(n: u64) -> Self {
+        let mut cluster = Self::joined(n);
+        for id in cluster.ids() {
+            cluster.up(id);
+        }
+        cluster
+    }
+
+    /// The same before they have come up.
+    fn joined(n: u64) -> Self {
         let mut cluster = Self::default();
         let peer = |i: u64| SocketAddr::from(([192, 0, 2, u8::try_from(i).unwrap()], 7400));
         cluster
@@ -86,9 +96,6 @@ impl Cluster {
                 beat_key: [1; 32],
             };
             cluster.apply(join).unwrap();
-        }
-        for id in cluster.ids() {
-            cluster.up(id);
         }
         cluster
     }
