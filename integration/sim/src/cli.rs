@@ -56,10 +56,7 @@ struct Options {
 
 impl Options {
     fn plan(&self, seed: u64) -> Plan {
-        Plan {
-            aim: self.aim,
-            ..Plan::of(seed, self.minutes * 60)
-        }
+        Plan::asked(seed, self.minutes * 60, self.aim)
     }
 }
 

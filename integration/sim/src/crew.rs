@@ -61,10 +61,7 @@ impl Crew {
                 if n >= orders.seeds || (over && n >= orders.at_least) {
                     return;
                 }
-                let plan = Plan {
-                    aim: orders.aim,
-                    ..Plan::of(orders.first + n, orders.seconds)
-                };
+                let plan = Plan::asked(orders.first + n, orders.seconds, orders.aim);
                 let report = run(plan, orders.mutant, false);
                 stop.fetch_or(!report.violations.is_empty(), Ordering::Relaxed);
                 let mut crew = lock(&crew);

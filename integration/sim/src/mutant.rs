@@ -49,4 +49,8 @@ pub enum Mutant {
     NeverThaws,
     /// One packet that was handed on gives a right to speak that never ends.
     ServesForEver,
+    /// A node takes an address again as soon as it is rid of it, whatever of what was handed to it before is on its way still.
+    TakesTooSoon,
+    /// A voter feeds agents from its log without a look whether what it has applied is in there.
+    FeedsUncommitted,
 }

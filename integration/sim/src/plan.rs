@@ -71,12 +71,24 @@ impl Plan {
         self.freeze && self.aim.is_none()
     }
 
-    /// The same, but the nemesis does nothing but play this scene, over and over.
+    /// [`Plan::aimed`], or [`Plan::of`] without an aim.
+    pub(crate) fn asked(seed: u64, seconds: u64, aim: Option<Aim>) -> Self {
+        match aim {
+            Some(aim) => Self::aimed(seed, seconds, aim),
+            None => Self::of(seed, seconds),
+        }
+    }
+
+    /// The same, but the nemesis does nothing but play this scene, over and over; with what the scene needs.
     #[must_use]
     pub fn aimed(seed: u64, seconds: u64, aim: Aim) -> Self {
-        Self {
-            aim: Some(aim),
-            ..Self::of(seed, seconds)
+        let mut plan = Self::of(seed, seconds);
+        if aim == Aim::DeposedTail {
+            plan.agents = plan.agents.max(1);
+            // Each scene has to fill so much of the log that the leader sends a snapshot.
+            plan.snapshot_every = plan.snapshot_every.min(40);
         }
+        plan.aim = Some(aim);
+        plan
     }
 }

@@ -132,3 +132,13 @@ fn beats_for_a_new_lease_before_the_gates_of_the_last_one_are_shut_are_found() {
 fn a_leader_that_nobody_answers_and_that_speaks_on_is_found() {
     found_by_aiming(Mutant::LoudLeader, Aim::DeafLeader, "hears nobody");
 }
+
+#[test]
+fn an_agent_that_is_fed_what_was_never_committed_is_found() {
+    found_by_aiming(Mutant::FeedsUncommitted, Aim::DeposedTail, "another entry");
+}
+
+#[test]
+fn an_address_that_is_taken_back_before_all_has_arrived_that_was_handed_on_is_found() {
+    found_by_aiming(Mutant::TakesTooSoon, Aim::ToAndFro, "two announce");
+}

@@ -66,6 +66,8 @@ fn no_scene_that_is_aimed_at_a_rule_shows_two_announcers_while_the_rule_is_kept(
         Aim::StarvedByNewVoters,
         Aim::SlowDatapath,
         Aim::DeafLeader,
+        Aim::DeposedTail,
+        Aim::ToAndFro,
     ];
     for aim in aims {
         let small = Plan {

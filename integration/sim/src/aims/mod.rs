@@ -5,7 +5,9 @@
 //! judge sees what it always sees. A scene whose cast is not there (no agent, too few voters) is not played.
 
 mod deaf;
+mod deposed;
 mod fence;
+mod fro;
 mod order;
 mod reading;
 mod release;
@@ -37,9 +39,14 @@ pub enum Aim {
     SlowDatapath,
     /// The leader hears nobody, and everybody hears it.
     DeafLeader,
+    /// A voter that led is sent a snapshot over what it never got committed, while an agent follows it.
+    DeposedTail,
+    /// An address goes to a node and back and to it again, sooner than all that is handed on has arrived.
+    ToAndFro,
 }
 
-/// All of them.
+/// Those that the nemesis plays now and then. The others came later, and are played by name only: one more here, and every seed is
+/// another history.
 const AIMS: [Aim; 6] = [
     Aim::LostFence,
     Aim::LateRelease,
@@ -58,6 +65,8 @@ impl fmt::Display for Aim {
             Self::StarvedByNewVoters => "new voters while a holder's beats starve",
             Self::SlowDatapath => "a slow datapath and a new lease",
             Self::DeafLeader => "a leader that hears nobody",
+            Self::DeposedTail => "a snapshot over what was never committed",
+            Self::ToAndFro => "an address that goes to and fro",
         })
     }
 }
@@ -75,6 +84,8 @@ pub(crate) async fn strike(world: &Arc<World>, dice: &mut Dice) {
         Aim::StarvedByNewVoters => voters::play(&mut stage).await,
         Aim::SlowDatapath => order::play(&mut stage).await,
         Aim::DeafLeader => deaf::play(&mut stage).await,
+        Aim::DeposedTail => deposed::play(&mut stage).await,
+        Aim::ToAndFro => fro::play(&mut stage).await,
     };
     match played {
         Some(()) => world.say(format_args!("--- the scene was played to its end")),

@@ -14,7 +14,7 @@ use crate::clients::propose;
 use crate::daemon::Process;
 use crate::dice::Dice;
 use crate::host::Host;
-use crate::runtime::{sleep, true_now};
+use crate::runtime::{sleep, spawn_in, true_now};
 use crate::world::World;
 
 /// Between two looks at whether something has come true.
@@ -151,6 +151,13 @@ impl<'a> Stage<'a> {
             .map(|it| it.process.timing.promise().0)
             .max();
         sleep(Duration::from_nanos(longest.unwrap_or(0)) + Duration::from_millis(20)).await;
+    }
+
+    /// Has `through` propose a command, and does not wait for an answer.
+    pub(super) fn ask(&self, through: &Actor, command: Command) {
+        let process = through.process.clone();
+        let ask = async move { drop(process.propose(command).await) };
+        spawn_in(&through.process.daemon, ask);
     }
 
     /// Has `through` propose a command; `None` if it was refused or nobody answered.

@@ -16,6 +16,7 @@ use vipd_raft::parts::{Entry, LogId, Pace, SnapshotMeta};
 use super::Process;
 use crate::host::host_at;
 use crate::lock;
+use crate::mutant::Mutant;
 use crate::net::HostId;
 use crate::runtime::{Local, NodeRuntime, sleep, spawn_in, true_now};
 use crate::world::World;
@@ -153,7 +154,16 @@ async fn feed(
             return;
         }
         if let Some(upto) = upto.filter(|upto| at < Some(*upto)) {
-            let frame = match voter.log.following(at, upto, BATCH) {
+            let entries = if process.world.mutant == Mutant::FeedsUncommitted {
+                let mut entries = voter.log.following_blindly(at, BATCH);
+                entries
+                    .iter_mut()
+                    .for_each(|all| all.retain(|entry| entry.log_id <= upto));
+                entries
+            } else {
+                voter.log.following(at, upto, BATCH)
+            };
+            let frame = match entries {
                 Some(entries) => {
                     let Some(last) = entries.last() else { return };
                     at = Some(last.log_id);

@@ -13,7 +13,7 @@ use vipd_core::name::Labels;
 use vipd_core::node::Interface;
 use vipd_core::proof::{Answer, Question};
 use vipd_core::state::State;
-use vipd_core::steward::{About, Came, Decision, Facts, Gates, Purpose, Steward};
+use vipd_core::steward::{About, Came, Decision, Duty, Facts, Gates, Purpose, Steward};
 use vipd_core::time::{Instant, Millis, Span};
 
 use super::{Process, Told};
@@ -221,6 +221,11 @@ impl Driver {
             self.process.host.kernel.apply(&gates).await;
             self.gates = Some(gates);
         }
+        if mutant == Mutant::TakesTooSoon
+            && let Some(gates) = self.take_at_once()
+        {
+            self.process.host.kernel.apply(&gates).await;
+        }
         self.tell_beats(view);
         self.ask_the_link(questions);
         self.propose(proposals);
@@ -235,6 +240,23 @@ impl Driver {
             let raft = voter.raft.clone();
             spawn(async move { drop(raft.trigger().elect(true).await) });
         }
+    }
+
+    /// A planted fault: what is to come to this node it takes from the holder, however lately it had it itself.
+    fn take_at_once(&self) -> Option<Gates> {
+        let mut gates = self.gates.clone()?;
+        let me = self.process.me();
+        let replica = self.process.shared.read();
+        for (address, stance) in &mut gates {
+            let rests = matches!(stance.duty, Duty::Shut | Duty::Hand { leased: false, .. });
+            let of = replica.state.allocations().get(address);
+            let comes = of.filter(|of| rests && of.vacating.is_some() && of.next == Some(me));
+            let from = comes.and_then(|of| replica.state.node(of.holder?));
+            if let Some(from) = from.and_then(|node| node.mac_of(&stance.interface)) {
+                stance.duty = Duty::Take { from };
+            }
+        }
+        Some(gates)
     }
 
     /// Somebody outside has an address if he has it when the asking begins or when it ends.

@@ -104,6 +104,20 @@ impl LogStore {
         following(&log.entries, log.purged, after, upto, limit)
     }
 
+    /// All that follow `after`, whether or not they are what was applied: a planted fault.
+    pub(crate) fn following_blindly(
+        &self,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Option<Vec<Entry>> {
+        let log = lock(&self.cache);
+        let (_, last) = log.entries.last_key_value()?;
+        if after.is_some_and(|after| after.index >= last.log_id.index) {
+            return None;
+        }
+        following(&log.entries, log.purged, after, last.log_id, limit)
+    }
+
     fn entries(&self, range: impl RangeBounds<u64>) -> Vec<Entry> {
         let start = match range.start_bound() {
             Bound::Included(n) => *n,
