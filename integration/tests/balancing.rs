@@ -389,16 +389,48 @@ fn connections_survive_a_planned_move_and_the_power_off_of_the_holder_under_nat(
     survive(&site);
 }
 
+#[test]
+fn no_connection_is_lost_when_daemons_are_reloaded_one_after_the_other_and_then_the_holder_dies() {
+    let site = Site::with_backends("nat");
+    let mut talks = site.converse();
+    let holder = site.holder();
+    let tokens = || {
+        let states = site.cluster.addresses().unwrap().into_iter();
+        let mut tokens: Vec<_> = states.map(|it| (it.address, it.holder, it.epoch)).collect();
+        tokens.sort();
+        tokens
+    };
+    let before = tokens();
+    let is_holder = |host: &&Host| host.name() == holder.name();
+    let others = site.lab().servers().filter(|host| !is_holder(host));
+    for host in others.chain([holder]) {
+        site.cluster.node(host.name()).reload().unwrap();
+        site.cluster.wait_until_whole().unwrap();
+        site.all_go_on(&mut talks);
+    }
+    // Past the end of the stretched lease.
+    std::thread::sleep(GRACE);
+    assert_eq!(tokens(), before, "nothing has moved");
+    site.all_go_on(&mut talks);
+    // What the others were told before they were reloaded, and since, is there when they need it.
+    die(&site, &mut talks);
+}
+
 /// Opens connections, takes the holder's power, and demands that every one of them goes on.
 fn survive(site: &Site) {
     let mut talks = site.converse();
+    die(site, &mut talks);
+}
+
+/// Takes the holder's power; these connections go on.
+fn die(site: &Site, talks: &mut [Conversations]) {
     let holder = site.holder();
     holder.power_off().unwrap();
     let other = |name: &str| name != holder.name();
     site.cluster
         .wait_for_holder(&site.addresses, "another host holds", other)
         .unwrap();
-    site.all_go_on(&mut talks);
+    site.all_go_on(talks);
 }
 
 impl Site {
