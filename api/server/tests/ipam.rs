@@ -47,6 +47,8 @@ async fn a_pool_whose_own_blocks_overlap_is_in_conflict_with_itself() {
     let blocks = ["10.0.0.64/28", "10.0.0.70-10.0.0.90"];
     let pool = site.pool("web", &blocks, json!({})).await;
     assert!(pool.status.conflicting);
+    let each_once = [27, 0, 27];
+    assert_eq!(site.counts("web", "ipv4").await, each_once);
     let refused = site.try_pool("x", &blocks, json!({}), STRICT).await;
     assert_eq!(reason(refused), "overlap");
 }
@@ -116,38 +118,17 @@ async fn a_changed_selector_takes_nothing_away() {
 }
 
 #[tokio::test]
-async fn a_29_without_first_and_last_offers_six_also_on_request() {
+async fn an_address_of_a_pool_that_does_not_select_the_vip_is_not_given_though_it_is_named() {
     let site = Site::new().await;
-    let kept = json!({ "allow_first_last": false });
-    site.pool("web", &["10.0.0.64/29"], kept).await;
-    assert_eq!(site.counts("web", "ipv4").await, [6, 0, 6]);
-    site.vip("first", at(&["10.0.0.64"])).await;
-    site.waits("first", &[], "reserved").await;
-    site.vip("last", at(&["10.0.0.71"])).await;
-    site.waits("last", &[], "reserved").await;
-    site.vip("any", v4()).await;
-    site.has("any", &["10.0.0.65"]).await;
-    site.pool("web", &["10.0.0.64/29"], json!({})).await;
-    site.has("first", &["10.0.0.64"]).await;
-    assert_eq!(site.counts("web", "ipv4").await, [8, 3, 5]);
-}
-
-#[tokio::test]
-async fn single_addresses_and_the_smallest_prefixes_keep_nothing_back() {
-    let site = Site::new().await;
-    for (pool, block, total) in [
-        ("a", "10.0.0.64/32", 1),
-        ("b", "10.0.0.66/31", 2),
-        ("c", "10.0.0.70", 1),
-    ] {
-        site.pool(pool, &[block], json!({ "allow_first_last": false }))
-            .await;
-        assert_eq!(site.counts(pool, "ipv4").await[0], total, "{block}");
-    }
-    site.pool("d", &["fd00::100/128"], json!({})).await;
-    assert_eq!(site.counts("d", "ipv6").await, [1, 0, 1]);
-    site.pool("e", &["2001:db8::/32"], json!({})).await;
-    assert_eq!(site.counts("e", "ipv6").await[0], 1 << 96);
+    let red = json!({ "selector": { "match_labels": { "color": "red" } } });
+    site.pool("red", &["10.0.0.64/28"], red).await;
+    let named = || at(&["10.0.0.70"]);
+    site.labelled("a", json!({ "color": "blue" }), named())
+        .await;
+    site.waits("a", &[], "pool_selector_mismatch").await;
+    assert_eq!(site.counts("red", "ipv4").await, [16, 0, 16]);
+    site.labelled("a", json!({ "color": "red" }), named()).await;
+    site.has("a", &["10.0.0.70"]).await;
 }
 
 #[tokio::test]

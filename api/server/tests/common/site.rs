@@ -110,6 +110,12 @@ impl Site {
         assert_eq!(waits.as_deref(), Some(reason), "{name}");
     }
 
+    /// The metrics, as text.
+    pub async fn metrics(&self) -> String {
+        let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        super::http(self.node.metrics, request).await
+    }
+
     /// Total, used and available addresses of a pool.
     pub async fn counts(&self, pool: &str, family: &str) -> [u128; 3] {
         let pool = self.client.get::<Pool>(pool).await.unwrap();
