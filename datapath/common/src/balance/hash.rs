@@ -15,14 +15,19 @@ const M2: u64 = 0x94d0_49bb_1331_11eb;
 #[inline(always)]
 #[must_use]
 pub fn slot(client: &FlowKey) -> u32 {
+    // A share of the slots instead of a remainder: faster.
+    (((hash(client) >> 32) * SLOTS as u64) >> 32) as u32
+}
+
+/// The hash of a flow by the packet of its client. As much as [`slot`], it is for ever the same.
+#[inline(always)]
+pub(super) fn hash(client: &FlowKey) -> u64 {
     let [s0, s1] = client.source_port;
     let [d0, d1] = client.destination_port;
     let ports = u64::from_be_bytes([0, 0, 0, client.protocol, s0, s1, d0, d1]);
     // Written out: as a loop it would be one of a shape that older kernels (6.1) refuse.
     let ([a, b], [c, d]) = (words(&client.source), words(&client.destination));
-    let hash = mix(mix(mix(mix(mix(SEED ^ a) ^ b) ^ c) ^ d) ^ ports);
-    // A share of the slots instead of a remainder: faster.
-    (((hash >> 32) * SLOTS as u64) >> 32) as u32
+    mix(mix(mix(mix(mix(SEED ^ a) ^ b) ^ c) ^ d) ^ ports)
 }
 
 /// The slot of all flows of a client to one port of a service: [`super::service_flags::BY_CLIENT`].
@@ -37,7 +42,7 @@ pub fn slot_of_client(client: &FlowKey) -> u32 {
 
 /// One round of SplitMix64's finalizer.
 #[inline(always)]
-const fn mix(mut hash: u64) -> u64 {
+pub(super) const fn mix(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(M1);
     hash = (hash ^ (hash >> 27)).wrapping_mul(M2);
     hash ^ (hash >> 31)

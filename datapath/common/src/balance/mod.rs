@@ -13,6 +13,7 @@ mod backend;
 mod flow;
 mod hash;
 mod peer;
+mod ports;
 mod service;
 mod tally;
 
@@ -20,6 +21,7 @@ pub use backend::{Backend, backend_flags};
 pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Half, Ports, Progress, flow_flags};
 pub use hash::{slot, slot_of_client};
 pub use peer::{Peer, PeerKey};
+pub use ports::SourcePorts;
 pub use service::{Range, SLOTS, Service, ServiceKey, Table, service_flags};
 pub use tally::{Direction, Reason, Tally, TallyKey};
 

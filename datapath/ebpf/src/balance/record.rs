@@ -1,9 +1,9 @@
 //! How new flows are remembered.
 
-use core::mem::MaybeUninit;
+use core::{hint::black_box, mem::MaybeUninit};
 
 use vipd_datapath_common::balance::{
-    Backend, Flow, FlowKey, Half, Progress, Reason, Service, flow_flags, service_flags,
+    Backend, Flow, FlowKey, Half, Progress, Reason, Service, SourcePorts, flow_flags, service_flags,
 };
 
 use super::encap;
@@ -11,11 +11,6 @@ use super::guard;
 use super::maps::{self, Stored};
 use super::packet::Packet;
 use super::state;
-
-/// Source ports that are tried: the client's own, then others by a hash of the flow.
-const TRIES: u32 = 9;
-/// Below it are ports that servers listen at.
-const FIRST_PORT: u16 = 1024;
 
 /// What is known of a flow that begins.
 pub struct Beginning {
@@ -132,13 +127,18 @@ fn backends_half(
         protocol: key.protocol,
         reserved: [0; 3],
     };
-    for attempt in 0..TRIES {
-        if attempt > 0 {
-            if local {
-                break;
-            }
-            answers.destination_port = another_port(key, attempt);
-        }
+    // The client's own by itself: nearly all flows get it, and need no hash.
+    half.proof = answers.proof();
+    match claim(&answers, half) {
+        Stored::Yes => return Ok(answers.destination_port),
+        Stored::Taken if local => return Err(Reason::NoPort),
+        Stored::Taken => {}
+        Stored::No => return Err(Reason::TableFull),
+    }
+    let ports = SourcePorts::of(key);
+    for attempt in 0..SourcePorts::OTHERS {
+        // The verifier sees an end to the loop by the number alone, so the compiler must count by it.
+        answers.destination_port = ports.other(black_box(attempt));
         half.proof = answers.proof();
         match claim(&answers, half) {
             Stored::Yes => return Ok(answers.destination_port),
@@ -153,8 +153,7 @@ fn backends_half(
 /// goes on under this flow: another CPU was quicker, or the client's half was collected and this one
 /// was not.
 ///
-/// Never inlined, so that the loop around it is short enough to be unrolled: older kernels (6.1)
-/// refuse loops of some shapes.
+/// Never inlined: one of its calls is in a loop, which the verifier goes through turn by turn.
 #[inline(never)]
 fn claim(key: &FlowKey, half: &Half) -> Stored {
     match maps::add_flow(key, half) {
@@ -178,15 +177,4 @@ fn claim(key: &FlowKey, half: &Half) -> Stored {
     } else {
         Stored::No
     }
-}
-
-#[inline(always)]
-fn another_port(key: &FlowKey, attempt: u32) -> [u8; 2] {
-    let [a, b] = key.source_port;
-    let [.., c, d] = key.source.octets;
-    let hash = u32::from_be_bytes([a, b, c, d])
-        .wrapping_add(attempt)
-        .wrapping_mul(0x9e37_79b1);
-    let range = u32::from(u16::MAX - FIRST_PORT);
-    (FIRST_PORT + ((hash >> 16) % range) as u16).to_be_bytes()
 }
