@@ -5,19 +5,15 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya_obj::generated::bpf_insn;
-use support::bench::object;
-use vipd_datapath_common::program;
+use support::linked::{called, programs};
 
 const MOST: usize = 512;
 const UNIT: usize = 32;
 
-/// Of instructions, as in linux/bpf.h: a call, and by this source register of a function of the program itself.
-const CALL: u8 = 0x85;
-const OF_OURS: u8 = 1;
-/// Adds a constant to a register: how the address of something on the stack is made.
+/// Of instructions, as in linux/bpf.h: adds a constant to a register, which is how the address of something on the stack is made.
 const ADD: u8 = 0x07;
 /// Memory by a register: loads, stores of registers and of constants.
 const CLASSES: [u8; 3] = [0x01, 0x02, 0x03];
@@ -33,10 +29,6 @@ struct Function {
 
 /// The functions of a linked program by their first instruction.
 fn functions(code: &[bpf_insn]) -> BTreeMap<usize, Function> {
-    let called = |at: usize, insn: &bpf_insn| {
-        let ours = insn.code == CALL && insn.src_reg() == OF_OURS;
-        ours.then(|| at.checked_add_signed(insn.imm as isize + 1).unwrap())
-    };
     let targets = code
         .iter()
         .enumerate()
@@ -76,22 +68,8 @@ fn greatest(all: &BTreeMap<usize, Function>, from: usize) -> Vec<usize> {
 
 #[test]
 fn every_chain_of_calls_fits_into_the_stack_of_kernel_6_1() {
-    let mut object = aya_obj::Object::parse(&object()).unwrap();
-    let sections: HashSet<usize> = object
-        .functions
-        .keys()
-        .map(|(section, _)| *section)
-        .collect();
-    object.relocate_calls(&sections).unwrap();
-    let sockets = program::SOCKETS.map(|(name, _)| (name, 1));
-    let interfaces = [
-        (program::INGRESS, 6),
-        (program::EGRESS, 6),
-        (program::XDP, 1),
-    ];
-    for (name, least) in interfaces.into_iter().chain(sockets) {
-        let key = object.programs[name].function_key();
-        let all = functions(&object.functions[&key].instructions);
+    for (name, least, code) in programs() {
+        let all = functions(&code);
         assert!(
             all.len() >= least,
             "{name} has {} functions: the rest was not found",

@@ -10,6 +10,7 @@ pub mod baseline;
 pub mod bench;
 pub mod clients;
 pub mod lan;
+pub mod linked;
 pub mod packet;
 pub mod raw;
 pub mod segment;

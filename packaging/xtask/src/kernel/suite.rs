@@ -27,6 +27,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "claim_bench",
         "measures; nothing to measure under emulation",
     ),
+    ("loops", "reads the object, asks no kernel"),
     ("stack", "reads the object, asks no kernel"),
     ("twin", "the datapath in memory, asks no kernel"),
 ];
