@@ -47,7 +47,11 @@ pub struct Balanced {
 
 impl Balanced {
     pub fn new() -> Self {
-        let mut bench = Bench::new();
+        Self::on(Bench::new())
+    }
+
+    /// With the maps of this bench.
+    fn on(mut bench: Bench) -> Self {
         let mut balanced = Self {
             services: bench.take(name::SERVICES),
             tables: bench.take(name::TABLES),
@@ -284,7 +288,15 @@ impl Case {
 
     /// A bench with this service alone.
     pub fn bench(&self) -> Balanced {
-        let mut balanced = Balanced::new();
+        self.served(Balanced::new())
+    }
+
+    /// The same with room for so many halves of flows.
+    pub fn bench_with_flows(&self, flows: u32) -> Balanced {
+        self.served(Balanced::on(Bench::with_flows(flows)))
+    }
+
+    fn served(&self, mut balanced: Balanced) -> Balanced {
         let mut backend = self.backend;
         if self.how == Forward::Dsr {
             backend.set_port(0);

@@ -6,13 +6,13 @@ use std::{
 };
 
 use aya::{
-    Ebpf,
+    Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
     programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp},
 };
 use vipd_datapath::verified;
 use vipd_datapath_common::{
-    Address, AddressKey, Conflict, Counter, Counters, Entry, name, program,
+    Address, AddressKey, Conflict, Counter, Counters, Entry, max_entries, name, program,
 };
 
 use super::{MAC_HOST, SECOND, boottime_ns};
@@ -54,7 +54,14 @@ pub fn object() -> Vec<u8> {
 impl Bench {
     /// The programs on the interface `lan` of this namespace, with a valid lease and no address.
     pub fn new() -> Self {
-        let mut ebpf = Ebpf::load(&object()).unwrap();
+        Self::with_flows(max_entries::FLOWS as u32)
+    }
+
+    /// The same with room for so many halves of flows.
+    pub fn with_flows(flows: u32) -> Self {
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(name::FLOWS, flows);
+        let mut ebpf = loader.load(&object()).unwrap();
         for name in [program::INGRESS, program::EGRESS] {
             let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
             verified(|| program.load()).unwrap();
