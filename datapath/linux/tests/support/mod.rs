@@ -8,6 +8,7 @@
 pub mod balance;
 pub mod baseline;
 pub mod bench;
+pub mod checks;
 pub mod clients;
 pub mod lan;
 pub mod linked;
