@@ -362,6 +362,21 @@ pub fn services(mode: Forward, backends: &[(u8, u32)]) -> Services {
     services
 }
 
+/// Port 80 of an address by TCP and UDP, to port 8080 of these backends, wherever they are.
+pub fn nat_to(vip: &str, backends: &[&str]) -> Services {
+    let mut wanted = (*service(vip, Forward::Nat, 8080, &[])).clone();
+    let backend = |address: &&str| WantedBackend {
+        address: address.parse().unwrap(),
+        port: 8080,
+        weight: 1,
+        draining: false,
+    };
+    wanted.backends = backends.iter().map(backend).collect();
+    let wanted = Arc::new(wanted);
+    let by = |protocol| (frontend(vip, 80, protocol), Arc::clone(&wanted));
+    [Protocol::Tcp, Protocol::Udp].map(by).into()
+}
+
 /// Both virtual IPs open on `lan`, with services.
 pub fn balanced(services: Services) -> Wanted {
     Wanted {
