@@ -1,11 +1,16 @@
 //! The cluster as a whole: members, leader, quorum.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{Change, Condition};
+
+/// The longest that the removal of a member may take until its answer begins: two changes of the voters, ten seconds each, and
+/// five in which the others tell that they count by the new ones. Whoever asks for one should be that patient.
+pub const REMOVAL_WITHIN: Duration = Duration::from_secs(30);
 
 /// What part a node plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

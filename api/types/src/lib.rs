@@ -40,8 +40,8 @@ pub use balance::{
     LbService, LbServices, LbShare, LbTrace, LbTraffic, LbVerdict,
 };
 pub use cluster::{
-    AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, Removal, Removed,
-    Snapshot,
+    AddMember, Cluster, JoinToken, JoinTokenRequest, Member, MemberRole, Quorum, REMOVAL_WITHIN,
+    Removal, Removed, Snapshot,
 };
 pub use duration::Duration;
 pub use event::{Event, EventKind};

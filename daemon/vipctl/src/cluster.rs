@@ -1,9 +1,10 @@
 //! `vipctl cluster`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use vipd_api_types::{Cluster, JoinTokenRequest, MemberRole, Quorum, Removal};
+use vipd_api_types::{Cluster, JoinTokenRequest, MemberRole, Quorum, REMOVAL_WITHIN, Removal};
 
 use crate::cli::{Global, TryArgs};
 use crate::failure::Failure;
@@ -117,6 +118,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             }
         }
         Verb::Remove { name, .. } => {
+            let client = connect::patient_client(global, REMOVAL_WITHIN + Duration::from_secs(5))?;
             let cluster = client.remove_member(&name).await?;
             output::show(&cluster, global.output, || {
                 format!("node/{name} removed\n{}", members(&cluster))

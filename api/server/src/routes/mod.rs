@@ -27,7 +27,7 @@ use axum::{Router, extract::State};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use vipd_api_types::RESTORE_WITHIN;
+use vipd_api_types::{REMOVAL_WITHIN, RESTORE_WITHIN};
 use vipd_core::token::Access;
 
 use crate::access;
@@ -38,7 +38,7 @@ use crate::once;
 use crate::openapi;
 use crate::problem::{Reason, Refusal};
 
-/// The longest that one request may take until its answer begins, but for a restore; a stream may go on.
+/// The longest that one request may take until its answer begins, but for a restore and a removal; a stream may go on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The API of one node, ready to be served on any number of listeners. Cheap to clone.
@@ -172,13 +172,21 @@ fn large() -> OpenApiRouter<Daemon> {
         .layer(DefaultBodyLimit::max(backup::LIMIT))
 }
 
+/// The longest that this request may take until its answer begins.
+fn answer_within(method: &Method, path: &str) -> Duration {
+    if path == backup::RESTORE {
+        RESTORE_WITHIN
+    } else if method == Method::DELETE && path.starts_with("/v1/cluster/members/") {
+        REMOVAL_WITHIN
+    } else {
+        ANSWER_WITHIN
+    }
+}
+
 /// Bounds the time of a request and counts how it ended.
 async fn watch_over(State(daemon): State<Daemon>, request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let within = match path.as_str() {
-        backup::RESTORE => RESTORE_WITHIN,
-        _ => ANSWER_WITHIN,
-    };
+    let within = answer_within(&method, &path);
     let answered = tokio::time::timeout(within, next.run(request)).await;
     let response = answered.unwrap_or_else(|_| {
         let seconds = within.as_secs();
@@ -220,4 +228,22 @@ async fn no_such_method(method: Method, uri: Uri) -> Refusal {
         format!("{} does not take {method}", uri.path()),
         "the methods of each path are in /v1/openapi.json",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restores_and_removals_have_the_time_that_they_take_and_all_else_ten_seconds() {
+        for (method, path, within) in [
+            (Method::POST, "/v1/cluster/restore", RESTORE_WITHIN),
+            (Method::DELETE, "/v1/cluster/members/n2", REMOVAL_WITHIN),
+            (Method::POST, "/v1/cluster/members", ANSWER_WITHIN),
+            (Method::DELETE, "/v1/vips/www", ANSWER_WITHIN),
+            (Method::GET, "/v1/vips", ANSWER_WITHIN),
+        ] {
+            assert_eq!(answer_within(&method, path), within, "{method} {path}");
+        }
+    }
 }
