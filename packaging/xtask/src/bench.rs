@@ -32,10 +32,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         apt::ensure("the bench of balancing", needs::BALANCE_BENCH)?;
         generator = Some(compile("generate")?);
     }
-    println!("==> bench: building (release; about ten minutes on two cores the first time)");
-    let programs = "build --release --bins -p vipd -p vipctl -p vipd-integration";
+    // Who asks what there is to measure waits for no optimizer.
+    let (folder, programs) = if helps {
+        (
+            "debug",
+            "build --quiet -p vipd-integration --bin vipd-bench",
+        )
+    } else {
+        println!("==> bench: building (release; about ten minutes on two cores the first time)");
+        let all = "build --release --bins -p vipd -p vipctl -p vipd-integration";
+        ("release", all)
+    };
     sh::run(&mut sh::cargo(programs))?;
-    let bench = repo::program("release", "vipd-bench");
+    let bench = repo::program(folder, "vipd-bench");
     let mut command = sh::command(&bench);
     command.args(arguments);
     command.envs(generator.map(|object| ("VIPD_GENERATOR_OBJECT", object)));
