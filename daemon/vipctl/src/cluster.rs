@@ -154,7 +154,22 @@ pub(crate) fn headline(cluster: &Cluster) -> String {
         text.push_str("\n! ");
         text.push_str(complaint);
     }
+    if let Some(warning) = too_few(quorum) {
+        text.push_str("\n! ");
+        text.push_str(warning);
+    }
     text
+}
+
+/// Of two voters both are a majority, so a second one makes a cluster more fragile than one alone. A single one is somebody's choice.
+const fn too_few(quorum: Quorum) -> Option<&'static str> {
+    match quorum.voters {
+        2 => Some(
+            "with two voters the loss of either silences both; next: let a third host join (`vipd token --role witness` \
+             makes the command for one that votes and holds nothing)",
+        ),
+        _ => None,
+    }
 }
 
 /// What is left without the node.
@@ -198,4 +213,22 @@ fn members(cluster: &Cluster) -> String {
         ]);
     }
     output::draw(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_voters_are_warned_of_and_no_other_number() {
+        let of = |voters| Quorum {
+            ok: true,
+            voters,
+            needed: voters / 2 + 1,
+        };
+        assert!(too_few(of(2)).is_some_and(|why| why.contains("--role witness")));
+        for enough in [1, 3, 4, 5] {
+            assert_eq!(too_few(of(enough)), None, "{enough} voters");
+        }
+    }
 }

@@ -17,7 +17,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let place = args.place;
-    let (name, peer) = (place.name()?, place.listen());
+    let (name, peer) = (place.name()?, place.listen()?);
     let (secret, command) = admin_token()?;
     let init = Init {
         data_dir: place.data_dir.clone(),
@@ -44,7 +44,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     println!();
     println!("Start it:");
-    println!("  vipd run --config {}", place.config.display());
+    println!("  {}", place.start());
     println!();
     println!("Then, on each host that shall join (the token is good for 24 hours and 16 nodes):");
     println!("  {}", vipd::join_command(peer, &made.join_token));

@@ -32,7 +32,7 @@ impl fmt::Debug for Args {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let place = args.place;
     let token: Token = args.token.parse()?;
-    let (name, peer) = (place.name()?, place.listen());
+    let (name, peer) = (place.name()?, place.listen()?);
     place.check_free()?;
     let join = Join {
         addr: args.member,
@@ -49,7 +49,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("  data           {}", place.data_dir.display());
     println!();
     println!("Start it:");
-    println!("  vipd run --config {}", place.config.display());
+    println!("  {}", place.start());
     Ok(ExitCode::SUCCESS)
 }
 

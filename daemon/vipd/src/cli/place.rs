@@ -46,8 +46,34 @@ impl Place {
         }
     }
 
-    pub(super) fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or_else(default_listen)
+    /// Where peers will reach it. An address that this host does not have is refused while nothing is made yet: the
+    /// daemon could not listen there, and the command that joins the next host would name it.
+    pub(super) fn listen(&self) -> anyhow::Result<SocketAddr> {
+        let Some(listen) = self.listen else {
+            return Ok(default_listen());
+        };
+        let own: Vec<IpAddr> = own_addresses().collect();
+        if !own.is_empty() && !own.contains(&listen.ip()) {
+            let own: Vec<String> = own.iter().map(ToString::to_string).collect();
+            bail!(
+                "--listen {listen}: this host has no address {}; it has {}",
+                listen.ip(),
+                own.join(", ")
+            );
+        }
+        Ok(listen)
+    }
+
+    /// How the node that was made here is started: by systemd where the package's unit reads this configuration.
+    pub(super) fn start(&self) -> String {
+        let unit = ["/etc", "/usr/lib", "/lib"]
+            .iter()
+            .any(|dir| Path::new(dir).join("systemd/system/vipd.service").exists());
+        if unit && self.config == Path::new(DEFAULT_PATH) {
+            "systemctl enable --now vipd".to_owned()
+        } else {
+            format!("vipd run --config {}", self.config.display())
+        }
     }
 
     /// Addresses that the node's certificate shall name besides the one peers use.
@@ -59,8 +85,10 @@ impl Place {
     pub(super) fn check_free(&self) -> anyhow::Result<()> {
         if self.config.exists() {
             bail!(
-                "{} exists already and is left as it is: remove it, or name another with --config",
-                self.config.display()
+                "{} exists already and is left as it is: if this host was a node and shall begin anew, stop vipd and remove \
+                 both {0} and {}; else name another with --config",
+                self.config.display(),
+                self.data_dir.display()
             );
         }
         Ok(())
@@ -76,14 +104,22 @@ impl Place {
 
 /// Port 7400 of the first address that others can reach, or of loopback on a host that has none.
 pub(super) fn default_listen() -> SocketAddr {
-    let found = nix::ifaddrs::getifaddrs().ok().and_then(|mut list| {
-        list.find_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in()?.ip();
-            (!v4.is_loopback() && !v4.is_link_local()).then_some(IpAddr::V4(v4))
-        })
-    });
+    let others_reach = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(_) => false,
+    };
+    let found = own_addresses().find(others_reach);
     SocketAddr::new(found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), PORT)
+}
+
+/// The addresses of this host's interfaces; none if they can't be listed.
+fn own_addresses() -> impl Iterator<Item = IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    })
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
@@ -103,4 +139,33 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .open(path)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(listen: Option<&str>) -> Place {
+        Place {
+            config: "/nowhere/vipd.toml".into(),
+            data_dir: "/nowhere/data".into(),
+            name: None,
+            listen: listen.map(|listen| listen.parse().unwrap()),
+            api: None,
+            socket: "/nowhere/api.sock".into(),
+        }
+    }
+
+    #[test]
+    fn a_node_is_not_made_at_an_address_that_its_host_does_not_have() {
+        let why = place(Some("192.0.2.9:7400")).listen().unwrap_err();
+        assert!(why.to_string().contains("no address 192.0.2.9"), "{why}");
+        let own = place(Some("127.0.0.1:7400")).listen().unwrap();
+        assert_eq!(own, "127.0.0.1:7400".parse().unwrap());
+    }
+
+    #[test]
+    fn what_is_said_to_start_a_node_reads_the_configuration_that_was_written() {
+        assert_eq!(place(None).start(), "vipd run --config /nowhere/vipd.toml");
+    }
 }

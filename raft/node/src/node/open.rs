@@ -273,8 +273,8 @@ fn watch_removal(core: &Arc<Core>) {
             }
         }
         own.fail(
-            "this node was removed from the cluster; its number cannot be used again. Next: move its data directory away \
-             and `vipd join` as a new member",
+            "this node was removed from the cluster; its number cannot be used again. Next: move its data directory \
+             and vipd.toml away, and `vipd join` as a new member",
         );
     });
 }
