@@ -74,9 +74,9 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
     let Some(voter) = &node.core.voter else {
         return Response::Failed("an agent takes no requests".into());
     };
-    if let Some(why) = refuse(&node.core, from, &request) {
-        tracing::warn!(%from, %why, "a request was refused");
-        return Response::Failed(why);
+    if let Some(refused) = refuse(&node.core, from, &request) {
+        tracing::warn!(%from, ?refused, "a request was refused");
+        return refused;
     }
     let raft = &voter.raft;
     match request {

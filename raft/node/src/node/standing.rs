@@ -4,34 +4,51 @@ use vipd_core::command::Command;
 use vipd_core::id::NodeId;
 
 use super::handle::Core;
-use crate::peer::Request;
+use crate::peer::{Refused, Request, Response};
 use crate::types::Vote;
 
-/// Why `from` is refused, if it is. Raft believes what it is told of votes, so it is told only what comes from the candidate or
-/// leader itself, and nothing of what an agent says; and an agent proposes nothing that is [beyond](beyond_agents) it.
+/// What `from` is answered instead of what it asks, if it may not. Raft believes what it is told of votes, so it is told only what
+/// comes from the candidate or leader itself, and nothing of what an agent says; and an agent proposes nothing that is
+/// [beyond](beyond_agents) it, and moves no lead.
 ///
-/// A node whose record is not here yet is let through: a voter that lags, or is new, does not know the node that leads since. So
-/// an agent is told from a voter by those that have the entry of its joining.
-pub(super) fn refuse(core: &Core, from: NodeId, request: &Request) -> Option<String> {
-    let what = match (vote_of(request), request) {
+/// The listener asks about removals, too, but as it reads a frame, and that may wait for its turn. What a removed node asks meanwhile
+/// must not pass for what an unknown one asks.
+///
+/// Raft's words of a node whose record is not here yet are let through: a voter that lags, or is new, does not know the node that
+/// leads since. Nobody does for it what only voters may ask: it may be an agent. If it is none, it asks again.
+pub(super) fn refuse(core: &Core, from: NodeId, request: &Request) -> Option<Response> {
+    if core.was_removed(from) {
+        return Some(Response::Failed(Refused::Removed.to_string()));
+    }
+    let (what, unknown) = match (vote_of(request), request) {
         (Some(vote), _) => {
             let speaker = NodeId(vote.leader_id.voted_for);
             if speaker != from {
-                return Some(format!("node {from} speaks for node {speaker}"));
+                let why = format!("node {from} speaks for node {speaker}");
+                return Some(Response::Failed(why));
             }
-            "neither leads nor votes"
+            (LEADS_NOT, None)
         }
-        (None, Request::Propose { command, .. }) => beyond_agents(from, command)?,
-        (None, Request::Remove(..)) => FOR_ADMINS,
+        (None, Request::Propose { command, .. }) => (beyond_agents(from, command)?, NOT_YET),
+        (None, Request::Remove(..)) => (FOR_ADMINS, NOT_YET),
+        (None, Request::Handover(_)) => (LEADS_NOT, NOT_YET),
         (None, _) => return None,
     };
     let replica = core.shared.read();
-    let agent = replica
-        .state
-        .node(from)
-        .is_some_and(|node| !node.role.votes());
-    agent.then(|| format!("node {from} is an agent: it {what}"))
+    match replica.state.node(from) {
+        Some(node) if node.role.votes() => None,
+        Some(_) => Some(Response::Failed(format!(
+            "node {from} is an agent: it {what}"
+        ))),
+        None => unknown,
+    }
 }
+
+/// The answer to a node of which it is not known here whether it votes: nothing was done.
+const NOT_YET: Option<Response> = Some(Response::NotLeader(None));
+
+/// What an agent does about leaders and votes.
+const LEADS_NOT: &str = "neither leads nor votes";
 
 /// What an agent does about all that needs the role `admin`.
 pub(super) const FOR_ADMINS: &str = "hands on nothing that only an admin may ask";
@@ -92,6 +109,7 @@ fn vote_of(request: &Request) -> Option<&Vote> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -107,9 +125,14 @@ mod tests {
     use super::*;
     use crate::join::admit;
     use crate::node::{NodeService, ProposeError, TokenRequestError};
-    use crate::peer::{Response, Service as _};
+    use crate::peer::{Lane, Service as _};
     use crate::testing::{Host, agent, first_voter, stranger, token};
     use crate::types::SnapshotMeta;
+
+    /// How many agents that flood are removed one after the other.
+    const TRIALS: u8 = 4;
+    /// How many calls each of them has open: more than the leader answers at once.
+    const FLOOD: usize = 1200;
 
     async fn joined(host: &Host, name: &str, role: Role) -> NodeId {
         let ask = stranger(name, &token(host, role).await);
@@ -241,7 +264,8 @@ mod tests {
         for (command, why) in too_much(voter) {
             for command in [command.clone(), Ticketed::of(ticket, command)] {
                 let request = proposal(command);
-                assert_eq!(refuse(core, voter, &request), None, "{request:?}");
+                let refused = refuse(core, voter, &request);
+                assert!(refused.is_none(), "{request:?}: {refused:?}");
                 match service.answer(agent, request).await {
                     Response::Failed(said) => assert!(said.contains(why), "{said}"),
                     other => panic!("an agent was answered {other:?}"),
@@ -249,7 +273,7 @@ mod tests {
             }
         }
         let remove = Request::Remove(voter, None);
-        assert_eq!(refuse(core, voter, &remove), None);
+        assert!(refuse(core, voter, &remove).is_none());
         assert!(refuse(core, agent, &remove).is_some());
         // What is its own business, and what anybody with a token to write may ask.
         let drain = Command::SetDrained {
@@ -257,7 +281,7 @@ mod tests {
             drained: true,
         };
         for command in [report(agent), drain] {
-            assert_eq!(refuse(core, agent, &proposal(command)), None);
+            assert!(refuse(core, agent, &proposal(command)).is_none());
         }
         host.node.shutdown().await;
     }
@@ -329,6 +353,94 @@ mod tests {
             matches!(reply, Response::Proposed(Ok(Applied::Joined { .. }))),
             "{reply:?}"
         );
+        host.node.shutdown().await;
+    }
+
+    fn token_for_voters(number: u8) -> Command {
+        Command::PutJoinToken {
+            token: [number; 32],
+            role: Role::Voter,
+            expires: Millis(u64::MAX),
+            uses: 100,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_removed_agent_has_sent_before_it_was_removed_is_refused_too() {
+        let host = first_voter().await;
+        let agent = joined(&host, "a1", Role::Agent).await;
+        let root = Who::Local { uid: 0 };
+        host.node.remove_node(root, agent).await.unwrap().unwrap();
+        // The listener has let it pass: it looked before.
+        let service = NodeService::new(&host.node.core);
+        let own = || proposal(report(agent));
+        for late in [
+            proposal(token_for_voters(9)),
+            Request::Remove(host.node.id(), None),
+            Request::Handover(None),
+            own(),
+        ] {
+            match service.answer(agent, late).await {
+                Response::Failed(why) => assert!(why.contains("removed"), "{why}"),
+                other => panic!("a removed agent was answered {other:?}"),
+            }
+        }
+        let tokens = host.node.state().read().join_tokens().clone();
+        assert!(!tokens.contains_key(&[9; 32]), "{tokens:?}");
+        host.node.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_that_is_not_known_yet_is_told_to_ask_again_for_what_only_voters_may_ask() {
+        let host = first_voter().await;
+        let service = NodeService::new(&host.node.core);
+        for early in [
+            proposal(token_for_voters(9)),
+            Request::Remove(host.node.id(), None),
+            Request::Handover(None),
+        ] {
+            let answer = service.answer(NodeId(u64::MAX), early).await;
+            assert!(matches!(answer, Response::NotLeader(None)), "{answer:?}");
+        }
+        let tokens = host.node.state().read().join_tokens().clone();
+        assert!(!tokens.contains_key(&[9; 32]), "{tokens:?}");
+        host.node.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_agent_that_floods_the_leader_makes_no_voter_while_it_is_removed() {
+        let host = first_voter().await;
+        for trial in 0..TRIALS {
+            let bad = agent(&host).await;
+            let me = bad.node.id();
+            let lane = bad.node.core.directory.lane(host.node.id(), Lane::Bulk);
+            // Half of it is what agents may ask: it fills the leader's turns, and the other half waits behind.
+            let asks = [report(me), token_for_voters(trial)].map(|c| Arc::new(proposal(c)));
+            let flood: Vec<_> = (asks.iter().cycle().take(FLOOD))
+                .map(|ask| {
+                    let (lane, ask) = (lane.clone(), ask.clone());
+                    tokio::spawn(async move {
+                        while lane.call(&ask, Duration::from_secs(5)).await.is_ok() {}
+                    })
+                })
+                .collect();
+            let mut applied = host.node.applied();
+            let begun = *applied.borrow() + 50;
+            let flows = applied.wait_for(|applied| *applied >= begun);
+            tokio::time::timeout(Duration::from_secs(20), flows)
+                .await
+                .unwrap()
+                .unwrap();
+            let root = Who::Local { uid: 0 };
+            host.node.remove_node(root, me).await.unwrap().unwrap();
+            // The listener hangs up on it, and each of its calls ends.
+            for call in flood {
+                call.await.unwrap();
+            }
+            let tokens = host.node.state().read().join_tokens().clone();
+            assert!(!tokens.contains_key(&[trial; 32]), "removal {trial}");
+            bad.node.shutdown().await;
+        }
         host.node.shutdown().await;
     }
 }

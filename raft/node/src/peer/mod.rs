@@ -27,7 +27,7 @@ mod tls;
 pub(crate) use admission::{JoinAnswer, JoinAsk};
 pub(crate) use directory::Directory;
 pub(crate) use frame::{LARGE, read_frame, write_frame};
-pub(crate) use hello::{Hello, Lane, PROTOCOL, get_welcome};
+pub(crate) use hello::{Hello, Lane, PROTOCOL, Refused, get_welcome};
 pub(crate) use link::CallError;
 pub(crate) use listener::{Feeder, Listener, Service};
 pub(crate) use message::{Request, Response};
