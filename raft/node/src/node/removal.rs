@@ -80,6 +80,10 @@ impl RaftNode {
             let leader = now.current_leader.map(NodeId);
             return Attempt::Elsewhere(leader, "this node does not lead".into());
         }
+        // An earlier attempt may have come to its end without a word about it.
+        if self.core.was_removed(node) {
+            return Attempt::Done(Ok(()));
+        }
         let name = match self.may_go(node) {
             Ok(name) => name,
             Err(why) => return refused(why),
