@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Cluster, PATIENCE, Place, ROOT, done, has_pool, pool, until};
 use vipd_core::asker::{TokenId, Who};
@@ -13,7 +13,7 @@ use vipd_core::node::Role;
 use vipd_core::rejection::Rejection;
 use vipd_core::time::Millis;
 use vipd_core::token::Access;
-use vipd_raft::{JoinError, RemovalError, Token};
+use vipd_raft::{JoinError, ProposeError, RemovalError, Token};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -153,6 +153,38 @@ async fn a_removed_node_is_told_so_and_never_comes_back_under_its_number() {
     cluster.nodes.push(again.open().await);
     cluster.until_all_vote().await;
     assert!(has_pool(&cluster.nodes[2], "web"));
+    cluster.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_without_a_majority_fails_as_fast_as_any_write_and_is_not_carried_out_later() {
+    let mut cluster = Cluster::of(3).await;
+    let number = cluster.nodes[2].id();
+    let asked = cluster.leader().await;
+    let asked = if asked == 2 { 0 } else { asked };
+    for i in (0..3).filter(|i| *i != asked) {
+        cluster.nodes[i].shutdown().await;
+    }
+    // It takes itself for the leader yet, or knows that nobody leads.
+    let begun = Instant::now();
+    let refused = cluster.nodes[asked].remove_node(ROOT, number).await;
+    assert!(
+        matches!(refused, Err(ProposeError::NoLeader { .. })),
+        "{refused:?}"
+    );
+    let took = begun.elapsed();
+    assert!(took < PATIENCE + Duration::from_secs(3), "{took:?}");
+
+    let other = 1 - asked;
+    cluster.nodes[other] = cluster.places[other].open().await;
+    done(
+        cluster.nodes[asked]
+            .propose(pool("web", 1u8))
+            .await
+            .unwrap(),
+    );
+    assert!(cluster.nodes[asked].state().read().node(number).is_some());
+    assert_eq!(cluster.nodes[asked].status().voters.len(), 3);
     cluster.down().await;
 }
 

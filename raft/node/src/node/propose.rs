@@ -19,7 +19,7 @@ use crate::store::MAX_COMMAND;
 use crate::types::{Request, Types};
 
 /// One attempt at one leader; a repeated one is recognised by its number.
-const ATTEMPT: Duration = Duration::from_millis(1500);
+pub(super) const ATTEMPT: Duration = Duration::from_millis(1500);
 /// The pause before asking again when nobody leads yet, or the one that leads has not yet heard a majority: at first
 /// short, because a new leader is writable within a round trip; then twice as long each time, up to the longest.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -70,6 +70,8 @@ pub enum ProposeError {
 pub(super) struct Patience {
     /// In all.
     pub(super) whole: Duration,
+    /// While nobody has taken it, so that it has had no effect.
+    pub(super) untaken: Duration,
     /// With one leader, before it is asked whether it still leads.
     pub(super) attempt: Duration,
 }
@@ -78,6 +80,7 @@ impl From<Duration> for Patience {
     fn from(whole: Duration) -> Self {
         Self {
             whole,
+            untaken: whole,
             attempt: ATTEMPT,
         }
     }
@@ -174,12 +177,19 @@ impl RaftNode {
         local: impl Fn(Self) -> BoxFuture<'static, Attempt<T>>,
         read: impl Fn(Response) -> Option<T>,
     ) -> Result<T, ProposeError> {
-        let deadline = Instant::now() + patience.whole;
+        let begun = Instant::now();
         let (mut unsure, mut last): (Option<String>, Option<String>) = (None, None);
         let mut hint = None;
         let mut pause = PAUSE;
         let mut leader = self.core.leader.subscribe();
-        while Instant::now() < deadline {
+        loop {
+            let deadline = match unsure {
+                None => begun + patience.untaken,
+                Some(_) => begun + patience.whole,
+            };
+            if Instant::now() >= deadline {
+                break;
+            }
             if self.core.stop.is_cancelled() || self.core.failed.borrow().is_some() {
                 match unsure {
                     // Stopping means that nothing was done.
@@ -192,7 +202,7 @@ impl RaftNode {
                 drop(timeout_at(deadline, leader.changed()).await);
                 continue;
             };
-            let left = deadline
+            let left = (begun + patience.whole)
                 .saturating_duration_since(Instant::now())
                 .min(patience.attempt);
             let attempt = match &self.core.voter {
@@ -239,7 +249,7 @@ impl RaftNode {
                 last,
             },
             None => ProposeError::NoLeader {
-                patience: patience.whole,
+                patience: patience.untaken,
                 last,
             },
         })

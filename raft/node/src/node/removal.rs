@@ -18,7 +18,8 @@ use vipd_core::rejection::Rejection;
 use super::ProposeError;
 use super::handle::{RaftNode, Voter};
 use super::members::{CHANGE, TICK};
-use super::propose::{Attempt, Patience, write};
+use super::propose::{ATTEMPT, Attempt, Patience, write};
+use super::read::read_index;
 use super::standing::FOR_ADMINS;
 use crate::peer::{Request as Ask, Response};
 
@@ -60,6 +61,7 @@ impl RaftNode {
         };
         let patience = Patience {
             whole: REMOVAL + CHANGE,
+            untaken: self.core.settings.patience,
             attempt: REMOVAL,
         };
         self.at_leader(ask, patience, local, read).await
@@ -92,6 +94,9 @@ impl RaftNode {
             return refused(format!(
                 "node {name} is the last voter: a cluster cannot be without one"
             ));
+        }
+        if let Err(nothing_done) = led(self).await {
+            return nothing_done;
         }
         let _leaving = Leaving::mark(voter, node);
         // Changes of members carry no asker. Only the log knows whether whoever asks still may, so it is asked first: a
@@ -149,6 +154,19 @@ impl RaftNode {
             Attempt::Unsure(why) => Attempt::Unsure(why),
         }
     }
+}
+
+/// Whether this leader has a majority. Without one, what it writes would be carried out whenever one is back, perhaps long after
+/// whoever asked was told that it was not.
+async fn led<T>(node: &RaftNode) -> Result<(), Attempt<T>> {
+    let why = match timeout(ATTEMPT, read_index(node)).await {
+        Ok(Attempt::Done(_)) => return Ok(()),
+        Ok(Attempt::Elsewhere(who, why)) => return Err(Attempt::Elsewhere(who, why)),
+        Ok(Attempt::Unsure(why)) => why,
+        Err(_) => "the leader did not hear a majority in time".into(),
+    };
+    // A read that is not answered has done nothing.
+    Err(Attempt::Elsewhere(None, why))
 }
 
 /// What came of it, as the leader answers; `None` if that does not tell.
