@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use vipd_core::asker::Who;
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
@@ -75,6 +75,8 @@ pub(crate) struct Daemon {
     pub(crate) outlook: Arc<Outlook>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) room: Arc<Room>,
+    /// The turn of patches whose object others have changed meanwhile.
+    pub(crate) patches: Arc<Mutex<()>>,
 }
 
 impl Daemon {
@@ -85,6 +87,7 @@ impl Daemon {
             outlook: Arc::default(),
             refusals: Arc::default(),
             room: Arc::default(),
+            patches: Arc::default(),
         }
     }
 

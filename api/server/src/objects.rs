@@ -1,8 +1,11 @@
 //! What is done to objects, the same way for each kind.
 
-use axum::http::HeaderMap;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 use vipd_api_types::Page;
 use vipd_core::command::{Command, Expect};
 use vipd_core::id::Revision;
@@ -28,8 +31,8 @@ use crate::write::{self, Seen};
 
 /// The longest list that is made of the state itself; for longer ones applying would wait too long.
 const SHORT: usize = 256;
-/// How often a patch is tried anew on an object that others have just changed.
-const PATCH_TRIES: u32 = 8;
+/// How long a patch is tried anew on an object that others change meanwhile: it is answered within the time of any request.
+const PATCH_WITHIN: Duration = Duration::from_secs(7);
 
 /// Many of them, or a stream of their changes.
 pub(crate) async fn list<K: Kind>(
@@ -166,7 +169,8 @@ pub(crate) async fn delete<K: Writable>(
 
 /// Changes parts of one by a merge patch; what comes of it is judged as if it had been put.
 ///
-/// Without `If-Match` it is tried anew when somebody else was faster: a patch says what shall change, whatever the rest is.
+/// Without `If-Match` it is tried anew when somebody else was faster: a patch says what shall change, whatever the rest is. Those
+/// that were too slow once go one by one at this node from then on: what they lose to is done, so there is ever less of it.
 pub(crate) async fn patch<K: Writable>(
     daemon: &Daemon,
     name: &str,
@@ -177,7 +181,8 @@ pub(crate) async fn patch<K: Writable>(
 ) -> Result<Response, Refusal> {
     strict::known_fields::<K::Write>(patch)?;
     let (name, asked) = (known_name(K::WORD, name)?, expect(headers)?);
-    let mut tries = 1..=PATCH_TRIES;
+    let deadline = Instant::now() + PATCH_WITHIN;
+    let mut turn = None;
     loop {
         daemon.linearize().await?;
         let (mut object, revision) = as_written::<K>(daemon, &name)?;
@@ -190,12 +195,32 @@ pub(crate) async fn patch<K: Writable>(
         };
         let expect = if asked == Expect::Any { based } else { asked };
         let command = K::put(name.clone(), body, expect, care)?;
-        let last = tries.next().is_none() || asked != Expect::Any;
         match write::<K>(daemon, name, command, params).await {
-            Err(refusal) if refusal.0.status == 412 && !last => {}
+            Err(refusal) if refusal.0.status == 412 && asked == Expect::Any => {}
             done => return done,
         }
+        if turn.is_none() {
+            let wait = timeout_at(deadline, daemon.patches.lock());
+            turn = Some(wait.await.map_err(|_| contended())?);
+        }
+        if Instant::now() >= deadline {
+            return Err(contended());
+        }
     }
+}
+
+/// What is answered to a patch that others were faster than each time.
+fn contended() -> Refusal {
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "contended",
+        "Others change it all the time",
+        format!(
+            "others changed the object each time that this patch was about to be written, for {} s; nothing was changed",
+            PATCH_WITHIN.as_secs()
+        ),
+        "try again; if it stays so, see in vipctl events who writes",
+    )
 }
 
 /// An object as its writer would put it, and its revision.

@@ -163,12 +163,15 @@ async fn a_patch_with_if_match_is_refused_after_another_change_and_dry_run_chang
     assert_eq!(client.get::<Vip>("www").await.unwrap().labels["app"], "a");
 }
 
-#[tokio::test]
+/// As many as an object may have labels.
+const MANY: usize = 64;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn patches_of_different_fields_at_the_same_time_all_count() {
     let node = Node::start().await;
     let client = node.client();
     web_and_www(&client).await;
-    let patches = (0..4).map(|i| {
+    let patches = (0..MANY).map(|i| {
         let client = client.clone();
         tokio::spawn(async move {
             let patch = json!({ "labels": { format!("l{i}"): "x" } });
@@ -178,7 +181,7 @@ async fn patches_of_different_fields_at_the_same_time_all_count() {
     for patch in patches.collect::<Vec<_>>() {
         patch.await.unwrap();
     }
-    assert_eq!(client.get::<Vip>("www").await.unwrap().labels.len(), 4);
+    assert_eq!(client.get::<Vip>("www").await.unwrap().labels.len(), MANY);
 }
 
 #[tokio::test]

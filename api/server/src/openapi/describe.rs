@@ -72,7 +72,8 @@ const REFUSALS: [(&str, &str, For); 17] = [
     ("500", "The node could not do it: `failed`", For::All),
     (
         "503",
-        "The cluster cannot decide, or the node is shutting down: `no_quorum`, `stopping`",
+        "The cluster cannot decide, the node is shutting down, or others change the object all the time: `no_quorum`, `stopping`, \
+         `contended`",
         For::Guarded,
     ),
     (
