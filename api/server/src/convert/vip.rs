@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use vipd_api_types as wire;
-use vipd_core::block::Family;
+use vipd_core::block::{Block, Family, InvalidBlock};
 use vipd_core::event::Cause;
 use vipd_core::id::NodeId;
 use vipd_core::name::Name;
@@ -69,6 +69,22 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
         sources: sources_from_wire(&spec.source_ranges)?,
         dispatch: dispatch_from_wire(spec.dispatch),
     })
+}
+
+/// Refuses addresses that no pool may hold, so that the VIP would wait for ever. It is asked of what users write: what is in the
+/// log or in a backup stays as it is.
+pub(crate) fn announceable(spec: &VipSpec) -> Result<(), Refusal> {
+    for address in &spec.addresses {
+        if let Err(why) = Block::range(*address, *address) {
+            return Err(Refusal::invalid(match why {
+                InvalidBlock::NotForHosts(_, what) => {
+                    format!("no pool can hold {address}: no host may announce {what}")
+                }
+                other => other.to_string(),
+            }));
+        }
+    }
+    Ok(())
 }
 
 fn key(text: Option<&str>) -> Result<Option<Name>, Refusal> {

@@ -175,10 +175,12 @@ impl Writable for Vip {
     }
 
     fn put(name: Name, body: VipWrite, expect: Expect, _: Care) -> Result<Command, Refusal> {
+        let spec = convert::vip::spec_from_wire(&body.spec)?;
+        convert::vip::announceable(&spec)?;
         Ok(Command::PutVip {
             name,
             labels: body.labels,
-            spec: convert::vip::spec_from_wire(&body.spec)?,
+            spec,
             expect,
         })
     }
