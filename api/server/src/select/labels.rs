@@ -79,12 +79,20 @@ fn requirement(part: &str) -> Result<Requirement, String> {
     })
 }
 
+/// What has a meaning in selectors, so that no key and no value of one holds it.
+pub(crate) const SIGNS: &str = "=!(),<>";
+
+/// Whether a selector can name this key or value.
+pub(crate) fn is_word(text: &str) -> bool {
+    !text.contains(|c: char| c.is_whitespace() || SIGNS.contains(c))
+}
+
 /// A key or a value: what stands between the signs, which must not be more signs.
 fn word<'a>(text: &'a str, part: &str) -> Result<&'a str, String> {
     let text = text.trim();
-    match text.find(|c: char| c.is_whitespace() || "=!(),<>".contains(c)) {
-        None => Ok(text),
-        Some(_) => Err(format!("{text:?} in {part:?} is neither a key nor a value")),
+    match is_word(text) {
+        true => Ok(text),
+        false => Err(format!("{text:?} in {part:?} is neither a key nor a value")),
     }
 }
 

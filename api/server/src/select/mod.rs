@@ -11,6 +11,7 @@ use vipd_core::state::State;
 use crate::kind::{Kind, Look};
 use crate::problem::Refusal;
 use fields::Fields;
+pub(crate) use labels::{SIGNS, is_word};
 
 /// The longest selector, in bytes.
 const LONGEST: usize = 4096;
