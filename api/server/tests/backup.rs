@@ -231,6 +231,36 @@ async fn a_backup_of_thousands_of_vips_goes_through_in_parts_however_long_that_t
 }
 
 #[tokio::test]
+async fn lists_are_made_while_restores_wait_for_the_cluster() {
+    let node = Node::start().await;
+    web_and_www(&node.client()).await;
+    let backup = node.client().backup().await.unwrap();
+    node.memory.set_pace(5_000);
+    let mut asked = node.memory.asked();
+    let begun = *asked.borrow();
+    // As many as lists may be made at a time.
+    let restores = [(); 2].map(|()| {
+        let patient = node.client_with(Settings {
+            answer_within: vipd_api_types::RESTORE_WITHIN,
+            ..Settings::default()
+        });
+        let body = bytes(&backup);
+        tokio::spawn(async move { patient.restore(body, PLAIN).await })
+    });
+    // Each asks for a read first, and then writes.
+    let writing = asked.wait_for(|asked| *asked >= begun + 4);
+    let waited = tokio::time::timeout(Duration::from_secs(20), writing).await;
+    waited.unwrap().unwrap();
+    let listed = node.client().list::<Vip>().await.unwrap();
+    assert_eq!(listed.items.len(), 1);
+    assert!(restores.iter().all(|restore| !restore.is_finished()));
+    node.memory.set_pace(0);
+    for restore in restores {
+        restore.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_backup_of_a_full_cluster_is_no_larger_than_what_a_restore_takes() {
     // So many VIPs of two addresses each are all that the state takes (docs/addresses.md).
     const FULL: usize = 140_000;

@@ -85,7 +85,7 @@ pub(super) async fn restore(
     // It may be of many megabytes, so it waits in few places.
     let _place = daemon.room.answer(&audit::asker()?)?;
     daemon.linearize().await?;
-    let _turn = daemon.room.make().await?;
+    let turn = daemon.room.make().await?;
     let before = daemon.read(Cluster::clone);
     if !params.force {
         of_here(&body, &before)?;
@@ -95,6 +95,8 @@ pub(super) async fn restore(
     let after = if params.dry_run {
         tried
     } else {
+        // It may take minutes, and waits more than it works: others have their lists made meanwhile.
+        drop(turn);
         carry_out(&daemon, &bytes).await?;
         daemon.read(Cluster::clone)
     };
