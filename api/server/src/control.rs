@@ -31,6 +31,9 @@ pub trait Control: Send + Sync + 'static {
         command: Command,
     ) -> impl Future<Output = Result<Outcome, ControlError>> + Send;
 
+    /// Why this node would not even propose `command`, if so: it is asked before a dry run, which proposes nothing.
+    fn refuses(&self, command: &Command) -> Option<ControlError>;
+
     /// Waits until this node has applied everything that was committed anywhere when it was called.
     fn linearize(&self) -> impl Future<Output = Result<(), ControlError>> + Send;
 

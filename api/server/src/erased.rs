@@ -23,6 +23,7 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
 
 trait Erased: Send + Sync {
     fn propose(&self, who: Who, command: Command) -> Answer<'_, Outcome>;
+    fn refuses(&self, command: &Command) -> Option<ControlError>;
     fn linearize(&self) -> Answer<'_, ()>;
     fn look(&self, look: &mut dyn FnMut(&State));
     fn applied(&self) -> watch::Receiver<u64>;
@@ -38,6 +39,10 @@ impl<C: Control> Erased for C {
     fn propose(&self, who: Who, command: Command) -> Answer<'_, Outcome> {
         Box::pin(Control::propose(self, who, command))
     }
+    fn refuses(&self, command: &Command) -> Option<ControlError> {
+        Control::refuses(self, command)
+    }
+
     fn linearize(&self) -> Answer<'_, ()> {
         Box::pin(Control::linearize(self))
     }
@@ -94,6 +99,14 @@ impl Daemon {
     /// Proposes for whoever the request being answered is from.
     pub(crate) async fn propose(&self, command: Command) -> Result<Outcome, ControlError> {
         self.control.propose(audit::asker()?, command).await
+    }
+
+    /// Refuses what is only tried as it would be in earnest.
+    pub(crate) fn may_propose(&self, command: &Command) -> Result<(), Refusal> {
+        match self.control.refuses(command) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn linearize(&self) -> Result<(), Refusal> {

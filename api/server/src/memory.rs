@@ -39,6 +39,8 @@ pub struct Memory {
     prompt: AtomicBool,
     /// Milliseconds that it takes to decide.
     pace: AtomicU64,
+    /// Whether what only voters propose is refused here.
+    agent: AtomicBool,
     /// Who has which address outside.
     taken: Mutex<BTreeMap<IpAddr, Mac>>,
     /// What its kernel shall be seen to balance.
@@ -56,6 +58,7 @@ impl Memory {
             asked: watch::Sender::new(0),
             prompt: AtomicBool::new(true),
             pace: AtomicU64::new(0),
+            agent: AtomicBool::new(false),
             taken: Mutex::default(),
             kernel: Arc::default(),
         });
@@ -147,6 +150,11 @@ impl Memory {
     /// How many milliseconds pass until a write is decided.
     pub fn set_pace(&self, milliseconds: u64) {
         self.pace.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Whether the node is an agent, which refuses what only an admin may ask.
+    pub fn set_agent(&self, agent: bool) {
+        self.agent.store(agent, Ordering::Relaxed);
     }
 
     /// Whether holders let go at once; otherwise they never do.
@@ -312,12 +320,30 @@ fn vacating(state: &State) -> Option<(NodeId, Vec<(IpAddr, Epoch)>)> {
 
 impl Control for Memory {
     async fn propose(&self, who: Who, command: Command) -> Result<Outcome, ControlError> {
+        if let Some(refused) = self.refuses(&command) {
+            return Err(refused);
+        }
         self.decide().await?;
         let pace = self.pace.load(Ordering::Relaxed);
         if pace > 0 {
             tokio::time::sleep(Duration::from_millis(pace)).await;
         }
         Ok(self.apply_for(who, command))
+    }
+
+    fn refuses(&self, command: &Command) -> Option<ControlError> {
+        let admins = matches!(
+            command,
+            Command::PutApiToken { .. }
+                | Command::DeleteApiToken { .. }
+                | Command::RemoveNode { .. }
+                | Command::Restore { .. }
+        );
+        let agent = self.agent.load(Ordering::Relaxed);
+        (agent && admins).then(|| ControlError::Refused {
+            what: "this node is an agent".into(),
+            next: "ask a voter".into(),
+        })
     }
 
     async fn linearize(&self) -> Result<(), ControlError> {

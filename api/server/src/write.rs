@@ -119,6 +119,7 @@ async fn try_out<T: Serialize>(
     command: Command,
     view: impl Fn(Seen<'_>, &LocalStatus) -> Option<(T, u64)>,
 ) -> Result<Response, Refusal> {
+    daemon.may_propose(&command)?;
     daemon.linearize().await?;
     // Two copies of everything: as much work as a list.
     let who = audit::asker()?;

@@ -4,8 +4,8 @@
 mod common;
 
 use common::{Node, pool, reason, vip, vip_at, web_and_www};
-use vipd_api_types::{ChangeKind, DryRun, Families, MoveRequest, Pool, Vip};
-use vipd_client::{Error, WriteOptions, Written};
+use vipd_api_types::{Access, ChangeKind, DryRun, Families, MoveRequest, Pool, TokenRequest, Vip};
+use vipd_client::{Error, RestoreOptions, WriteOptions, Written};
 
 const TRY: WriteOptions = WriteOptions {
     dry_run: true,
@@ -133,4 +133,28 @@ async fn it_refuses_what_the_real_write_would_refuse() {
         reason(client.put::<Pool>("c", &pool(&["10.0.9.0/28"]), TRY).await),
         "no_quorum"
     );
+}
+
+#[tokio::test]
+async fn what_an_agent_would_leave_to_voters_it_does_not_even_try() {
+    let node = Node::start().await;
+    let client = node.client();
+    web_and_www(&client).await;
+    let backup = serde_json::to_vec(&client.backup().await.unwrap()).unwrap();
+    node.memory.set_agent(true);
+    let token = TokenRequest {
+        name: "ci".to_owned(),
+        access: Access::Read,
+        ttl_seconds: None,
+    };
+    assert_eq!(reason(client.try_token(&token).await), "refused");
+    assert_eq!(reason(client.would_remove("n2").await), "refused");
+    let restore = RestoreOptions {
+        dry_run: true,
+        tokens: false,
+        force: false,
+    };
+    assert_eq!(reason(client.restore(backup, restore).await), "refused");
+    // What it hands on, it tries.
+    tried(client.put::<Vip>("more", &vip(Families::Ipv4), TRY).await);
 }

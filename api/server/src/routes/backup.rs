@@ -82,6 +82,7 @@ pub(super) async fn restore(
     whole(&body)?;
     let wanted = backup::from_wire(&body.content, params.tokens)?;
     let bytes = wanted.to_bytes();
+    daemon.may_propose(&Command::Restore { upload: 0 })?;
     // It may be of many megabytes, so it waits in few places.
     let _place = daemon.room.answer(&audit::asker()?)?;
     daemon.linearize().await?;

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use vipd_api_types::{Quorum, Removal, Removed};
+use vipd_core::command::Command;
 use vipd_core::node::{Lease, Node};
 use vipd_core::state::State as Cluster;
 
@@ -15,8 +16,11 @@ use crate::routes::plan::{applied, gone, keeps_quorum};
 
 /// The same is judged again, by the leader, when it is meant.
 pub(super) async fn tried(daemon: &Daemon, name: &str) -> Result<Response, Refusal> {
-    daemon.linearize().await?;
     let known = known_name("node", name)?;
+    daemon.may_propose(&Command::RemoveNode {
+        node: known.clone(),
+    })?;
+    daemon.linearize().await?;
     // As much work as a plan: it is one.
     let place = daemon.room.answer(&audit::asker()?)?;
     let _turn = daemon.room.make().await?;

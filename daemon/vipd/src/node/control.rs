@@ -82,6 +82,10 @@ impl Control for NodeControl {
         proposed.map_err(refused)
     }
 
+    fn refuses(&self, command: &Command) -> Option<ControlError> {
+        self.raft.refuses(command).map(refused)
+    }
+
     async fn linearize(&self) -> Result<(), ControlError> {
         self.raft.linearizable().await.map_err(|error| match error {
             vipd_raft::ReadError::NoLeader(_) => ControlError::NoLeader,

@@ -125,6 +125,15 @@ impl RaftNode {
             .await
     }
 
+    /// Why this node proposes no such command, whoever asks it: agents leave some to voters.
+    #[must_use]
+    pub fn refuses(&self, command: &Command) -> Option<ProposeError> {
+        match self.core.voter {
+            Some(_) => None,
+            None => beyond_agents(self.id(), command).map(ProposeError::Agent),
+        }
+    }
+
     /// Whoever asks this node.
     pub(super) fn asked_by(&self, who: Who) -> Asker {
         Asker {
@@ -148,10 +157,8 @@ impl RaftNode {
             });
         }
         // The leader would refuse it, and that is what counts. Here it is told at once, and why.
-        if self.core.voter.is_none()
-            && let Some(why) = beyond_agents(self.id(), &command)
-        {
-            return Err(ProposeError::Agent(why));
+        if let Some(refused) = self.refuses(&command) {
+            return Err(refused);
         }
         let ask = Ask::Propose {
             id,
