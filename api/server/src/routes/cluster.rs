@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use vipd_api_types::{AddMember, Cluster, JoinToken, JoinTokenRequest, Problem, Removed, Snapshot};
@@ -14,7 +14,7 @@ use crate::control::ControlError;
 use crate::convert::node::role_from_wire;
 use crate::convert::{self, known_name};
 use crate::erased::Daemon;
-use crate::params::{Params, ReadParams, WriteParams};
+use crate::params::{Params, Path, ReadParams, WriteParams};
 use crate::problem::Refusal;
 use crate::routes::removal;
 use crate::strict::Strict;

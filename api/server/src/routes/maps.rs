@@ -1,7 +1,7 @@
 //! `/v1/maps`: the maps that the answering node's daemon shares with the kernel's programs, decoded. Answered without a quorum too.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -9,7 +9,7 @@ use vipd_api_types::{MapDump, MapList, Problem};
 
 use super::balance::{NoParams, at_most, look, own_name};
 use crate::erased::Daemon;
-use crate::params::Params;
+use crate::params::{Params, Path};
 use crate::problem::Refusal;
 
 /// Elements that are shown when it is not said how many.

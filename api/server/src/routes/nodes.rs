@@ -1,6 +1,6 @@
 //! `/v1/nodes`.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::convert::{self, known_name};
 use crate::erased::Daemon;
 use crate::kind::{Kind, Look};
 use crate::objects;
-use crate::params::{ListParams, Params, ReadParams, WriteParams, expect, unconditional};
+use crate::params::{ListParams, Params, Path, ReadParams, WriteParams, expect, unconditional};
 use crate::problem::Refusal;
 use crate::strict::{self, Patch};
 

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use vipd_api_types::{Page, Policy, PolicyWrite, Watched};
@@ -16,7 +16,7 @@ use crate::convert;
 use crate::erased::Daemon;
 use crate::kind::{Kind, Look, Writable};
 use crate::objects;
-use crate::params::{ListParams, Params, ReadParams, WriteParams};
+use crate::params::{ListParams, Params, Path, ReadParams, WriteParams};
 use crate::problem::Refusal;
 use crate::strict::{Patch, Strict};
 

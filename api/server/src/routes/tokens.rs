@@ -1,7 +1,7 @@
 //! `/v1/tokens`: access over TLS.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use vipd_api_types::{ApiToken, IssuedToken, List, Problem, TokenRequest};
@@ -11,7 +11,7 @@ use vipd_core::time::Millis;
 use crate::clock;
 use crate::convert::{self, known_name, new_name, token::access_from_wire};
 use crate::erased::Daemon;
-use crate::params::{Params, ReadParams, WriteParams};
+use crate::params::{Params, Path, ReadParams, WriteParams};
 use crate::problem::Refusal;
 use crate::secret::new_token;
 use crate::strict::Strict;

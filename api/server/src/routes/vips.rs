@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use vipd_api_types::{MoveRequest, Page, Vip, VipWrite, Watched};
@@ -18,7 +18,7 @@ use crate::convert::{self, known_name};
 use crate::erased::Daemon;
 use crate::kind::{Kind, Look, Writable};
 use crate::objects;
-use crate::params::{ListParams, Params, ReadParams, WriteParams, unconditional};
+use crate::params::{ListParams, Params, Path, ReadParams, WriteParams, unconditional};
 use crate::problem::Refusal;
 use crate::strict::{Patch, Strict};
 
