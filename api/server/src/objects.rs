@@ -149,9 +149,18 @@ pub(crate) async fn put<K: Writable>(
     headers: &HeaderMap,
     body: K::Write,
 ) -> Result<Response, Refusal> {
-    let name = same_name(name, K::given(&body))?;
-    let command = K::put(name.clone(), body, expect(headers)?, care)?;
-    write::<K>(daemon, name, command, params).await
+    let (name, expect) = (same_name(name, K::given(&body))?, expect(headers)?);
+    let command = K::put(name.clone(), body, expect, care)?;
+    let written = write::<K>(daemon, name, command, params).await;
+    written.map_err(|refusal| unmet(expect, refusal))
+}
+
+/// That there is such an object already breaks a condition of the request (RFC 9110, 13.1.2), where it has that one.
+fn unmet(expect: Expect, mut refusal: Refusal) -> Refusal {
+    if expect == Expect::Absent && refusal.0.reason == "already_exists" {
+        refusal.0.status = StatusCode::PRECONDITION_FAILED.as_u16();
+    }
+    refusal
 }
 
 /// Deletes one.
@@ -197,7 +206,7 @@ pub(crate) async fn patch<K: Writable>(
         let command = K::put(name.clone(), body, expect, care)?;
         match write::<K>(daemon, name, command, params).await {
             Err(refusal) if refusal.0.status == 412 && asked == Expect::Any => {}
-            done => return done,
+            done => return done.map_err(|refusal| unmet(asked, refusal)),
         }
         if turn.is_none() {
             let wait = timeout_at(deadline, daemon.patches.lock());

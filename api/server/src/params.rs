@@ -228,6 +228,13 @@ pub(crate) fn expect(headers: &HeaderMap) -> Result<Expect, Refusal> {
             "send If-Match: \"REVISION\" as the object has it, or If-None-Match: *",
         )
     };
+    if headers.contains_key(IF_MATCH) && headers.contains_key(IF_NONE_MATCH) {
+        return Err(Refusal::bad_request(
+            "bad_condition",
+            "If-Match and If-None-Match together are never met",
+            "send one of them",
+        ));
+    }
     if let Some(value) = headers.get(IF_MATCH) {
         let text = value.to_str().unwrap_or("?");
         return match text.trim().trim_matches('"').parse() {

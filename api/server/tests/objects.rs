@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Node, done, pool, reason, vip, vip_at, web_and_www};
+use common::{Node, done, http_unix, pool, reason, vip, vip_at, web_and_www};
 use vipd_api_types::{Families, MoveRequest, Pool, Vip};
 use vipd_client::{WriteOptions, Written};
 
@@ -346,4 +346,92 @@ async fn an_address_that_nobody_else_can_take_says_so() {
         "better a drained holder than none"
     );
     assert_eq!(address.conditions[0].reason, "no_other_node");
+}
+
+/// The first line and the rest of the answer to a request without a body.
+async fn raw(node: &Node, head: &str) -> (String, String) {
+    let request = format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let answer = http_unix(&node.socket, &request).await;
+    let (status, rest) = answer.split_once("\r\n").unwrap();
+    (status.to_owned(), rest.to_owned())
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_text_is_refused_with_a_problem_document_as_all_else() {
+    let node = Node::start().await;
+    for head in [
+        "GET /v1/vips/%ff HTTP/1.1",
+        "DELETE /v1/pools/%ff HTTP/1.1",
+        "GET /v1/maps/%ff HTTP/1.1",
+    ] {
+        let (status, rest) = raw(&node, head).await;
+        assert!(status.contains("400"), "{head}: {status}");
+        assert!(rest.contains("application/problem+json"), "{head}: {rest}");
+        assert!(rest.contains("\"bad_path\""), "{head}: {rest}");
+    }
+}
+
+#[tokio::test]
+async fn only_if_there_is_none_is_a_condition_that_fails_and_goes_with_no_other() {
+    let node = Node::start().await;
+    let (_, www) = web_and_www(&node.client()).await;
+    let put = |name: &str, conditions: &str| {
+        let head = format!("PUT /v1/vips/{name} HTTP/1.1\r\ncontent-length: 2\r\n{conditions}");
+        let socket = node.socket.clone();
+        async move {
+            let request = format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n{{}}");
+            http_unix(&socket, &request).await
+        }
+    };
+    let answer = put("www", "if-none-match: *").await;
+    assert!(answer.starts_with("HTTP/1.1 412"), "{answer}");
+    assert!(answer.contains("already_exists"), "{answer}");
+    let both = format!("if-none-match: *\r\nif-match: \"{}\"", www.revision);
+    let answer = put("www", &both).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("bad_condition"), "{answer}");
+    // To make one of a name that is taken is no condition of the request.
+    let body = serde_json::json!({ "name": "www" });
+    let made = node.client().create::<Vip>(&body, NOW).await;
+    assert_eq!(reason(made), "already_exists");
+}
+
+#[tokio::test]
+async fn a_vip_asks_for_no_address_that_no_pool_may_hold() {
+    let node = Node::start().await;
+    let client = node.client();
+    let (_, www) = web_and_www(&client).await;
+    for bad in [
+        "0.0.0.0",
+        "127.0.0.1",
+        "224.0.0.5",
+        "::ffff:10.0.0.12",
+        "ff02::1",
+    ] {
+        let refused = client.put::<Vip>("new", &vip_at(&[bad]), NOW).await;
+        let why = refused.as_ref().unwrap_err().to_string();
+        assert!(why.contains("no pool can hold"), "{bad}: {why}");
+        let patch = serde_json::json!({ "spec": { "addresses": [bad] } });
+        assert_eq!(
+            reason(client.patch::<Vip>("www", &patch, NOW).await),
+            "invalid"
+        );
+    }
+    // In the log before this was asked: it stays, and others are read beside it.
+    node.memory
+        .apply(vipd_core::command::Command::PutVip {
+            name: "old".parse().unwrap(),
+            labels: vipd_core::name::Labels::new(),
+            spec: vipd_core::vip::VipSpec {
+                addresses: ["0.0.0.0".parse().unwrap()].into_iter().collect(),
+                ..Default::default()
+            },
+            expect: vipd_core::command::Expect::Any,
+        })
+        .unwrap();
+    assert_eq!(client.list::<Vip>().await.unwrap().items.len(), 2);
+    assert_eq!(
+        client.get::<Vip>("www").await.unwrap().revision,
+        www.revision
+    );
 }

@@ -45,7 +45,7 @@ const REFUSALS: [(&str, &str, For); 17] = [
     ),
     (
         "412",
-        "Somebody else has changed it: `revision_mismatch`",
+        "Somebody else has changed it: `revision_mismatch`; or, with `If-None-Match: *`, has made it: `already_exists`",
         For::Write,
     ),
     (
