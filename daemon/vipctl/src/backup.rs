@@ -1,4 +1,4 @@
-//! `vipctl cluster snapshot FILE` and `vipctl cluster restore FILE`.
+//! `vipctl cluster snapshot FILE` (or into a pipe) and `vipctl cluster restore FILE`.
 
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
@@ -32,6 +32,19 @@ pub(crate) struct RestoreArgs {
 
 /// How many names of one kind are shown.
 const SHOWN: usize = 10;
+
+/// Where a backup goes. Without a file, to stdout, but not before somebody's eyes: who typed no more than that has to be told
+/// that there is no backup yet.
+pub(crate) fn target(file: Option<PathBuf>, terminal: bool) -> Result<PathBuf, Failure> {
+    match file {
+        Some(file) => Ok(file),
+        None if !terminal => Ok(PathBuf::from("-")),
+        None => Err(Failure::new(
+            "the backup needs a file: nothing was written",
+            "name it: vipctl cluster snapshot FILE, or > FILE; to shorten the log of the asked node: vipctl cluster compact",
+        )),
+    }
+}
 
 pub(crate) async fn save(client: &Client, file: &Path) -> Result<(), Failure> {
     let backup = client.backup().await?;
@@ -205,6 +218,16 @@ fn few(names: &[String]) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_without_a_file_goes_into_a_pipe_and_never_onto_a_terminal() {
+        let named = || Some(PathBuf::from("site.json"));
+        assert_eq!(target(named(), true).unwrap(), PathBuf::from("site.json"));
+        assert_eq!(target(None, false).unwrap(), PathBuf::from("-"));
+        let [what, next] = target(None, true).unwrap_err().lines();
+        assert!(what.contains("nothing was written"), "{what}");
+        assert!(next.contains("FILE") && next.contains("compact"), "{next}");
+    }
 
     #[test]
     fn a_backup_that_no_restore_takes_is_told_with_what_to_do() {

@@ -47,9 +47,11 @@ pub(crate) enum Verb {
     },
     /// Save pools, policies, VIPs with their addresses, settings of nodes and hashes of tokens into a file
     Snapshot {
-        /// The file, - for stdout; without one, the asked node only writes its own snapshot and shortens its log
+        /// The file, - for stdout; may be left out where stdout is no terminal: vipctl cluster snapshot > FILE
         file: Option<PathBuf>,
     },
+    /// Have the asked node write its own snapshot and shorten its log; this is no backup
+    Compact,
     /// Replace pools, policies, VIPs and their addresses by those of a file that snapshot wrote
     Restore(backup::RestoreArgs),
 }
@@ -124,12 +126,15 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
                 format!("node/{name} removed\n{}", members(&cluster))
             })
         }
-        Verb::Snapshot { file: Some(file) } => backup::save(&client, &file).await,
+        Verb::Snapshot { file } => {
+            let file = backup::target(file, output::is_terminal())?;
+            backup::save(&client, &file).await
+        }
         Verb::Restore(args) => backup::restore(&args, global).await,
-        Verb::Snapshot { file: None } => {
+        Verb::Compact => {
             let snapshot = client.snapshot().await?;
             output::show(&snapshot, global.output, || {
-                format!("snapshot written up to log index {}", snapshot.index)
+                format!("the log is compacted up to index {}", snapshot.index)
             })
         }
     }

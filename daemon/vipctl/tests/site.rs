@@ -376,12 +376,12 @@ async fn snapshot_and_restore_say_what_they_do() {
         .refused();
     assert!(what.contains("the backup's content has sha256:"), "{what}");
     assert!(next.contains("take the checksum out"), "{next}");
-    assert!(
-        node.vipctl("cluster snapshot")
-            .await
-            .good()
-            .starts_with("snapshot written up to")
-    );
+    // Also as people type it: vipctl cluster snapshot > FILE
+    let unnamed = node.vipctl("cluster snapshot").await.good();
+    other
+        .vipctl_stdin("cluster restore - --dry-run", &unnamed)
+        .await
+        .good();
     let (what, _) = node
         .vipctl("cluster restore /nonexistent.json")
         .await

@@ -226,10 +226,10 @@ async fn cluster_members_and_tokens() {
             .starts_with("node/n3 removed")
     );
     assert!(
-        node.vipctl("cluster snapshot")
+        node.vipctl("cluster compact")
             .await
             .good()
-            .starts_with("snapshot written up to log index")
+            .starts_with("the log is compacted up to index")
     );
     node.vipctl("cluster remove n3").await.refused();
 }
