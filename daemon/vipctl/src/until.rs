@@ -20,8 +20,8 @@ pub(crate) struct UntilArgs {
     /// Objects: vip/www, pool/web, policy/edge, node/n1
     #[arg(required = true, value_name = "KIND/NAME", value_parser = object)]
     objects: Vec<(What, String)>,
-    /// condition=NAME or delete. Of VIPs: satisfied, held, settled, answering; of pools: usable; of nodes: up, drained; also
-    /// whatever else `-o yaml` shows as a condition; no- in front means that it is not so
+    /// condition=NAME or delete. Of VIPs: satisfied, held, settled, answering, unique, served, healthy, seen, in_time; of pools:
+    /// usable, unclaimed; of nodes: up, drained, eligible, beats, datapath; no- in front means that it is not so
     #[arg(long = "for", value_name = "GOAL", value_parser = goal)]
     goal: Goal,
     /// How long to wait (500ms, 10s, 5m, 1h)
@@ -88,10 +88,9 @@ pub(crate) async fn run(args: &UntilArgs, global: &Global) -> Result<(), Failure
                 break;
             };
             if Instant::now() >= deadline {
-                return Err(Failure::new(
-                    format!("{title}: after {} {missing}", args.timeout),
-                    "it goes on by itself; wait longer with --timeout, or see vipctl vip list",
-                ));
+                let Missing { what, next } = missing;
+                let what = format!("{title}: after {} {what}", args.timeout);
+                return Err(Failure::new(what, next));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -123,13 +122,22 @@ fn reached(goal: &Goal) -> String {
     }
 }
 
+/// What is missing, and what may be done about it.
+#[derive(Debug)]
+struct Missing {
+    what: String,
+    next: String,
+}
+
 /// What is missing, if something is.
 async fn missing(
     client: &Client,
     what: What,
     name: &str,
     goal: &Goal,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<Missing>, Failure> {
+    let noun = noun(what);
+    let missing = |what: String, next: String| Ok(Some(Missing { what, next }));
     let looked = match what {
         What::Vip => match client.get::<Vip>(name).await {
             Ok(vip) => {
@@ -150,17 +158,34 @@ async fn missing(
         },
         What::Pool => client.get::<Pool>(name).await.map(|pool| of_pool(&pool)),
         What::Policy => client.get::<Policy>(name).await.map(|_| Vec::new()),
-        What::Node => client.get::<Node>(name).await.map(|node| of_node(&node)),
+        What::Node => match client.get::<Node>(name).await {
+            Ok(node) => {
+                at_home(client, name, goal).await?;
+                Ok(of_node(&node))
+            }
+            Err(error) => Err(error),
+        },
     };
     let conditions = match (looked, goal) {
-        (Ok(_), Goal::Gone) => return Ok(Some("it is still there".to_owned())),
+        (Ok(_), Goal::Gone) => {
+            let next = match what {
+                What::Node => format!("remove it: vipctl cluster remove {name}"),
+                What::Vip | What::Pool | What::Policy => {
+                    format!("delete it: vipctl {noun} delete {name}")
+                }
+            };
+            return missing("it is still there".to_owned(), next);
+        }
         (Err(error), Goal::Gone) if error.is_not_found() => return Ok(None),
         // It may yet be made: whoever waits for a condition waits for that too.
         (Err(error), Goal::Is { .. }) if error.is_not_found() => {
-            return Ok(Some(error.to_string()));
+            let next = format!("make it, or compare its name with: vipctl {noun} list");
+            return missing(error.to_string(), next);
         }
         // A daemon that restarts is waited for, too.
-        (Err(error), _) if error.reason().is_none() => return Ok(Some(error.to_string())),
+        (Err(error), _) if error.reason().is_none() => {
+            return missing(error.to_string(), error.next());
+        }
         (Err(error), _) => return Err(error.into()),
         (Ok(conditions), Goal::Is { .. }) => conditions,
     };
@@ -173,15 +198,37 @@ async fn missing(
         .collect();
     if about.is_empty() {
         let mut known: Vec<_> = conditions.iter().map(|known| known.kind.as_str()).collect();
+        known.sort_unstable();
         known.dedup();
-        return Err(Failure::new(
-            format!("{}/{name} has no condition {condition}", noun(what)),
-            format!("one of: {}", known.join(", ")),
-        ));
+        let next = match known.as_slice() {
+            [] => format!("a {noun} has none: wait for delete"),
+            some => format!("one of: {}", some.join(", ")),
+        };
+        let what = format!("{noun}/{name} has no condition {condition}");
+        return Err(Failure::new(what, next));
     }
-    let so = about.iter().all(|known| known.status);
+    if about.iter().all(|known| known.status) == *wanted {
+        return Ok(None);
+    }
     let first = about.iter().find(|known| known.status != *wanted);
-    Ok((so != *wanted).then(|| first.map_or_else(String::new, |known| known.message.clone())))
+    let first = first.map_or_else(String::new, |known| known.message.clone());
+    let next = format!("mend that, or wait longer with --timeout; see vipctl {noun} get {name}");
+    missing(first, next)
+}
+
+/// Beats and the datapath of a node are known to that node alone, which complains or is silent.
+async fn at_home(client: &Client, name: &str, goal: &Goal) -> Result<(), Failure> {
+    let own = |condition: &str| OWN_OF_NODES.contains(&condition);
+    let Goal::Is { condition, .. } = goal else {
+        return Ok(());
+    };
+    if !own(condition) || client.cluster().await?.answered_by == name {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("node/{name}: only that node knows its condition {condition}"),
+        format!("ask there: on {name}, or with --server and the address of its API"),
+    ))
 }
 
 fn condition(kind: &str, status: bool, message: String) -> Condition {
@@ -205,64 +252,84 @@ fn elsewhere(vip: &Vip) -> Option<(IpAddr, &str)> {
     })
 }
 
-/// Its own conditions, those of its addresses, and what stands beside them. An address says only what is amiss with it, so
-/// what it does not complain of is well.
+// Of most things vipd says only what is amiss. Without these lists, nobody could wait until a complaint ends.
+
+/// What is complained of in VIPs, or in their addresses.
+const OF_VIPS: [&str; 7] = [
+    "held", "settled", "unique", "served", "healthy", "seen", "in_time",
+];
+
+/// What a VIP without an address can't have.
+const OF_ADDRESSES: [&str; 4] = ["held", "settled", "answering", "served"];
+
+/// What is complained of in pools.
+const OF_POOLS: [&str; 2] = ["usable", "unclaimed"];
+
+/// What is complained of in nodes.
+const OF_NODES: [&str; 3] = ["eligible", "beats", "datapath"];
+
+/// What a node knows of itself alone.
+const OWN_OF_NODES: [&str; 2] = ["beats", "datapath"];
+
+/// What is not complained of is well.
+fn well<'a>(kinds: &'a [&str]) -> impl Iterator<Item = Condition> + 'a {
+    let one = |kind: &&str| condition(kind, true, format!("nothing is said against {kind}"));
+    kinds.iter().map(one)
+}
+
+/// Its own conditions, those of its addresses, and what stands beside them.
 fn of_vip(vip: &Vip) -> Vec<Condition> {
     let mut all = vip.status.conditions.clone();
-    let well = |kind: &str| condition(kind, true, format!("it is {kind}"));
     let addresses = &vip.status.addresses;
-    all.extend(
-        addresses
-            .iter()
-            .flat_map(|address| address.conditions.clone()),
-    );
+    let of_addresses = addresses.iter().flat_map(|address| &address.conditions);
+    all.extend(of_addresses.cloned());
     if addresses.is_empty() {
-        let none = || "it has no address".to_owned();
-        all.extend(["held", "settled", "answering"].map(|kind| condition(kind, false, none())));
+        let none = |kind| condition(kind, false, "it has no address".to_owned());
+        all.extend(OF_ADDRESSES.map(none));
     }
     for address in addresses {
         let at = address.address;
-        all.push(match (&address.holder, address.answering) {
-            (_, Some(true)) => well("answering"),
-            (Some(holder), Some(false)) => condition(
-                "answering",
-                false,
-                format!("{at} is held by {holder}, which does not answer yet"),
-            ),
-            (Some(holder), None) => condition(
-                "answering",
-                false,
-                format!("{at} is held by {holder}, and only that node knows whether it answers"),
-            ),
-            (None, _) => condition("answering", false, format!("{at} is held by nobody")),
-        });
+        let why = match (&address.holder, address.answering) {
+            (_, Some(true)) => format!("{at} answers"),
+            (Some(holder), Some(false)) => {
+                format!("{at} is held by {holder}, which does not answer yet")
+            }
+            (Some(holder), None) => {
+                format!("{at} is held by {holder}, and only that node knows whether it answers")
+            }
+            (None, _) => format!("{at} is held by nobody"),
+        };
+        all.push(condition("answering", address.answering == Some(true), why));
     }
-    for kind in ["held", "settled", "unique"] {
-        all.push(well(kind));
+    // Nobody has asked them yet, or not from here: that they are well is not known.
+    if vip.spec.health.is_some() && !vip.spec.backends.is_empty() && vip.status.backends.is_empty()
+    {
+        let why = "the asked node has not asked its backends: only its holder, and who would hold it next, do";
+        all.push(condition("healthy", false, why.to_owned()));
     }
+    all.extend(well(&OF_VIPS));
     all
 }
 
-/// A pool complains, or is usable.
+/// A pool complains, or is well.
 fn of_pool(pool: &Pool) -> Vec<Condition> {
-    let mut all = pool.status.conditions.clone();
-    all.push(condition("usable", true, "it is usable".to_owned()));
-    all
+    let own = pool.status.conditions.iter().cloned();
+    own.chain(well(&OF_POOLS)).collect()
 }
 
 fn of_node(node: &Node) -> Vec<Condition> {
     let mut all = node.status.conditions.clone();
-    all.push(condition("up", node.status.up, "it is down".to_owned()));
-    let held = node.status.held.len();
-    let message = match node.spec.drained {
-        true => format!("it still holds {held} addresses"),
-        false => "it is not drained".to_owned(),
+    all.extend(well(&OF_NODES));
+    let (up, held) = (node.status.up, node.status.held.len());
+    let message = if up { "it is up" } else { "it is down" };
+    all.push(condition("up", up, message.to_owned()));
+    let drained = node.spec.drained && held == 0;
+    let message = match (node.spec.drained, held) {
+        (true, 0) => "it is drained".to_owned(),
+        (true, _) => format!("it still holds {held} addresses"),
+        (false, _) => "it is not drained".to_owned(),
     };
-    all.push(condition(
-        "drained",
-        node.spec.drained && held == 0,
-        message,
-    ));
+    all.push(condition("drained", drained, message));
     all
 }
 
@@ -288,5 +355,19 @@ mod tests {
                 .unwrap_err()
                 .contains("vip, pool, policy, node")
         );
+    }
+
+    #[test]
+    fn backends_that_the_asked_node_has_not_asked_are_not_taken_for_healthy() {
+        let text = r#"{"name": "shop", "generation": 1, "revision": 1, "spec": {}, "status": {"addresses": []}}"#;
+        let mut vip: Vip = serde_json::from_str(text).unwrap();
+        vip.spec.backends = vec!["10.9.0.2".parse().unwrap()];
+        let healthy = |vip: &Vip| {
+            let mut all = of_vip(vip).into_iter();
+            all.all(|known| known.kind != "healthy" || known.status)
+        };
+        assert!(healthy(&vip), "nobody looks after them");
+        vip.spec.health = Some("tcp".parse().unwrap());
+        assert!(!healthy(&vip));
     }
 }
