@@ -204,6 +204,11 @@ async fn validate_looks_at_files_and_cluster_together() {
             "{pool}: {run:?}"
         );
     }
+    // Nor does it excuse pools that it only could turn to.
+    let far =
+        format!("{far}---\nkind: vip\nname: eth\nspec: {{families: ipv4, interface: eth0}}\n");
+    let run = on_file(&node, "validate", &far).await;
+    assert!(run.out.contains("nobody can announce it"), "{run:?}");
     // What the file does not touch is another day's work.
     node.vipctl("vip create late --pool nope").await.good();
     on_file(&node, "validate", &all).await.good();

@@ -146,12 +146,15 @@ fn blocks(world: &World, name: &str, pool: &Item<PoolSpec>) -> Vec<Said> {
 }
 
 /// A block of which no node's subnet holds an address. VIPs that name an interface are announced there all the same, so where
-/// the pool serves one, nothing is said.
+/// one names the pool, or has an address of it, nothing is said. One that only could have is no excuse: it may never turn here.
 fn unannounced(world: &World, name: &str, pool: &Item<PoolSpec>) -> Option<String> {
     let nodes = world.nodes.as_ref()?;
-    let anywhere = world.vips.iter().any(|(vip, item)| {
-        let pools = || serving(world, vip, item).into_iter();
-        item.spec.interface.is_some() && pools().any(|(pool, _)| pool == name)
+    let anywhere = world.vips.values().any(|vip| {
+        let mut wanted = vip.spec.addresses.iter().filter_map(|ip| ip.parse().ok());
+        vip.spec.interface.is_some()
+            && (vip.spec.pool.as_deref() == Some(name)
+                || vip.given_by.iter().any(|of| of == name)
+                || wanted.any(|address| pool.offers(address)))
     });
     if anywhere {
         return None;

@@ -23,6 +23,8 @@ pub(super) struct Item<S> {
     pub(super) spec: S,
     /// What the daemon says of it; empty in a file.
     pub(super) conditions: Vec<Condition>,
+    /// The pools that a VIP has addresses of.
+    pub(super) given_by: Vec<String>,
 }
 
 /// All of them, by name.
@@ -45,6 +47,7 @@ impl World {
             labels,
             spec,
             conditions,
+            given_by: Vec::new(),
         };
         let pools = all::<Pool>(client).await?.into_iter();
         let policies = all::<Policy>(client).await?.into_iter();
@@ -67,23 +70,12 @@ impl World {
                             labels: policy.labels,
                             spec: policy.spec,
                             conditions: Vec::new(),
+                            given_by: Vec::new(),
                         },
                     )
                 })
                 .collect(),
-            vips: vips
-                .map(|vip| {
-                    (
-                        vip.name,
-                        Item {
-                            place: CLUSTER.to_owned(),
-                            labels: vip.labels,
-                            spec: vip.spec,
-                            conditions: vip.status.conditions,
-                        },
-                    )
-                })
-                .collect(),
+            vips: vips.map(|vip| (vip.name.clone(), of_vip(vip))).collect(),
             nodes: Some(all::<Node>(client).await?),
         })
     }
@@ -102,8 +94,13 @@ impl World {
                 .map(|item| drop(self.pools.insert(manifest.name.clone(), item))),
             Kind::Policy => read(place, manifest, &mut unknown)
                 .map(|item| drop(self.policies.insert(manifest.name.clone(), item))),
-            Kind::Vip => read(place, manifest, &mut unknown)
-                .map(|item| drop(self.vips.insert(manifest.name.clone(), item))),
+            Kind::Vip => read(place, manifest, &mut unknown).map(|mut item| {
+                // It keeps the addresses that it has.
+                if let Some(former) = self.vips.remove(&manifest.name) {
+                    item.given_by = former.given_by;
+                }
+                self.vips.insert(manifest.name.clone(), item);
+            }),
         };
         let unreadable = put.err().map(|cause| format!("spec: {cause}"));
         let unknown = unknown
@@ -122,6 +119,18 @@ impl World {
     }
 }
 
+/// A VIP of the cluster.
+fn of_vip(vip: Vip) -> Item<VipSpec> {
+    let addresses = vip.status.addresses.into_iter();
+    Item {
+        place: CLUSTER.to_owned(),
+        labels: vip.labels,
+        spec: vip.spec,
+        conditions: vip.status.conditions,
+        given_by: addresses.map(|address| address.pool).collect(),
+    }
+}
+
 /// Reads a spec, noting the fields that it does not have.
 fn read<S: DeserializeOwned>(
     place: &str,
@@ -134,6 +143,7 @@ fn read<S: DeserializeOwned>(
         labels: manifest.labels.clone(),
         spec,
         conditions: Vec::new(),
+        given_by: Vec::new(),
     })
 }
 
