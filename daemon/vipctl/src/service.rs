@@ -1,7 +1,10 @@
 //! How a VIP is served, in words: mode, ports and backends.
 
+use std::net::IpAddr;
+
 use clap::ValueEnum;
-use vipd_api_types::{Affinity, Dispatch, Mode, TrafficPolicy, VipSpec};
+use vipd_api_types::{Affinity, Backend, Dispatch, Mode, TrafficPolicy, VipSpec};
+use vipd_core::block::Family;
 
 /// `--mode`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -101,6 +104,15 @@ pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
         words.push(format!("only from {}", spec.source_ranges.join(" ")));
     }
     Some(words.join(", "))
+}
+
+/// Whether connections to an address of this family are dropped for lack of a backend.
+pub(crate) fn lacks(spec: &VipSpec, family: Family) -> bool {
+    let serves = |backend: &Backend| {
+        let address = backend.address.parse::<IpAddr>();
+        backend.weight > 0 && address.is_ok_and(|address| Family::of(address) == family)
+    };
+    spec.mode != Mode::Local && !spec.backends.iter().any(serves)
 }
 
 /// A mode, and behind it how packets travel to backends where that is not by their MACs.

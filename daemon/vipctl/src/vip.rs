@@ -7,6 +7,7 @@ use vipd_api_types::{
     VipSpec, VipWrite,
 };
 use vipd_client::{Client, Written};
+use vipd_core::block::Family;
 
 use crate::apply::{self, ApplyArgs};
 use crate::cli::{Format, Global, TryArgs, WriteArgs, label, labels};
@@ -324,13 +325,12 @@ pub(crate) fn table(vips: &[Vip]) -> String {
     titles.push("STATE");
     let mut table = output::table(&titles);
     for vip in vips {
-        let complaints = render::complaints(&vip.status.conditions).join("; ");
         let serving = || {
             let cells = service::cells(&vip.spec).into_iter();
             cells.map(Cell::new).filter(|_| output::is_wide())
         };
         for address in &vip.status.addresses {
-            let (state, mood) = state(address, &complaints);
+            let (state, mood) = state(vip, address);
             let mut row: Vec<Cell> = vec![
                 vip.name.as_str().into(),
                 address.address.to_string().into(),
@@ -345,6 +345,7 @@ pub(crate) fn table(vips: &[Vip]) -> String {
             table.add_row(row);
         }
         if vip.status.addresses.is_empty() {
+            let complaints = render::complaints(&vip.status.conditions).join("; ");
             let state = if complaints.is_empty() {
                 "no address"
             } else {
@@ -368,24 +369,28 @@ pub(crate) fn table(vips: &[Vip]) -> String {
     output::draw(table)
 }
 
-fn state(address: &VipAddress, vip_complaints: &str) -> (String, Mood) {
-    let own = render::complaints(&address.conditions).join("; ");
-    let complaints = [own.as_str(), vip_complaints]
-        .into_iter()
-        .filter(|s| !s.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ");
+/// What is so with it first, whatever is complained of: then what is amiss with it, and with its VIP.
+fn state(vip: &Vip, address: &VipAddress) -> (String, Mood) {
+    let lacks = || service::lacks(&vip.spec, Family::of(address.address));
+    let of_vip = vip.status.conditions.iter();
+    let of_vip = of_vip.filter(|known| known.kind != "served" || lacks());
+    let complaints = address.conditions.iter().chain(of_vip);
     let with = match address.shared_with.as_slice() {
         [] => String::new(),
         [one] => format!(", shared with {one}"),
         many => format!(", shared with {} and {} more", many[0], many.len() - 1),
     };
-    match (&address.holder, address.answering) {
-        (None, _) if complaints.is_empty() => ("no holder".to_owned(), Mood::Bad),
-        (None, _) => (complaints, Mood::Bad),
-        (Some(_), _) if !complaints.is_empty() => (complaints, Mood::Odd),
+    let (so, mood) = match (&address.holder, address.answering) {
+        (None, _) => ("no holder".to_owned(), Mood::Bad),
         (Some(_), Some(true)) => (format!("answering{with}"), Mood::Good),
         (Some(_), Some(false)) => (format!("silent{with}"), Mood::Bad),
         (Some(_), None) => (format!("held{with}"), Mood::Good),
-    }
+    };
+    let mut amiss = complaints.filter(|known| !known.status).peekable();
+    let mood = match mood {
+        Mood::Good if amiss.peek().is_some() => Mood::Odd,
+        Mood::Good | Mood::Odd | Mood::Bad => mood,
+    };
+    let text = amiss.fold(so, |text, known| format!("{text}; {}", known.message));
+    (text, mood)
 }

@@ -358,3 +358,46 @@ async fn a_vip_that_spreads_connections_is_made_and_shown_in_few_words() {
     assert!(why.contains("is of mode dsr and names no port"), "{why}");
     assert!(next.contains("correct the spec"), "{next}");
 }
+
+#[tokio::test]
+async fn the_state_says_first_whether_it_answers_and_then_what_is_amiss_with_that_very_address() {
+    let node = Node::start().await;
+    node.vipctl("pool create web --block 10.0.0.10-10.0.0.20 --block fd00::10-fd00::20")
+        .await
+        .good();
+    node.vipctl(
+        "vip create www --families require_dual --mode nat --port tcp/80 --backend 10.9.0.2",
+    )
+    .await
+    .good();
+    let states = |table: &str| -> Vec<String> {
+        let from = table.find("STATE").unwrap();
+        let rows = table.lines().skip(1);
+        rows.map(|row| row[from..].to_owned()).collect()
+    };
+    let amiss = "it has no ipv6 backend that takes connections: new ones to its ports are dropped";
+    let list = node.vipctl("vip list").await.good();
+    assert_eq!(states(&list), ["answering", &format!("answering; {amiss}")]);
+    node.memory.set_quorum(false);
+    let list = node.vipctl("--local vip list").await.good();
+    assert_eq!(states(&list), ["silent", &format!("silent; {amiss}")]);
+    node.memory.set_quorum(true);
+    let validated = node.vipctl("validate").await;
+    assert_eq!(validated.code, 1, "{validated:?}");
+    assert!(
+        validated.out.contains(&format!("vip/www: {amiss}")),
+        "{validated:?}"
+    );
+
+    let file = |backend| {
+        format!(
+            "kind: vip\nname: new\nspec: {{mode: nat, ports: [{{port: 80}}], backends: [{{address: {backend}}}]}}\n"
+        )
+    };
+    for (backend, family) in [("10.9.0.2", "ipv6"), ("fd09::2", "ipv4")] {
+        let told = node.vipctl_stdin("validate -f -", &file(backend)).await;
+        let amiss = format!("vip/new: it has no {family} backend");
+        assert!(told.out.contains(&amiss), "{told:?}");
+        assert_eq!(told.out.matches("vip/new").count(), 1, "{told:?}");
+    }
+}

@@ -11,6 +11,7 @@ use vipd_core::selector;
 
 use super::world::{Item, World};
 use super::{Finding, room};
+use crate::service;
 
 /// All findings, pools first.
 pub(super) fn all(world: &World) -> Vec<Finding> {
@@ -174,6 +175,9 @@ fn unannounced(world: &World, name: &str, pool: &Item<PoolSpec>) -> Option<Strin
     ))
 }
 
+const GIVE_BACKEND: &str =
+    "give it a backend of that family with a weight, or no address of that family (families)";
+
 /// What this VIP asks for that nothing there can give. What the cluster says of a VIP that it has counts for more.
 fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
     const SEE: &str = "see what there is: vipctl pool list";
@@ -185,7 +189,12 @@ fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
         return vec![(unmet.message.clone(), SEE)];
     }
     if !vip.conditions.is_empty() {
-        return Vec::new();
+        let mut all = vip.conditions.iter();
+        let dropped = all.find(|known| known.kind == "served" && !known.status);
+        return dropped
+            .map(|known| (known.message.clone(), GIVE_BACKEND))
+            .into_iter()
+            .collect();
     }
     let spec = &vip.spec;
     if let Some(pool) = spec
@@ -202,6 +211,7 @@ fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
             SEE,
         )];
     }
+    let mut said = Vec::new();
     if spec.addresses.is_empty() {
         let offered = |family: Family| {
             let blocks = |(_, pool): &(&String, &Item<PoolSpec>)| pool.blocks().0;
@@ -215,17 +225,25 @@ fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
             Families::RequireDual => &[Family::V4, Family::V6],
             Families::PreferDual => &[],
         };
-        let missing = wanted.iter().filter(|family| !offered(**family));
-        return missing
-            .map(|family| {
-                (
-                    format!("no pool that serves it has {family} addresses"),
-                    SEE,
-                )
-            })
-            .collect();
+        for family in wanted.iter().filter(|family| !offered(**family)) {
+            let what = format!("no pool that serves it has {family} addresses");
+            said.push((what, SEE));
+        }
+        let all = matches!(spec.families, Families::PreferDual).then_some(Family::ALL);
+        let all = all.as_ref().map_or(wanted, |all| &all[..]).iter();
+        said.extend(unserved(
+            spec,
+            all.copied().filter(|family| offered(*family)),
+        ));
+        return said;
     }
-    let mut said = Vec::new();
+    let named = spec.addresses.iter().filter_map(|text| text.parse().ok());
+    let named: Vec<Family> = named.map(Family::of).collect();
+    let families = Family::ALL.into_iter();
+    said.extend(unserved(
+        spec,
+        families.filter(|family| named.contains(family)),
+    ));
     for text in &spec.addresses {
         match text.parse::<IpAddr>() {
             Err(_) => said.push((
@@ -239,6 +257,13 @@ fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
         }
     }
     said
+}
+
+/// Families of its addresses that have no backend.
+fn unserved(spec: &VipSpec, families: impl Iterator<Item = Family>) -> Vec<Said> {
+    let lacking = families.filter(|family| service::lacks(spec, *family));
+    let what = |family| format!("it has no {family} backend: connections to it are dropped");
+    lacking.map(|family| (what(family), GIVE_BACKEND)).collect()
 }
 
 /// The pools that serve a VIP.
