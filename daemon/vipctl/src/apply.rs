@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::files::{self, FilesArgs};
 use crate::kind::{Kept, of_kind};
 use crate::manifest::{Kind, Manifest};
-use crate::{connect, output, render};
+use crate::{connect, dark, output, render};
 
 /// What to apply.
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let manifests = files::read(&args.files.files, only)?;
     let client = connect::client(global)?;
-    let mut failed = Vec::new();
+    let (mut failed, mut written) = (Vec::new(), Vec::new());
     for (place, manifest) in &manifests {
         let how = WriteOptions {
             dry_run: args.dry_run,
@@ -44,8 +44,11 @@ pub(crate) async fn run(
             }
             let _shown = failure.report();
             failed.push(manifest.title());
+        } else if !args.dry_run {
+            written.push((manifest.kind, manifest.name.as_str()));
         }
     }
+    dark::warn(&client, &written).await;
     if failed.is_empty() {
         return Ok(());
     }

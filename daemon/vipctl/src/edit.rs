@@ -13,7 +13,7 @@ use crate::cli::Global;
 use crate::failure::Failure;
 use crate::kind::{Kept, document};
 use crate::manifest;
-use crate::{connect, output};
+use crate::{connect, dark, output};
 
 /// What to edit.
 #[derive(Debug, Args)]
@@ -41,7 +41,10 @@ pub(crate) async fn run<T: Kept>(args: &EditArgs, global: &Global) -> Result<(),
             return output::line(&format!("{title} unchanged"));
         }
         let failure = match write::<T>(&client, &edited, &args.name, object.revision()).await {
-            Ok(()) => return output::line(&format!("{title} changed")),
+            Ok(()) => {
+                dark::warn(&client, &[(T::KIND, &args.name)]).await;
+                return output::line(&format!("{title} changed"));
+            }
             Err(failure) => failure,
         };
         // Nothing has been mended: going on would be a loop.

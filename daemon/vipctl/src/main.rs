@@ -11,6 +11,7 @@ mod backup;
 mod cli;
 mod cluster;
 mod connect;
+mod dark;
 mod diff;
 mod edit;
 mod events;

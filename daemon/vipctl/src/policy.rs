@@ -9,7 +9,7 @@ use crate::cli::{Global, TryArgs, WriteArgs, label, labels};
 use crate::edit::{self, EditArgs};
 use crate::failure::Failure;
 use crate::manifest::Kind;
-use crate::{connect, output, render};
+use crate::{connect, dark, output, render};
 
 /// What to do with policies.
 #[derive(Debug, Subcommand)]
@@ -102,14 +102,17 @@ async fn create(args: CreateArgs, global: &Global) -> Result<(), Failure> {
     let object = format!("policy/{}", args.name);
     let client = connect::client(global)?;
     match client.create::<Policy>(&body, args.write.into()).await? {
-        Written::Done(policy) => output::show(&policy, global.output, || match &policy {
-            Some(policy) => format!(
-                "{object} created: {} VIPs, {} nodes",
-                policy.status.vips.len(),
-                policy.status.nodes.len()
-            ),
-            None => format!("{object} created"),
-        }),
+        Written::Done(policy) => {
+            dark::warn(&client, &[(Kind::Policy, &args.name)]).await;
+            output::show(&policy, global.output, || match &policy {
+                Some(policy) => format!(
+                    "{object} created: {} VIPs, {} nodes",
+                    policy.status.vips.len(),
+                    policy.status.nodes.len()
+                ),
+                None => format!("{object} created"),
+            })
+        }
         Written::Tried(tried) => render::dry_run(&tried, &object, global.output),
     }
 }

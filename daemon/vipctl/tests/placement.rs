@@ -96,8 +96,12 @@ async fn policies_are_made_shown_applied_and_deleted() {
     let file = node.dir.path().join("p.yaml");
     std::fs::write(&file, yaml.replace("^eth", "^bond")).unwrap();
     let apply = format!("policy apply -f {}", file.display());
-    assert_eq!(node.vipctl(&apply).await.good(), "policy/p changed\n");
-    assert_eq!(node.vipctl(&apply).await.good(), "policy/p unchanged\n");
+    for said in ["policy/p changed\n", "policy/p unchanged\n"] {
+        let applied = node.vipctl(&apply).await;
+        assert_eq!((applied.code, applied.out.as_str()), (0, said));
+        // No node has such an interface.
+        assert_eq!(applied.err.matches("warning: vip/").count(), 2);
+    }
     assert_eq!(
         node.vipctl("policy delete p").await.good(),
         "policy/p deleted\n"
@@ -209,4 +213,39 @@ async fn moving_a_vip_of_a_group_says_that_the_group_went_along() {
         2,
         "never, always, after:TIME"
     );
+}
+
+#[tokio::test]
+async fn a_policy_that_leaves_a_vip_without_a_node_says_so_at_once_and_validate_after_it() {
+    let node = Node::start().await;
+    vips(&node, 1).await;
+    let zz = "policy create edge --vip-label app=web --node-label rack=zz";
+    let tried = node.vipctl(&format!("{zz} --dry-run")).await;
+    assert!(!tried.err.contains("warning"), "{tried:?}");
+    let made = node.vipctl(zz).await;
+    assert_eq!(made.code, 0, "{made:?}");
+    assert!(made.out.starts_with("policy/edge created"), "{made:?}");
+    let warned = "warning: vip/v0 has no node that may hold it: ";
+    assert!(made.err.starts_with(warned), "{made:?}");
+    assert!(
+        made.err.contains("\nnext: compare vipctl policy list"),
+        "{made:?}"
+    );
+    let validated = node.vipctl("validate").await;
+    assert!(
+        validated.out.contains("vip/v0: no node may hold it: "),
+        "{validated:?}"
+    );
+
+    let vip =
+        |app| format!("kind: vip\nname: v0\nlabels: {{app: {app}}}\nspec: {{families: ipv4}}\n");
+    // A label of its own brings it out of the policy, and into it again.
+    node.vipctl_stdin("apply -f -", &vip("db")).await.good();
+    let run = node.vipctl_stdin("apply -f -", &vip("web")).await;
+    assert_eq!(
+        (run.code, run.out.as_str()),
+        (0, "vip/v0 changed\n"),
+        "{run:?}"
+    );
+    assert!(run.err.starts_with(warned), "{run:?}");
 }

@@ -11,7 +11,7 @@ use vipd_core::selector;
 
 use super::world::{Item, World};
 use super::{Finding, room};
-use crate::service;
+use crate::{dark, service};
 
 /// All findings, pools first.
 pub(super) fn all(world: &World) -> Vec<Finding> {
@@ -175,6 +175,9 @@ fn unannounced(world: &World, name: &str, pool: &Item<PoolSpec>) -> Option<Strin
     ))
 }
 
+const LET_NODE: &str =
+    "compare vipctl policy list with the labels and interfaces of vipctl node list -o yaml";
+
 const GIVE_BACKEND: &str =
     "give it a backend of that family with a weight, or no address of that family (families)";
 
@@ -189,12 +192,15 @@ fn unsatisfiable(world: &World, name: &str, vip: &Item<VipSpec>) -> Vec<Said> {
         return vec![(unmet.message.clone(), SEE)];
     }
     if !vip.conditions.is_empty() {
+        let dark = vip.conditions.iter().find(|known| dark::is_dark(known));
+        let dark = dark.map(|known| {
+            let what = format!("no node may hold it: {}", known.message);
+            (what, LET_NODE)
+        });
         let mut all = vip.conditions.iter();
         let dropped = all.find(|known| known.kind == "served" && !known.status);
-        return dropped
-            .map(|known| (known.message.clone(), GIVE_BACKEND))
-            .into_iter()
-            .collect();
+        let dropped = dropped.map(|known| (known.message.clone(), GIVE_BACKEND));
+        return dark.into_iter().chain(dropped).collect();
     }
     let spec = &vip.spec;
     if let Some(pool) = spec

@@ -21,7 +21,7 @@ pub(super) struct Item<S> {
     pub(super) place: String,
     pub(super) labels: Labels,
     pub(super) spec: S,
-    /// What the daemon says of it; empty in a file.
+    /// What the daemon says of it, and of a VIP's addresses; empty in a file.
     pub(super) conditions: Vec<Condition>,
     /// The pools that a VIP has addresses of.
     pub(super) given_by: Vec<String>,
@@ -121,13 +121,18 @@ impl World {
 
 /// A VIP of the cluster.
 fn of_vip(vip: Vip) -> Item<VipSpec> {
-    let addresses = vip.status.addresses.into_iter();
+    let mut conditions = vip.status.conditions;
+    let mut given_by = Vec::new();
+    for address in vip.status.addresses {
+        conditions.extend(address.conditions);
+        given_by.push(address.pool);
+    }
     Item {
         place: CLUSTER.to_owned(),
         labels: vip.labels,
         spec: vip.spec,
-        conditions: vip.status.conditions,
-        given_by: addresses.map(|address| address.pool).collect(),
+        conditions,
+        given_by,
     }
 }
 
