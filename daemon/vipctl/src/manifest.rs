@@ -7,13 +7,13 @@
 //! labels: {team: a}
 //! spec: {blocks: [{cidr: 192.0.2.0/28}]}
 //! ```
-//! TOML has no documents; several objects go into `[[items]]`. The `spec` is passed on as it is: the daemon
-//! judges it, so that an older vipctl can apply what a newer daemon understands.
+//! TOML has no documents; several objects go into `[[items]]`. The `spec` is passed on as it is, but for
+//! blocks in their short form: the daemon judges it, so that an older vipctl can apply what a newer daemon understands.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use vipd_api_types::Labels;
+use vipd_api_types::{Block, Labels};
 
 use crate::failure::Failure;
 
@@ -183,16 +183,33 @@ fn flatten(
             ));
         }
     };
+    let mut spec = document
+        .spec
+        .unwrap_or_else(|| Value::Object(Default::default()));
+    if kind == Kind::Pool {
+        long_blocks(&mut spec);
+    }
     out.push(Manifest {
         kind,
         name,
         labels: document.labels,
-        spec: document
-            .spec
-            .unwrap_or_else(|| Value::Object(Default::default())),
+        spec,
         line: 1,
     });
     Ok(())
+}
+
+/// Blocks as on the command line, `192.0.2.100-192.0.2.120`, become what the API takes.
+fn long_blocks(spec: &mut Value) {
+    let blocks = spec.get_mut("blocks").and_then(Value::as_array_mut);
+    for block in blocks.into_iter().flatten() {
+        if let Some(Ok(long)) = block
+            .as_str()
+            .map(|text| serde_json::to_value(Block::from_short(text)))
+        {
+            *block = long;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -270,5 +287,15 @@ mod tests {
             read("kind: vip\nname: a\n", None, Some(Kind::Pool)).unwrap_err()
         );
         assert!(said.contains("is a vip, not a pool"), "{said}");
+    }
+
+    #[test]
+    fn blocks_may_be_written_as_on_the_command_line() {
+        let text = "kind: pool\nname: a\nspec: {blocks: [192.0.2.100-192.0.2.120, 'fd00::/120', 192.0.2.9, {cidr: 10.0.0.0/28}]}\n";
+        let long = "kind: pool\nname: a\nspec: {blocks: [{start: 192.0.2.100, stop: 192.0.2.120}, {cidr: 'fd00::/120'}, {start: 192.0.2.9}, {cidr: 10.0.0.0/28}]}\n";
+        let of = |text| read(text, None, None).unwrap()[0].spec.clone();
+        assert_eq!(of(text), of(long));
+        let vip = "kind: vip\nname: a\nspec: {blocks: [x]}\n";
+        assert_eq!(of(vip)["blocks"][0], "x", "only pools have blocks");
     }
 }
