@@ -58,6 +58,9 @@ fn tls(ca_pem: Option<&[u8]>) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
+/// The port of the peers, unless somebody has chosen another.
+const PEERS: &str = ":7400";
+
 /// Says in operator words why `server` could not be asked.
 pub(crate) fn unreachable(
     server: &Server,
@@ -84,6 +87,10 @@ pub(crate) fn unreachable(
         }
         (Server::Unix(_), Some(io::ErrorKind::ConnectionRefused)) => {
             "the socket is a leftover of a daemon that has ended: start vipd (systemctl start vipd)"
+                .to_owned()
+        }
+        (Server::Https(_), _) if server.to_string().ends_with(PEERS) => {
+            "port 7400 is for peers: the API is at what [api] listen of vipd.toml says there"
                 .to_owned()
         }
         (Server::Https(_), _) if cause.contains("UnknownIssuer") => {

@@ -193,7 +193,11 @@ impl From<WriteArgs> for vipd_client::WriteOptions {
 pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a label is key=value".to_owned()),
+        None if text.len() > 1 && text.ends_with('-') => Err(format!(
+            "a label is key=value; to take one back from a node: vipctl node set NODE --unlabel {}",
+            text.trim_end_matches('-')
+        )),
+        Some(_) | None => Err("a label is key=value".to_owned()),
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn run<T: Kept>(args: &EditArgs, global: &Global) -> Result<(),
         };
         // Nothing has been mended: going on would be a loop.
         if edited == text || failure.is_for_all() || failure.is_stale() {
-            return Err(save(&edited, failure));
+            return Err(save(T::KIND.as_str(), &edited, failure));
         }
         said = failure.lines().to_vec();
         text = edited;
@@ -138,13 +138,18 @@ fn run_editor(file: &Path) -> Result<(), Failure> {
 }
 
 /// The failure, with where the text is that would be lost otherwise.
-fn save(text: &str, failure: Failure) -> Failure {
+fn save(kind: &str, text: &str, failure: Failure) -> Failure {
     let kept = NamedTempFile::with_suffix(".yaml").and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.keep().map_err(|error| error.error)
     });
     match kept {
-        Ok((_, path)) => failure.and_then(&format!("your text is in {}", path.display())),
+        Ok((_, path)) => {
+            let path = path.display();
+            failure.and_then(&format!(
+                "your text is in {path}: when it is mended, vipctl {kind} apply -f {path}"
+            ))
+        }
         Err(_) => failure,
     }
 }

@@ -10,6 +10,7 @@ pub(crate) struct Failure {
     next: String,
     reach: Reach,
     code: u8,
+    unknown: Option<(String, String)>,
 }
 
 /// What else fails with it.
@@ -32,6 +33,7 @@ impl Failure {
             next: next.into(),
             reach: Reach::One,
             code: 1,
+            unknown: None,
         }
     }
 
@@ -53,6 +55,18 @@ impl Failure {
     pub(crate) fn and_then(mut self, next: &str) -> Self {
         self.next = format!("{}; {next}", self.next);
         self
+    }
+
+    /// The same, with a question before the next step.
+    pub(crate) fn asking(mut self, question: &str) -> Self {
+        self.next = format!("{question} else {}", self.next);
+        self
+    }
+
+    /// Kind and name of what the daemon does not know, if that is what failed.
+    pub(crate) fn unknown(&self) -> Option<(&str, &str)> {
+        let (kind, name) = self.unknown.as_ref()?;
+        Some((kind, name))
     }
 
     /// The same with another exit code.
@@ -99,9 +113,16 @@ impl From<vipd_client::Error> for Failure {
             Some("revision_mismatch") => Reach::Stale,
             Some(_) => Reach::One,
         };
+        let what = error.to_string();
+        let named = |rest: &str| {
+            let (kind, name) = rest.split_once(" named ")?;
+            Some((kind.to_owned(), name.to_owned()))
+        };
+        let unknown = what.strip_prefix("no ").and_then(named);
         Self {
             reach,
-            ..Self::new(error.to_string(), error.next())
+            unknown: unknown.filter(|_| error.is_not_found()),
+            ..Self::new(what, error.next())
         }
     }
 }

@@ -23,6 +23,7 @@ mod kind;
 mod lb;
 mod manifest;
 mod map;
+mod near;
 mod node;
 mod output;
 mod plan;
@@ -41,38 +42,37 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Noun};
+use crate::cli::{Cli, Global, Noun};
 use crate::failure::Failure;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli).await {
+    let Cli { global, noun } = Cli::parse();
+    match run(noun, &global).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => near::hint(failure, &global).await.report(),
     }
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
-    let (global, noun) = (cli.global, cli.noun);
+async fn run(noun: Noun, global: &Global) -> Result<(), Failure> {
     output::widen(global.output);
     match noun {
-        Noun::Pool(verb) => pool::run(verb, &global).await,
-        Noun::Policy(verb) => policy::run(verb, &global).await,
-        Noun::Vip(verb) => vip::run(verb, &global).await,
-        Noun::Node(verb) => node::run(verb, &global).await,
-        Noun::Cluster(verb) => cluster::run(verb, &global).await,
-        Noun::Lb(verb) => lb::run(verb, &global).await,
-        Noun::Flow(verb) => flow::run(verb, &global).await,
-        Noun::Map(verb) => map::run(verb, &global).await,
-        Noun::Plan(args) => plan::run(&args, &global).await,
-        Noun::Status(args) => status::run(&args, &global).await,
-        Noun::Events(args) => events::run(&args, &global).await,
-        Noun::Token(verb) => token::run(verb, &global).await,
-        Noun::Apply(args) => apply::run(&args, None, &global).await,
-        Noun::Diff(args) => diff::run(&args, &global).await,
-        Noun::Validate(args) => validate::run(&args, &global).await,
-        Noun::Wait(args) => until::run(&args, &global).await,
+        Noun::Pool(verb) => pool::run(verb, global).await,
+        Noun::Policy(verb) => policy::run(verb, global).await,
+        Noun::Vip(verb) => vip::run(verb, global).await,
+        Noun::Node(verb) => node::run(verb, global).await,
+        Noun::Cluster(verb) => cluster::run(verb, global).await,
+        Noun::Lb(verb) => lb::run(verb, global).await,
+        Noun::Flow(verb) => flow::run(verb, global).await,
+        Noun::Map(verb) => map::run(verb, global).await,
+        Noun::Plan(args) => plan::run(&args, global).await,
+        Noun::Status(args) => status::run(&args, global).await,
+        Noun::Events(args) => events::run(&args, global).await,
+        Noun::Token(verb) => token::run(verb, global).await,
+        Noun::Apply(args) => apply::run(&args, None, global).await,
+        Noun::Diff(args) => diff::run(&args, global).await,
+        Noun::Validate(args) => validate::run(&args, global).await,
+        Noun::Wait(args) => until::run(&args, global).await,
         Noun::Completions { shell } => generate::completions(shell),
         Noun::Man { dir } => generate::man_pages(&dir),
     }

@@ -294,6 +294,11 @@ async fn what_is_refused_comes_back_with_the_reason_on_top_and_is_never_lost() {
     let (what, next) = edit(&node, "pool edit web").await.refused();
     assert!(what.contains("host bits"), "{what}");
     let kept = next.split("your text is in ").nth(1).unwrap();
+    let (kept, how) = kept.split_once(": ").unwrap();
+    assert!(
+        how.ends_with(&format!("vipctl pool apply -f {kept}")),
+        "{how}"
+    );
     assert!(
         std::fs::read_to_string(kept)
             .unwrap()

@@ -161,3 +161,34 @@ async fn a_watch_goes_on_until_its_reader_is_gone() {
     let ended = tokio::time::timeout(std::time::Duration::from_secs(10), child.wait()).await;
     assert_eq!(ended.expect("it ends").unwrap().code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_name_that_is_not_known_is_answered_with_the_nearest_and_the_one_list_to_look_at() {
+    let node = common::Node::start().await;
+    node.web_and_www().await;
+    for (words, next) in [
+        (
+            "pool get wbe",
+            "did you mean web? else see what there is: vipctl pool list",
+        ),
+        (
+            "vip get ww",
+            "did you mean www? else see what there is: vipctl vip list",
+        ),
+        ("vip get mail", "see what there is: vipctl vip list"),
+        (
+            "node get n4",
+            "did you mean n1? else see what there is: vipctl node list",
+        ),
+        ("policy get edge", "see what there is: vipctl policy list"),
+    ] {
+        assert_eq!(node.vipctl(words).await.refused().1, next, "{words}");
+    }
+    let peers = common::run("https://127.0.0.1:7400", ["vip", "list"].into_iter(), "").await;
+    assert!(peers.refused().1.contains("port 7400 is for peers"));
+    let label = node.vipctl("node set n1 --label rack-").await;
+    assert!(
+        label.err.contains("vipctl node set NODE --unlabel rack"),
+        "{label:?}"
+    );
+}

@@ -267,7 +267,14 @@ impl Rejection {
     #[must_use]
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::NotFound { .. } => "list what exists: vipctl pool list, vip list, node list",
+            Self::NotFound { kind, .. } => match kind.as_str() {
+                "pool" => "see what there is: vipctl pool list",
+                "VIP" => "see what there is: vipctl vip list",
+                "policy" => "see what there is: vipctl policy list",
+                "node" => "see what there is: vipctl node list",
+                "token" => "see what there is: vipctl token list",
+                _ => "see what there is: vipctl status",
+            },
             Self::Exists { .. } => "choose another name, or replace it with apply",
             Self::Stale { .. } => "read it again and repeat the change on what it is now",
             Self::Invalid { .. } => "correct the spec and send it again",
@@ -283,7 +290,7 @@ impl Rejection {
             Self::OutOfIps { .. } => "add a block to a pool, or free addresses: vipctl pool list",
             Self::CannotHold { .. } => "choose another node: vipctl node list",
             Self::TokenUnknown | Self::TokenExpired | Self::TokenUsedUp => {
-                "make a new one on a member: vipd token"
+                "`vipd token` on a voter makes another"
             }
             Self::StaleLease { .. } => "nothing to do: the node has a newer lease",
             Self::NodeBusy { .. } => "drain and stop it, and remove it from the voters first",
