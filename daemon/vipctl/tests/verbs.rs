@@ -46,6 +46,15 @@ async fn events_tell_who_asked_and_can_be_had_of_one_asker() {
         "{mine}"
     );
     assert_eq!(node.vipctl("events --who token/ci").await.good().trim(), "");
+    let all = node.vipctl("events").await.good();
+    let web = node.vipctl("events pool/web").await.good();
+    assert!(
+        web.lines().all(|line| line.contains("pool/web")) && web.contains("set"),
+        "{web}"
+    );
+    let last = node.vipctl("events -n 1").await.good();
+    assert_eq!(last.lines().next(), all.lines().last());
+    assert_eq!(last.lines().count(), 1);
 }
 
 #[tokio::test]
