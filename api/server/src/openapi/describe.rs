@@ -8,7 +8,7 @@ const REFUSALS: [(&str, &str, For); 17] = [
     (
         "400",
         "The request is malformed: `bad_body`, `unknown_field`, `name_mismatch`, `bad_query`, `bad_selector`, `bad_continue`, \
-         `bad_revision`, `bad_condition`, `bad_idempotency_key`",
+         `bad_revision`, `bad_condition`, `bad_idempotency_key`, `bad_path`",
         For::All,
     ),
     (
