@@ -38,7 +38,9 @@ mod token;
 mod types;
 
 pub use identity::now as wall_clock;
-pub use identity::{IdentityError, Init, InitError, Initialized, init, is_node, peer_address};
+pub use identity::{
+    IdentityError, Init, InitError, Initialized, init, is_node, joined_name, peer_address,
+};
 pub use join::{Join, JoinError, join};
 pub use machine::SharedState;
 pub use node::{

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use vipd::config::{ApiListen, Checked};
+use vipd_core::name::Name;
 use vipd_core::node::Role;
 
 /// The key of the address on which peers use both TCP and UDP.
@@ -15,17 +16,19 @@ const PEERS: &str = "cluster.listen";
 pub(super) struct Bound {
     data_dir: PathBuf,
     pin_dir: PathBuf,
+    name: Name,
     role: Role,
     ports: Vec<u16>,
 }
 
 impl Bound {
-    /// What a daemon with this configuration is bound to, whose node joined as `role` and is reached at `peer`.
-    pub(super) fn by(config: &Checked, role: Role, peer: SocketAddr) -> Self {
+    /// What a daemon with this configuration is bound to, whose node joined as `name` and `role` and is reached at `peer`.
+    pub(super) fn by(config: &Checked, name: Name, role: Role, peer: SocketAddr) -> Self {
         let others = addresses(config).map(|(_, address)| address);
         Self {
             data_dir: config.data_dir.clone(),
             pin_dir: config.pin_dir.clone(),
+            name,
             role,
             ports: others.chain([peer]).map(|at| at.port()).collect(),
         }
@@ -38,6 +41,7 @@ impl Bound {
     pub(super) fn allows(&self, next: &Checked) -> anyhow::Result<()> {
         same("node.data_dir", &self.data_dir, &next.data_dir)?;
         same("datapath.pin_dir", &self.pin_dir, &next.pin_dir)?;
+        next.is_named(&self.name)?;
         if let Some(role) = next.role {
             let joined = self.role;
             ensure!(
@@ -99,6 +103,7 @@ mod tests {
     fn bound() -> Bound {
         Bound::by(
             &checked(RUNNING),
+            "n1".parse().unwrap(),
             Role::Voter,
             "127.0.0.1:7400".parse().unwrap(),
         )
@@ -115,9 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn another_data_directory_or_another_role_is_refused() {
+    fn another_data_directory_another_name_or_another_role_is_refused() {
         let moved = RUNNING.replace("/var/lib/a", "/var/lib/b");
         assert!(why(&moved).contains("node.data_dir is /var/lib/b"));
+        let renamed = RUNNING.replace("\"n1\"", "\"n2\"");
+        assert!(why(&renamed).contains("node.name is n2, but this node joined as n1"));
+        let unsaid = RUNNING.replace("name = \"n1\"\n", "");
+        bound().allows(&checked(&unsaid)).unwrap();
         let agent = RUNNING.replace("[cluster]", "role = \"agent\"\n[cluster]");
         assert!(why(&agent).contains("node.role is agent, but this node joined as voter"));
     }

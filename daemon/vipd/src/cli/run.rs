@@ -126,9 +126,9 @@ async fn serve(
         Some(peer) => peer,
         None => vipd_raft::peer_address(&config.data_dir)?,
     };
-    let bound = |role| Bound::by(&config, role, peer);
+    let bound = |name, role| Bound::by(&config, name, role, peer);
     let node = Node::build(config.clone(), datapath, links).await?;
-    let (handle, bound) = (node.handle(), bound(node.role()));
+    let (handle, bound) = (node.handle(), bound(node.name().clone(), node.role()));
     let asked_to_stop = Arc::new(AtomicBool::new(false));
     let stop = asked_to_stop.clone();
     tokio::spawn(async move {

@@ -214,6 +214,8 @@ pub enum LogFormat {
 pub struct Checked {
     /// This node's name.
     pub name: Name,
+    /// Whether that is stated, rather than the host's name.
+    pub named: bool,
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
     /// Labels of this node.
@@ -253,6 +255,19 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Refuses a stated name that is not the one under which the node has joined: nobody would hear of it.
+    ///
+    /// # Errors
+    /// What stands against what, and the next step.
+    pub fn is_named(&self, joined: &Name) -> anyhow::Result<()> {
+        let name = &self.name;
+        anyhow::ensure!(
+            !self.named || name == joined,
+            "node.name is {name}, but this node joined as {joined}: correct it, or remove {joined} from the cluster and join again as {name}"
+        );
+        Ok(())
+    }
+
     /// Whether VIPs may be announced on the interface of this name.
     #[must_use]
     pub fn announces_on(&self, interface: &str) -> bool {
@@ -306,6 +321,7 @@ impl Config {
         let (force_tc, xdp) = self.datapath.attach()?;
         Ok(Checked {
             name,
+            named: self.node.name.is_some(),
             data_dir: self.node.data_dir.clone(),
             labels: self.node.labels.clone(),
             role,

@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use vipd_api::Api;
+use vipd_core::name::Name;
 use vipd_core::node::Role;
 use vipd_core::time::{Instant, Span};
 use vipd_datapath::{Datapath, NodeGate};
@@ -128,6 +129,7 @@ impl<D: Datapath + 'static> Node<D> {
         // Before beats write one: what an earlier life of this node may still answer by.
         let inherited = Instant(gate.deadline());
         let identity = vipd_raft::peer_address(&config.data_dir)?;
+        config.is_named(&vipd_raft::joined_name(&config.data_dir)?)?;
         let listen = config.listen.unwrap_or(identity);
         let raft = RaftNode::open(settings(&config, listen)).await?;
         if let Some(role) = config.role.filter(|role| *role != raft.role()) {
@@ -181,6 +183,12 @@ impl<D: Datapath + 'static> Node<D> {
             doctor: Box::pin(doctor),
             _teller: AbortOnDropHandle::new(tokio::spawn(teller)),
         })
+    }
+
+    /// The name under which it joined.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        self.raft.name()
     }
 
     /// What it joined as.

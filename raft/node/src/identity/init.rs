@@ -65,6 +65,14 @@ pub fn peer_address(dir: &Path) -> Result<SocketAddr, IdentityError> {
     Ok(Identity::load(dir)?.peer)
 }
 
+/// The name under which the node in `dir` joined.
+///
+/// # Errors
+/// If it holds none, or one that cannot be read.
+pub fn joined_name(dir: &Path) -> Result<Name, IdentityError> {
+    Ok(Identity::load(dir)?.name)
+}
+
 /// Why a node could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {

@@ -27,7 +27,7 @@ pub(crate) use authority::{Authority, Subject, public_key_of};
 pub(crate) use file::IDENTITY;
 pub use file::IdentityError;
 pub(crate) use init::{Bootstrap, take_data_dir};
-pub use init::{Init, InitError, Initialized, init, is_node, now, peer_address};
+pub use init::{Init, InitError, Initialized, init, is_node, joined_name, now, peer_address};
 
 /// The name that every voter's certificate carries, and no agent's: a joiner shows its token to whoever has it.
 pub(crate) const ANY_VOTER: &str = "peer.vipd";
