@@ -226,7 +226,7 @@ async fn three_nodes_hold_a_vip_on_exactly_one_and_pass_it_on_when_its_holder_st
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stated_role_that_is_not_the_one_it_joined_with_is_refused() {
+async fn a_stated_name_or_role_that_is_not_the_one_it_joined_with_is_refused() {
     let (dir, peer) = (TempDir::new().unwrap(), free());
     let data_dir = dir.path().join("data");
     let init = Init {
@@ -237,21 +237,18 @@ async fn a_stated_role_that_is_not_the_one_it_joined_with_is_refused() {
         first: Vec::new(),
     };
     vipd_raft::init(&init).unwrap();
-    let text = format!(
-        "[node]\nname = \"n1\"\nrole = \"agent\"\ndata_dir = {data_dir:?}\n[api]\nlisten = []\n"
-    );
-    let config = Config::parse(Path::new("test"), &text).unwrap();
-    let (twin, _seen) = Twin::new(Vec::new());
-    let (_links, watched) = watch::channel(0);
-    let error = Node::build(config, twin, watched)
-        .await
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        error.contains("agent") && error.contains("voter"),
-        "{error}"
-    );
+    for (stated, here) in [
+        ("name = \"n1\"\nrole = \"agent\"", ["agent", "voter"]),
+        ("name = \"n2\"", ["n2", "joined as n1"]),
+    ] {
+        let text = format!("[node]\n{stated}\ndata_dir = {data_dir:?}\n[api]\nlisten = []\n");
+        let config = Config::parse(Path::new("test"), &text).unwrap();
+        let (twin, _seen) = Twin::new(Vec::new());
+        let (_links, watched) = watch::channel(0);
+        let built = Node::build(config, twin, watched).await;
+        let error = built.err().unwrap().to_string();
+        assert!(here.iter().all(|word| error.contains(word)), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
