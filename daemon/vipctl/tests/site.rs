@@ -220,7 +220,7 @@ async fn validate_looks_at_files_and_cluster_together() {
         findings[0]["what"]
             .as_str()
             .unwrap()
-            .contains("no pool named nope"),
+            .contains("there is no pool nope"),
         "{findings}"
     );
 }
@@ -408,7 +408,7 @@ async fn wait_ends_when_it_is_so_or_says_what_is_missing() {
         .await
         .refused();
     assert!(
-        what.contains("vip/www: after 100ms it waits: no pool named web"),
+        what.contains("vip/www: after 100ms it waits: there is no pool web"),
         "{what}"
     );
     let waiting = node.vipctl("wait vip/www pool/web --for condition=satisfied --timeout 20s");

@@ -55,7 +55,7 @@ async fn a_vip_that_has_to_wait_is_made_and_says_for_what() {
         ("vip create c --address 10.0.0.10", "belongs to VIP www"),
         (
             "vip create d --pool nope",
-            "no pool named nope has an ipv4 block",
+            "it waits: there is no pool nope\n",
         ),
         (
             "pool create young --block 10.0.0.15",

@@ -10,6 +10,7 @@ use vipd_core::id::NodeId;
 use vipd_core::name::Name;
 use vipd_core::node::Lease;
 use vipd_core::proof::Proof;
+use vipd_core::rejection::Rejection;
 use vipd_core::service::{Mode, serves};
 use vipd_core::state::State;
 use vipd_core::time::Millis;
@@ -169,7 +170,7 @@ pub(crate) fn to_wire(
                 .flatten()
                 .map(|(at, seen)| health::backend(at, seen))
                 .collect(),
-            conditions: std::iter::once(satisfied(vip))
+            conditions: std::iter::once(satisfied(state, vip))
                 .chain(unserved(vip))
                 .chain(local.backends.get(&vip.name).and_then(health::condition))
                 .chain(health::all_down(state, &vip.name))
@@ -180,14 +181,21 @@ pub(crate) fn to_wire(
 }
 
 /// Whether it has what it asks for; if not, why not, wish by wish, and since when that is so.
-fn satisfied(vip: &Vip) -> wire::Condition {
+fn satisfied(state: &State, vip: &Vip) -> wire::Condition {
     let status = vip.satisfied();
     let unmet = vip.unmet.first().filter(|_| !status);
-    let all: Vec<String> = vip
+    // The wish of each family says it of its own; of a pool that is not there it is the same thing.
+    let mut all: Vec<String> = vip
         .unmet
         .iter()
-        .map(|unmet| unmet.why.to_string())
+        .map(|unmet| match &unmet.why {
+            Rejection::NoPool {
+                pool: Some(pool), ..
+            } if !state.pools().contains_key(pool) => format!("there is no pool {pool}"),
+            why => why.to_string(),
+        })
         .collect();
+    all.dedup();
     wire::Condition {
         kind: "satisfied".to_owned(),
         status,
