@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use clap::ValueEnum;
-use vipd_api_types::{Affinity, Backend, Dispatch, Mode, TrafficPolicy, VipSpec};
+use vipd_api_types::{Affinity, Backend, BackendStatus, Dispatch, Mode, TrafficPolicy, VipSpec};
 use vipd_core::block::Family;
+
+use crate::render;
 
 /// `--mode`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -113,6 +115,21 @@ pub(crate) fn lacks(spec: &VipSpec, family: Family) -> bool {
         backend.weight > 0 && address.is_ok_and(|address| Family::of(address) == family)
     };
     spec.mode != Mode::Local && !spec.backends.iter().any(serves)
+}
+
+/// Those that are down, a line each, and why: the condition has room for the first one's reason alone.
+pub(crate) fn down(backends: &[BackendStatus]) -> String {
+    let down = backends.iter().filter(|it| !it.healthy);
+    let lines = down.map(|it| {
+        let at = match (it.address.contains(':'), it.port) {
+            (_, None) => it.address.clone(),
+            (false, Some(port)) => format!("{}:{port}", it.address),
+            (true, Some(port)) => format!("[{}]:{port}", it.address),
+        };
+        let since = render::age(Some(&it.since));
+        format!("\n  {at} is down for {since}: {}", it.reason)
+    });
+    lines.collect()
 }
 
 /// A mode, and behind it how packets travel to backends where that is not by their MACs.

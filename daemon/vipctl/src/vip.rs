@@ -167,7 +167,8 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
                 let of_addresses = of_addresses.flat_map(|address| address.conditions.clone());
                 let own = vip.status.conditions.iter().cloned();
                 let conditions: Vec<_> = own.chain(of_addresses).collect();
-                render::with_complaints(text, &conditions)
+                let complaints = render::with_complaints(text, &conditions);
+                complaints + &service::down(&vip.status.backends)
             })
         }
         Verb::Create(args) => create(*args, &client, global.output).await,

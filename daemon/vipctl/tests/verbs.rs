@@ -410,3 +410,33 @@ async fn the_state_says_first_whether_it_answers_and_then_what_is_amiss_with_tha
         assert_eq!(told.out.matches("vip/new").count(), 1, "{told:?}");
     }
 }
+
+#[tokio::test]
+async fn each_backend_that_is_down_is_shown_with_its_reason() {
+    let node = Node::start().await;
+    node.vipctl("pool create web --block 10.0.0.10-10.0.0.20")
+        .await
+        .good();
+    node.vipctl(
+        "vip create www --families ipv4 --mode nat --port tcp/80 --health tcp --backend 10.9.0.1 --backend 10.9.0.2 \
+         --backend 10.9.0.3:9090",
+    )
+    .await
+    .good();
+    let shown = node.vipctl("vip get www").await.good();
+    assert!(
+        shown.contains("! 2 of 3 backends down: 10.9.0.1 and 1 more"),
+        "{shown}"
+    );
+    for (at, line) in [
+        ("10.9.0.1", true),
+        ("10.9.0.2", false),
+        ("10.9.0.3:9090", true),
+    ] {
+        let mut lines = shown.lines();
+        let down = |it: &str| {
+            it.starts_with(&format!("  {at} is down for ")) && it.ends_with(": connection refused")
+        };
+        assert_eq!(lines.any(down), line, "{at}: {shown}");
+    }
+}
