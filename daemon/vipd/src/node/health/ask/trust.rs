@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -42,7 +44,12 @@ impl Trust {
                 .map_err(|error| format!("{host:?}: {error}"))?,
         };
         let done = TlsConnector::from(config).connect(name, stream).await;
-        done.map_err(|error| format!("TLS: {error}"))
+        done.map_err(|error| match unknown_issuer(&error) {
+            true => {
+                "TLS: its certificate is by no authority that this node's system trusts".to_owned()
+            }
+            false => format!("TLS: {error}"),
+        })
     }
 
     async fn verified(&self) -> Result<Arc<ClientConfig>, String> {
@@ -69,6 +76,15 @@ impl Trust {
         *known = Some((Instant::now(), config.clone()));
         Ok(config)
     }
+}
+
+/// Whether a certificate is by nobody whom this node trusts: what the library says of it are no words for people.
+fn unknown_issuer(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
+    matches!(
+        inner,
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    )
 }
 
 fn believing(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
@@ -146,7 +162,7 @@ impl ServerCertVerifier for Anybody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rcgen::{CertificateParams, CertifiedKey, DnType, KeyPair, generate_simple_self_signed};
     use rustls::ServerConfig;
     use rustls_pki_types::PrivateKeyDer;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -210,10 +226,25 @@ mod tests {
         let other = ask(&of(roots.clone()), at, Tls::Verified, "www.example").await;
         assert!(other.unwrap_err().contains("TLS: "), "another one's");
 
+        let mut params = CertificateParams::default();
+        let name = "somebody else";
+        params.distinguished_name.push(DnType::CommonName, name);
+        let stranger = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let mut strangers = RootCertStore::empty();
+        strangers.add(stranger.der().clone()).unwrap();
+        let (at, _) = server().await;
+        let other = ask(&of(strangers), at, Tls::Verified, "www.example").await;
+        let why = other.unwrap_err();
+        assert!(why.contains("by no authority that this node's"), "{why}");
+
         let (at, certificate) = server().await;
         roots.add(certificate).unwrap();
         let other = ask(&of(roots), at, Tls::Verified, "other.example").await;
-        assert!(other.unwrap_err().contains("TLS: "), "for another host");
+        let why = other.unwrap_err();
+        assert!(
+            why.contains("not valid for name \"other.example\""),
+            "{why}"
+        );
     }
 
     #[tokio::test]
