@@ -36,7 +36,8 @@ impl State {
             Self::Closing
         } else if progress.fin != 0 || progress.peer_fin != 0 {
             Self::HalfClosed
-        } else if progress.established != 0 {
+        } else if progress.established != 0 || client.packets == 0 {
+            // One without any packet was told by another node: it was recorded when it began, and is open by now.
             Self::Open
         } else {
             Self::Opening
@@ -161,6 +162,7 @@ mod tests {
         let cases = [
             (TCP, [0, 0, 0, 0], 3, State::Opening, OPENING),
             (TCP, [1, 0, 0, 0], 3, State::Open, OPEN),
+            (TCP, [0, 0, 0, 0], 0, State::Open, OPEN),
             (TCP, [1, 1, 0, 0], 3, State::HalfClosed, HALF_CLOSED),
             (TCP, [1, 0, 1, 0], 3, State::HalfClosed, HALF_CLOSED),
             (TCP, [1, 1, 1, 0], 3, State::Closing, CLOSING),

@@ -154,6 +154,10 @@ impl Here<'_> {
             destination_port: record.key.source_port,
             flags: client.flags | flow_flags::REVERSE,
             ifindex: client_side,
+            progress: Progress {
+                established: u8::from(record.key.protocol == protocol::TCP),
+                ..Progress::default()
+            },
             ..client
         };
         if !self.table.add(&other, &backend)? {
@@ -171,16 +175,12 @@ impl Here<'_> {
         self.table.add(&record.key, &client)
     }
 
-    /// The flow with the numbers of this node, as one that has been quiet from now on. It was recorded when it began:
-    /// that it is open by now is certain enough to remember it.
+    /// The client's half with the numbers of this node, as one that has been quiet from now on. It was recorded when it began,
+    /// and may be over by now: its first packet here tells (`State::of`), and if that opens a connection it is another one.
     fn own(&self, key: &FlowKey, flow: &Flow) -> Flow {
-        let tcp = key.protocol == protocol::TCP;
         let [service, backend] = self.numbers(key, flow);
         Flow {
-            progress: Progress {
-                established: u8::from(tcp),
-                ..Progress::default()
-            },
+            progress: Progress::default(),
             service,
             backend,
             seen: self.now,
