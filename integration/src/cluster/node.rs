@@ -102,6 +102,7 @@ impl<'a> Node<'a> {
             DAEMON,
             Command::new(&self.binaries.vipd)
                 .envs(shipped_environment())
+                .envs(self.added_environment())
                 .args(["run", "--config"])
                 .arg(config),
         )?;
@@ -192,6 +193,29 @@ impl<'a> Node<'a> {
     /// Changes one key of its config; it takes effect with the next [`Node::run`].
     pub fn configure(&self, section: &str, key: &str, value: impl Into<toml::Value>) -> Result<()> {
         config::put(&self.config(), section, key, value.into())
+    }
+
+    /// Puts a variable into the daemon's environment, as an administrator adds it to the unit; it takes effect with the next
+    /// [`Node::run`].
+    pub fn set_environment(&self, key: &str, value: &str) -> Result<()> {
+        let line = format!("{key}={value}\n");
+        let file = self.environment_file();
+        let known = std::fs::read_to_string(&file).unwrap_or_default();
+        std::fs::write(&file, known + &line)
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    fn environment_file(&self) -> PathBuf {
+        self.host.disk().join("vipd.env")
+    }
+
+    /// What [`Node::set_environment`] has put there.
+    fn added_environment(&self) -> Vec<(String, String)> {
+        let known = std::fs::read_to_string(self.environment_file()).unwrap_or_default();
+        let pairs = known.lines().filter_map(|line| line.split_once('='));
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     }
 
     fn set_up(&self, verb: &[&str]) -> Result<Output> {

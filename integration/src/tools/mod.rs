@@ -19,7 +19,7 @@ use crate::lab::Host;
 
 pub use haproxy::serve as haproxy;
 pub use iperf3::{Datagrams, Iperf3, PORT as IPERF3_PORT};
-pub use nginx::{BLOB, stream as nginx_stream, web as nginx};
+pub use nginx::{BLOB, servers as nginx_servers, stream as nginx_stream, web as nginx};
 pub use traceroute::{Question, hops};
 pub use wrk::{Answered, Connections, Load, load};
 

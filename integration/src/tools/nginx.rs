@@ -20,21 +20,29 @@ pub fn web(host: &Host, port: u16) -> Result<Vec<u8>> {
     let numbers = 0..(BLOB_BYTES / 8) as u64;
     let blob: Vec<u8> = numbers.flat_map(u64::to_be_bytes).collect();
     let file = put(host, "blob", &blob)?;
+    let server = format!(
+        "server {{\n\
+         listen {port} backlog=4096;\nlisten [::]:{port} backlog=4096;\n\
+         location / {{ return 200 \"{} answered at $server_addr for $remote_addr\\n\"; }}\n\
+         location {BLOB} {{ alias {}; }}\n\
+         }}\n",
+        host.name(),
+        file.display()
+    );
+    servers(host, &server, port)?;
+    Ok(blob)
+}
+
+/// Starts nginx on `host` with these `server` blocks, and what belongs beside them, and waits until it listens on `port`.
+pub fn servers(host: &Host, servers: &str, port: u16) -> Result<()> {
     let config = format!(
         "{}events {{ worker_connections 4096; }}\n\
          http {{\n\
          access_log off;\nkeepalive_requests 1000000000;\ndefault_type text/plain;\n\
-         server {{\n\
-         listen {port} backlog=4096;\nlisten [::]:{port} backlog=4096;\n\
-         location / {{ return 200 \"{} answered at $server_addr for $remote_addr\\n\"; }}\n\
-         location {BLOB} {{ alias {}; }}\n\
-         }}\n}}\n",
-        head(host, "1"),
-        host.name(),
-        file.display()
+         {servers}}}\n",
+        head(host, "1")
     );
-    serve(host, &config, port)?;
-    Ok(blob)
+    serve(host, &config, port)
 }
 
 /// Starts a proxy on `host`: what connects to `port` is connected to `to`. It has as many workers as there are CPUs.
