@@ -4,6 +4,8 @@
 //! that answers and leads. Holders let go at once of what they are asked to release, and know at once whether somebody
 //! outside has a new address.
 
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use vipd_api_types::BalanceBounds;
 use vipd_core::asker::{Asker, Who};
 use vipd_core::command::{Applied, Command, Outcome, Proposal};
 use vipd_core::id::{Epoch, NodeId};
@@ -19,13 +20,12 @@ use vipd_core::lease::Timing;
 use vipd_core::name::{Labels, Name};
 use vipd_core::node::{Interface, Lease, Mac, Prefix, Role};
 use vipd_core::proof::{Claim, Found, Proof, Rule};
-use vipd_core::service::Endpoint;
 use vipd_core::state::State;
 use vipd_core::time::Millis;
 
 use crate::balancing::{Balancing, Canned};
 use crate::clock;
-use crate::control::{Control, ControlError, JoinTicket, LocalAddress, LocalBackend, LocalStatus};
+use crate::control::{Control, ControlError, JoinTicket, LocalAddress, LocalStatus};
 use crate::secret::new_token;
 
 /// See the [module](self).
@@ -393,10 +393,10 @@ impl Control for Memory {
                     )
                 })
                 .collect(),
-            backends: backends(&state),
+            backends: told::backends(&state),
             slowed: BTreeMap::new(),
-            bounds: Some(bounds()),
-            xdp: BTreeMap::from([("eth0".to_owned(), without_xdp())]),
+            bounds: Some(told::bounds()),
+            xdp: BTreeMap::from([("eth0".to_owned(), told::without_xdp())]),
             last_seen: others.map(|id| (*id, Duration::from_millis(12))).collect(),
             beat_lateness: Some(Duration::from_micros(80)),
             frozen: false,
@@ -465,57 +465,4 @@ impl Control for Memory {
             expires,
         })
     }
-}
-
-/// What an interface has unless the configuration asks for more.
-fn without_xdp() -> vipd_api_types::XdpUse {
-    vipd_api_types::XdpUse {
-        used: false,
-        why: "xdp is off in [balance] of vipd.toml".to_owned(),
-    }
-}
-
-/// Those of a node whose configuration says nothing of them.
-fn bounds() -> BalanceBounds {
-    let time = |seconds: u64| vipd_api_types::Duration(1000 * seconds);
-    BalanceBounds {
-        flows: 1_048_576,
-        new_flows: 39_321,
-        collect: time(5),
-        tcp_opening: time(10),
-        tcp_open: time(9000),
-        tcp_half_closed: time(120),
-        tcp_closing: time(10),
-        udp_question: time(10),
-        udp_stream: time(120),
-    }
-}
-
-/// Whoever is looked after is well, but for those on addresses that end with an odd number.
-fn backends(state: &State) -> BTreeMap<Name, BTreeMap<Endpoint, LocalBackend>> {
-    let looked_after = state
-        .vips()
-        .values()
-        .filter(|vip| vip.spec.health.is_some());
-    let all = looked_after.map(|vip| {
-        let backends = vip.spec.backends.keys().map(|at| {
-            let odd = match at.address {
-                IpAddr::V4(v4) => v4.to_bits() % 2 == 1,
-                IpAddr::V6(v6) => v6.to_bits() % 2 == 1,
-            };
-            let seen = LocalBackend {
-                healthy: !odd,
-                since: vip.created,
-                reason: if odd {
-                    "connection refused"
-                } else {
-                    "accepts connections"
-                }
-                .to_owned(),
-            };
-            (*at, seen)
-        });
-        (vip.name.clone(), backends.collect())
-    });
-    all.collect()
 }
