@@ -66,10 +66,11 @@ async fn ticket(request: Request) -> Result<(Option<Ticket>, Request), Refusal> 
         return Ok((None, request));
     }
     let key = key.to_str().unwrap_or_default().trim().to_owned();
-    if key.is_empty() || key.len() > LONGEST {
+    let graphic = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if key.is_empty() || key.len() > LONGEST || !graphic {
         return Err(Refusal::bad_request(
             "bad_idempotency_key",
-            format!("Idempotency-Key is not 1 to {LONGEST} printable characters"),
+            format!("Idempotency-Key is not 1 to {LONGEST} characters of ASCII that can be seen"),
             "send a random one, such as a UUID, and the same again with the same request",
         ));
     }

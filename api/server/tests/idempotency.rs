@@ -142,6 +142,7 @@ async fn a_key_that_is_none_or_would_mean_nothing_is_refused() {
     for (path, key, body, why) in [
         ("/v1/vips", "", json!({}), "1 to 255"),
         ("/v1/vips", long.as_str(), json!({}), "1 to 255"),
+        ("/v1/vips", "two words", json!({}), "1 to 255"),
         ("/v1/tokens", "k", token, secret),
         ("/v1/cluster/tokens", "k", json!({}), secret),
         ("/v1/cluster/members", "k", json!({ "name": "n2" }), twice),
