@@ -8,7 +8,9 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::id::{Epoch, NodeId};
 
@@ -25,6 +27,8 @@ use crate::types::LogId;
 const CACHE: u64 = 4 * 1024 * 1024;
 /// The witness's name in the data directory.
 const WITNESS: &str = "log.witness";
+/// How long sled's threads may take to let go of a store that this process has just closed.
+const LET_GO: Duration = Duration::from_secs(5);
 const VOTE: &[u8] = b"vote";
 const PURGED: &[u8] = b"purged";
 const COMMITTED: &[u8] = b"committed";
@@ -313,7 +317,28 @@ fn with(put: impl FnOnce(&mut Writer)) -> Vec<u8> {
     out.finish()
 }
 
+/// Waits until nobody has locked sled's file. No other process has: the data directory's own lock comes before. But whoever
+/// closes a store and opens it again, as tests and programs that vipd is part of do, may be faster than sled's threads, which
+/// hold the file until what they were doing is done; and sled itself does not wait.
+fn let_go(path: &Path) -> Result<(), StoreError> {
+    let db = path.join("db");
+    let deadline = Instant::now() + LET_GO;
+    loop {
+        let file = match File::open(&db) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(StoreError::io("open", &db))?,
+        };
+        // Unlocked again as it is dropped.
+        if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() || Instant::now() >= deadline
+        {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 fn open_sled(path: &Path) -> Result<sled::Db, StoreError> {
+    let_go(path)?;
     guarded(path, || {
         sled::Config::new()
             .path(path)

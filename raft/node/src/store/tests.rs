@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use nix::fcntl::{Flock, FlockArg};
 use openraft::EntryPayload;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -359,4 +360,26 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
             std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_store_that_is_still_being_let_go_of_is_opened_as_soon_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    let db = std::fs::File::open(dir.path().join("log/db")).unwrap();
+    let held = std::thread::spawn({
+        // Its own end lets sled's have gone first.
+        let lock = loop {
+            match Flock::lock(db.try_clone().unwrap(), FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => break lock,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        move || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            drop(lock);
+        }
+    });
+    drop(open(&dir));
+    held.join().unwrap();
 }
