@@ -208,16 +208,19 @@ async fn torment(socket: std::path::PathBuf, kind: usize, stop: Arc<AtomicBool>)
     }
 }
 
-/// The longest of `n` applications of an entry, as Raft would do it: from a thread that the API does not run on.
-fn longest(node: &Node, n: u32) -> Duration {
-    let mut longest = Duration::ZERO;
-    for i in 0..n {
-        let began = Instant::now();
-        node.memory.apply(put(i)).unwrap();
-        longest = longest.max(began.elapsed());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    longest
+/// How long `n` applications of an entry take, as Raft would do it: from a thread that the API does not run on. The shortest first.
+fn applications(node: &Node, n: u32) -> Vec<Duration> {
+    let mut all: Vec<Duration> = (0..n)
+        .map(|i| {
+            let began = Instant::now();
+            node.memory.apply(put(i)).unwrap();
+            let took = began.elapsed();
+            std::thread::sleep(Duration::from_millis(5));
+            took
+        })
+        .collect();
+    all.sort_unstable();
+    all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,7 +234,7 @@ async fn hostile_clients_do_not_hold_up_what_is_applied_nor_starve_a_polite_one(
     }
     let quiet = {
         let node = node.clone();
-        tokio::task::spawn_blocking(move || longest(&node, 100))
+        tokio::task::spawn_blocking(move || applications(&node, 100))
             .await
             .unwrap()
     };
@@ -241,7 +244,7 @@ async fn hostile_clients_do_not_hold_up_what_is_applied_nor_starve_a_polite_one(
         .collect();
     let under = {
         let node = node.clone();
-        tokio::task::spawn_blocking(move || longest(&node, 200))
+        tokio::task::spawn_blocking(move || applications(&node, 200))
     };
     let mut polite = Duration::ZERO;
     while !under.is_finished() {
@@ -251,12 +254,14 @@ async fn hostile_clients_do_not_hold_up_what_is_applied_nor_starve_a_polite_one(
     }
     let under = under.await.unwrap();
     stop.store(true, Ordering::Relaxed);
+    let (late, longest) = (under[under.len() * 9 / 10], under[under.len() - 1]);
     println!(
-        "longest apply: {quiet:?} alone, {under:?} with 200 hostile clients; polite read {polite:?}"
+        "apply: at most {:?} alone; 9 of 10 within {late:?}, all within {longest:?} with 200 hostile clients; polite read {polite:?}",
+        quiet[quiet.len() - 1]
     );
-    // An entry waits for a copy of the state at most: milliseconds, also unoptimised. Half a lease is 75 ms; the rest is what a busy
-    // test machine takes to run a thread.
-    assert!(under < Duration::from_millis(250), "{under:?}");
+    // An entry waits for a copy of the state at most: milliseconds, also unoptimised. Half a lease is 75 ms. Not the longest is
+    // judged, which is what a busy machine takes to run a thread.
+    assert!(late < Duration::from_millis(75), "{late:?}");
     // Within what a request may take at all; unoptimised, on two cores that make lists for the others.
     assert!(polite < Duration::from_secs(10), "{polite:?}");
     for one in hostile {
