@@ -28,6 +28,7 @@ fn service(address: &str, port: u16) -> LbService {
         protocol: Protocol::Tcp,
         mode: Mode::Nat,
         dispatch: None,
+        client_address: None,
         held: false,
         traffic: LbTraffic::default(),
         backends: vec![LbBackend {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Dispatch, Mode, Protocol};
+use crate::{ClientAddress, Dispatch, Mode, Protocol};
 
 /// What the answering node balances.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,6 +35,9 @@ pub struct LbService {
     /// How they travel to the backends; in mode `dsr` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dispatch: Option<Dispatch>,
+    /// Whom they see as the client; in mode `nat` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<ClientAddress>,
     /// Whether this node holds the address, and so is the one that balances it now.
     pub held: bool,
     /// Counted here for all of its backends, and outside them.

@@ -57,7 +57,9 @@ pub use policy::{Policy, PolicySpec, PolicyStatus, PolicyWrite};
 pub use pool::{Block, Count, FamilyCounts, Pool, PoolSpec, PoolStatus, PoolWrite};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use selector::{Operator, Requirement, Selector};
-pub use service::{Affinity, Backend, Dispatch, Mode, Port, Protocol, TrafficPolicy};
+pub use service::{
+    Affinity, Backend, ClientAddress, Dispatch, Mode, Port, Protocol, TrafficPolicy,
+};
 pub use token::{Access, ApiToken, IssuedToken, TokenRequest};
 pub use vip::{Families, MoveRequest, Vip, VipAddress, VipSpec, VipStatus, VipWrite};
 pub use watch::{Watched, WatchedKind};

@@ -54,6 +54,27 @@ impl fmt::Display for Dispatch {
     }
 }
 
+/// Whom the backends of mode `nat` see as the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAddress {
+    /// The VIP: whatever their routes, their answers come back to the holder.
+    #[default]
+    Vip,
+    /// The client itself. Their way to clients must lead through the holder: by a VIP of the same `group` as their default
+    /// gateway. Clients on a backend's own link are seen as the VIP all the same, since it would answer them past the holder.
+    Keep,
+}
+
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vip => "vip",
+            Self::Keep => "keep",
+        })
+    }
+}
+
 /// Which nodes a VIP may be on, and which backends its holder uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Affinity, Backend, BackendStatus, Condition, Dispatch, Failback, HealthCheck, Labels, Mode,
-    Port, TrafficPolicy,
+    Affinity, Backend, BackendStatus, ClientAddress, Condition, Dispatch, Failback, HealthCheck,
+    Labels, Mode, Port, TrafficPolicy,
 };
 
 /// A VIP: one or more addresses that one node at a time answers for, each on its own.
@@ -72,6 +72,9 @@ pub struct VipSpec {
     /// How packets travel to the backends, in mode `dsr`.
     #[serde(default)]
     pub dispatch: Dispatch,
+    /// Whom the backends see as the client, in mode `nat`.
+    #[serde(default)]
+    pub client_address: ClientAddress,
     /// The ports it claims of its addresses; all of them without any. In modes `nat` and `dsr` those whose connections are
     /// spread over the backends; there it needs one at least.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

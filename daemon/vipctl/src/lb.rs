@@ -142,7 +142,7 @@ fn services(found: &LbServices) -> String {
         let mood = if used == 0 { Mood::Bad } else { Mood::Good };
         let mut row = of_service(service);
         row.extend([
-            way(service.mode, service.dispatch).into(),
+            way(service.mode, service.dispatch, service.client_address).into(),
             if service.held { "held" } else { "standby" }.into(),
             output::mood(format!("{used}/{}", service.backends.len()), mood),
         ]);

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use clap::ValueEnum;
-use vipd_api_types::{Affinity, Backend, BackendStatus, Dispatch, Mode, TrafficPolicy, VipSpec};
+use vipd_api_types::{
+    Affinity, Backend, BackendStatus, ClientAddress, Dispatch, Mode, TrafficPolicy, VipSpec,
+};
 use vipd_core::block::Family;
 
 use crate::render;
@@ -76,11 +78,7 @@ pub(crate) const COLUMNS: [&str; 3] = ["MODE", "PORTS", "BACKENDS"];
 
 /// What stands in them.
 pub(crate) fn cells(spec: &VipSpec) -> [String; 3] {
-    [
-        way(spec.mode, Some(spec.dispatch)),
-        or_dash(ports(spec)),
-        or_dash(backends(spec)),
-    ]
+    [way_of(spec), or_dash(ports(spec)), or_dash(backends(spec))]
 }
 
 /// The same as one sentence; none for a VIP of which nothing is said.
@@ -88,10 +86,16 @@ pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
     if spec.mode == Mode::Local && spec.ports.is_empty() {
         return None;
     }
-    let mut words = vec![format!("mode {}", way(spec.mode, Some(spec.dispatch)))];
+    let mut words = vec![format!(
+        "mode {}",
+        way(spec.mode, Some(spec.dispatch), None)
+    )];
     words.push(format!("ports {}", or_dash(ports(spec))));
     if spec.mode != Mode::Local {
         words.push(format!("backends {}", or_dash(backends(spec))));
+    }
+    if spec.client_address == ClientAddress::Keep {
+        words.push("which see clients' addresses".to_owned());
     }
     if spec.traffic_policy == TrafficPolicy::Local {
         words.push("each on its own node".to_owned());
@@ -132,11 +136,17 @@ pub(crate) fn down(backends: &[BackendStatus]) -> String {
     lines.collect()
 }
 
-/// A mode, and behind it how packets travel to backends where that is not by their MACs.
-pub(crate) fn way(mode: Mode, dispatch: Option<Dispatch>) -> String {
-    match dispatch {
-        Some(by @ (Dispatch::Ipip | Dispatch::Gue)) => format!("{mode} by {by}"),
-        Some(Dispatch::L2) | None => mode.to_string(),
+fn way_of(spec: &VipSpec) -> String {
+    way(spec.mode, Some(spec.dispatch), Some(spec.client_address))
+}
+
+/// A mode, and behind it how packets travel to backends where that is not by their MACs, and whether they see clients where they
+/// need not.
+pub(crate) fn way(mode: Mode, dispatch: Option<Dispatch>, client: Option<ClientAddress>) -> String {
+    match (dispatch, client) {
+        (Some(by @ (Dispatch::Ipip | Dispatch::Gue)), _) => format!("{mode} by {by}"),
+        (Some(Dispatch::L2) | None, Some(ClientAddress::Keep)) => format!("{mode}, clients kept"),
+        (Some(Dispatch::L2) | None, Some(ClientAddress::Vip) | None) => mode.to_string(),
     }
 }
 

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Cell;
 use vipd_api_types::{
-    Affinity, Backend, Failback, Families, HealthCheck, MoveRequest, Port, Vip, VipAddress,
-    VipSpec, VipWrite,
+    Affinity, Backend, ClientAddress, Failback, Families, HealthCheck, MoveRequest, Port, Vip,
+    VipAddress, VipSpec, VipWrite,
 };
 use vipd_client::{Client, Written};
 use vipd_core::block::Family;
@@ -97,6 +97,9 @@ pub(crate) struct CreateArgs {
     /// How packets travel to the backends, in mode dsr
     #[arg(long, value_enum, default_value = "l2")]
     dispatch: DispatchArg,
+    /// Backends see clients' own addresses, in mode nat: their default gateway is a VIP of the same group (client_address: keep)
+    #[arg(long)]
+    keep_client: bool,
     /// A port it claims, tcp/443 or udp/53 (udp/0: all), or tcp/80=8080 for 8080 on the backends; repeat for more; all
     /// without any
     #[arg(long = "port", value_name = "PORT")]
@@ -197,6 +200,11 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             families: args.families.into(),
             mode: args.mode.into(),
             dispatch: args.dispatch.into(),
+            client_address: if args.keep_client {
+                ClientAddress::Keep
+            } else {
+                ClientAddress::Vip
+            },
             interface: args.interface,
             group: args.group,
             apart: args.apart,

@@ -48,6 +48,7 @@ async fn what_a_node_balances_is_shown_as_tables() {
         protocol: Protocol::Tcp,
         mode: Mode::Nat,
         dispatch: None,
+        client_address: None,
         held: false,
         traffic: LbTraffic::default(),
         backends: vec![

@@ -2,8 +2,8 @@
 //! loader checks pinned maps against them, a test checks the object against them.
 
 use crate::balance::{
-    Backend, Balance, FlowKey, FragmentKey, Guard, Half, Peer, PeerKey, Ports, Range, Service,
-    ServiceKey, Table, Tally, TallyKey,
+    Answer, Backend, Balance, FlowKey, FragmentKey, Guard, Half, Peer, PeerKey, Ports, Range,
+    Service, ServiceKey, Table, Tally, TallyKey,
 };
 use crate::{AddressKey, Counters, Deadline, Entry};
 
@@ -42,6 +42,8 @@ pub mod name {
     pub const GUARD: &str = "GUARD";
     /// Whom sockets of this host talk to.
     pub const PEERS: &str = "PEERS";
+    /// Services by the ends of backends that see clients' addresses.
+    pub const ANSWERS: &str = "ANSWERS";
 }
 
 /// Most elements of each map.
@@ -74,6 +76,8 @@ pub mod max_entries {
     pub const GUARD: usize = 1;
     /// Sockets of this host that talk to virtual IPs; those that were not heard of for longest are forgotten. About 2 MiB.
     pub const PEERS: usize = 16_384;
+    /// Ends of backends that see clients' addresses.
+    pub const ANSWERS: usize = 16_384;
 }
 
 /// Flags of each map, as in `linux/bpf.h`.
@@ -153,7 +157,7 @@ impl MapSpec {
 }
 
 /// All maps.
-pub const MAPS: [MapSpec; 16] = [
+pub const MAPS: [MapSpec; 17] = [
     MapSpec::new::<u32, Deadline>(
         (name::GATE, "gate"),
         MapKind::Array,
@@ -210,4 +214,5 @@ pub const MAPS: [MapSpec; 16] = [
         max_entries::PEERS,
         0,
     ),
+    MapSpec::hash::<ServiceKey, Answer>((name::ANSWERS, "answers"), max_entries::ANSWERS),
 ];

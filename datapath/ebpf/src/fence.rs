@@ -6,7 +6,10 @@ use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, programs::TcContext};
 use vipd_datapath_common::{AddressKey, Counter, Entry, flags, frame::ETHERNET};
 
 use crate::verdict::{self, Verdict};
-use crate::{balance::encap, hand, maps, parse};
+use crate::{
+    balance::{self, encap},
+    hand, maps, parse,
+};
 
 /// Whether this node may speak for the address at this instant.
 ///
@@ -96,7 +99,7 @@ fn key_v4(ctx: &TcContext, offset: usize) -> Option<[u64; 2]> {
 #[inline(always)]
 pub fn ingress(ctx: &TcContext, destination: &AddressKey, at: &mut u64) -> Verdict {
     let Some(address) = maps::address(destination) else {
-        return Verdict::Pass;
+        return balance::unmanaged(ctx);
     };
     if parse::for_another_host(ctx) {
         return Verdict::Pass;
@@ -200,4 +203,29 @@ fn is_backend(key: &AddressKey, entry: &Entry) -> bool {
 #[inline(always)]
 pub fn may_speak(source: &AddressKey) -> bool {
     maps::address(source).is_some_and(|entry| serves(source, entry)) || stopped(source)
+}
+
+/// What becomes of a backend's answer to a client whose address that sees, instead of leaving as one of the virtual IP. `None`: it
+/// may leave so. While that moves on, the next holder gets the answers as well. Where it is none any more, clients ask the backend
+/// itself by now, perhaps from the same port.
+#[inline(always)]
+pub fn relays(ctx: &TcContext, vip: &AddressKey) -> Option<Verdict> {
+    let Some(entry) = maps::address(vip) else {
+        return Some(Verdict::Pass);
+    };
+    if entry.has(flags::HAND)
+        && let Some(verdict) = hand::on(ctx, vip, entry)
+    {
+        return Some(verdict);
+    }
+    let may = serves(vip, entry) || stopped(vip);
+    (!may).then_some(Verdict::Drop)
+}
+
+/// The interface of an address that this node serves.
+#[inline(always)]
+pub fn served_on(key: &AddressKey) -> Option<u32> {
+    maps::address(key)
+        .filter(|entry| serves(key, entry))
+        .map(|entry| entry.ifindex)
 }

@@ -61,6 +61,9 @@ pub fn vipd_ingress(ctx: TcContext) -> i32 {
     if matches!(verdict, Verdict::Balance) {
         return balance::ingress(&ctx, &network, at).code(&ctx);
     }
+    if matches!(verdict, Verdict::Relay) {
+        return balance::relay(&ctx, &network).code(&ctx);
+    }
     verdict.code(&ctx)
 }
 

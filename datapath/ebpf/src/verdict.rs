@@ -13,6 +13,9 @@ pub enum Verdict {
     /// It is for an address with services, which this node serves: what becomes of it, `balance`
     /// says.
     Balance,
+    /// It is for no address that vipd manages, and may be a backend's answer to a client whose address that sees: what becomes
+    /// of it, `balance` says.
+    Relay,
     /// It goes where a helper was just told.
     Redirect,
     /// The same, inside another packet.
@@ -31,7 +34,7 @@ impl Verdict {
             Self::Pass => bindings::TC_ACT_UNSPEC,
             Self::Drop => bindings::TC_ACT_SHOT,
             // Unbalanced it would be answered by whatever runs on this host.
-            Self::Balance | Self::Complain => bindings::TC_ACT_SHOT,
+            Self::Balance | Self::Relay | Self::Complain => bindings::TC_ACT_SHOT,
             Self::Redirect => {
                 set_mark(ctx, SENT_ON);
                 bindings::TC_ACT_REDIRECT

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use vipd_datapath_common::{
     AddressKey, Counter, Counters, Entry, MapKind,
     balance::{
-        Backend, Balance, Direction, FlowKey, Half, Reason, SLOTS, Service, ServiceKey, Table,
-        Tally, TallyKey, backend_flags, balance_flags, flow_flags, service_flags,
+        Answer, Backend, Balance, Direction, FlowKey, Half, Reason, SLOTS, Service, ServiceKey,
+        Table, Tally, TallyKey, backend_flags, balance_flags, flow_flags, service_flags,
     },
     flags,
 };
@@ -167,7 +167,10 @@ impl Value for Counters {
 
 impl Value for Balance {
     fn fields(&self) -> Fields {
-        let names = [(balance_flags::LOCAL_BACKENDS, "local_backends")];
+        let names = [
+            (balance_flags::LOCAL_BACKENDS, "local_backends"),
+            (balance_flags::KEPT_CLIENTS, "kept_clients"),
+        ];
         vec![
             ("flags", named(self.flags, &names)),
             ("new_flows", self.new_flows.to_string()),
@@ -185,6 +188,7 @@ impl Value for Service {
             (service_flags::IPIP, "ipip"),
             (service_flags::GUE, "gue"),
             (service_flags::ALL_PORTS, "all_ports"),
+            (service_flags::KEEP, "keep"),
         ];
         vec![
             ("table", self.table.to_string()),
@@ -197,14 +201,26 @@ impl Value for Service {
 impl Value for Backend {
     fn fields(&self) -> Fields {
         let names = [(u32::from(backend_flags::LOCAL), "local")];
+        let link = (self.flags & backend_flags::LINK) >> backend_flags::LINK.trailing_zeros();
+        let flags = self.flags & !backend_flags::LINK;
         vec![
             ("address", self.address.text()),
             ("port", u16::from_be_bytes(self.port).to_string()),
-            ("flags", named(self.flags.into(), &names)),
+            ("flags", named(flags.into(), &names)),
+            ("link_bits", link.to_string()),
             ("ifindex", self.ifindex.to_string()),
             ("id", self.id.to_string()),
             ("source", self.source.text()),
             ("mtu", self.mtu.to_string()),
+        ]
+    }
+}
+
+impl Value for Answer {
+    fn fields(&self) -> Fields {
+        vec![
+            ("vip", end(&self.vip, self.port)),
+            ("backend", self.backend.to_string()),
         ]
     }
 }
@@ -236,6 +252,7 @@ impl Value for Half {
             (flow_flags::DSR, "dsr"),
             (flow_flags::IPIP, "ipip"),
             (flow_flags::GUE, "gue"),
+            (flow_flags::KEEP, "keep"),
         ];
         let progress = flow.progress;
         let progress = [

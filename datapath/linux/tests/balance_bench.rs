@@ -140,6 +140,22 @@ fn established(name: &'static str, vip: &str, from: (&str, u16, u16), to: (&str,
     row(name, bench, vec![one.frame()], REDIRECT)
 }
 
+/// Answers of a backend that sees clients' addresses: to no managed address.
+fn kept() -> Row {
+    const ANSWERS: u32 = flow_flags::REVERSE | flow_flags::KEEP;
+    let mut bench = serving(VIP4, Forward::Keep, "10.9.0.21");
+    let to = |client| segment(at(VIP4, 80), at(client, 40_000), ACK);
+    let (one, other) = (to("192.0.2.9"), to("192.0.2.8"));
+    circle_on(&mut bench.flows, &one, &other, TO_BACKENDS, ANSWERS);
+    circle_on(&mut bench.flows, &other, &one, TO_BACKENDS, ANSWERS);
+    row(
+        "nat, clients kept, answers, IPv4",
+        bench,
+        vec![one.frame()],
+        REDIRECT,
+    )
+}
+
 /// nat, established, to a backend on the holder itself, up whose stack packets go.
 fn here() -> Row {
     let mut bench = serving(VIP4, Forward::Local, "10.9.0.1");
@@ -332,6 +348,14 @@ fn rows() -> Vec<Row> {
     let other = segment(client, at("10.9.0.55", 80), ACK).frame();
     let bench = serving(VIP4, Forward::Nat, "10.9.0.21");
     rows.push(row("not a VIP, IPv4", bench, vec![other], PASS));
+    let other = segment(client, at("10.9.0.55", 80), ACK).frame();
+    let bench = serving(VIP4, Forward::Keep, "10.9.0.21");
+    rows.push(row(
+        "not a VIP, where clients are kept",
+        bench,
+        vec![other],
+        PASS,
+    ));
     let other = segment(at("2001:db8::9", 40_000), at("fd09::55", 80), ACK).frame();
     let bench = serving(VIP6, Forward::Nat, "fd09::21");
     rows.push(row("not a VIP, IPv6", bench, vec![other], PASS));
@@ -361,6 +385,7 @@ fn rows() -> Vec<Row> {
         ("2001:db8::8", 40_000, 80),
     ));
     rows.push(here());
+    rows.push(kept());
     rows.push(many());
     let packet = segment(client, at(VIP4, 80), ACK).frame();
     let bench = serving(VIP4, Forward::Dsr, "10.9.0.21");

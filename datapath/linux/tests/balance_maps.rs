@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     thread,
@@ -21,7 +21,10 @@ use vipd_datapath::{
     Bounds, Datapath, Dispatch, Flow, FlowFilter, FlowKey, FlowRecord, Forward, Gate, Kernel, Lens,
     Options, Protocol, Records, ServiceSeen, Services, Times, Wanted, Why, boottime_ns,
 };
-use vipd_datapath_common::{AddressKey, balance::Progress};
+use vipd_datapath_common::{
+    AddressKey,
+    balance::{Progress, flow_flags},
+};
 
 fn shares(service: &ServiceSeen) -> Vec<(String, usize)> {
     let share = |backend: &vipd_datapath::BackendSeen| (backend.address.to_string(), backend.share);
@@ -247,6 +250,35 @@ fn flows_of_another_node_are_kept_as_this_nodes_own() {
         kernel.apply(&standby).await.unwrap();
         records.forget(&[record(1001, "10.9.0.12").key]).unwrap();
         assert_eq!(known(&*lens), now[..1]);
+        kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn a_flow_whose_backend_sees_the_client_is_so_on_the_node_that_is_told_of_it() {
+    with_net(|net| async {
+        let mut kernel = Kernel::open(&net.pins).await.unwrap();
+        let records = kernel.records().unwrap();
+        let standby = Wanted {
+            services: Arc::new(services(Forward::Nat, &[(11, 1)])),
+            ..support::wanted(Gate::Shut, 1)
+        };
+        kernel.apply(&standby).await.unwrap();
+        let plain = record(1000, "10.9.0.11");
+        let mut kept = record(1001, "10.9.0.11");
+        kept.flow.source = kept.key.source;
+        assert_eq!(records.install(&[plain, kept]).unwrap(), 2);
+        let mut flags = BTreeMap::new();
+        let of = [VIP4.parse().unwrap()].into();
+        let each = &mut |it: FlowRecord| {
+            flags.insert(it.key.source_port, it.flow.flags);
+        };
+        records.all(&of, each).unwrap();
+        let expected = [(plain, 0), (kept, flow_flags::KEEP)];
+        assert_eq!(
+            flags,
+            expected.map(|(of, bits)| (of.key.source_port, bits)).into()
+        );
         kernel.remove().await.unwrap();
     });
 }

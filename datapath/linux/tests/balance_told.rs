@@ -57,6 +57,7 @@ fn through_the_small_link() -> Wanted {
                 weight: 1,
                 draining: false,
             }],
+            keep: false,
             affinity: false,
             ranges: Vec::new(),
         };

@@ -38,6 +38,7 @@ fn the_first_packet_of_a_flow_goes_to_the_backend_and_is_recorded() {
         assert_eq!((flow.backend, flow.service), (BACKEND, SERVICE), "{case:?}");
         assert_eq!(flow.has(flow_flags::LOCAL), case.how == Forward::Local);
         assert_eq!(flow.has(flow_flags::DSR), case.how == Forward::Dsr);
+        assert_eq!(flow.has(flow_flags::KEEP), case.how == Forward::Keep);
         assert!(!flow.has(flow_flags::REVERSE));
         assert_eq!(
             flow.ifindex,
@@ -57,7 +58,7 @@ fn the_first_packet_of_a_flow_goes_to_the_backend_and_is_recorded() {
         let halves = if case.how == Forward::Dsr { 1 } else { 2 };
         assert_eq!(balanced.count_flows(), halves, "{case:?}");
         let records = balanced.records();
-        if case.how == Forward::Nat {
+        if case.how.is_hop() {
             assert_eq!(records.len(), 1, "one for whoever holds the address next");
             assert_eq!(records[0].key, key(&packet));
             assert_eq!(records[0].flow.destination, flow.destination);

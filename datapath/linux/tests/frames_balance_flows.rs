@@ -11,7 +11,7 @@ use support::balance::{BACKEND, Balanced, Case, Forward, SERVICE, TABLE, at, key
 use support::bench::Verdict;
 use support::segment::{ACK, FIN, RST, SYN, Segment, Transport};
 use support::{VIP4, VIP6, with_net};
-use vipd_datapath_common::balance::{Half, Range, Reason, balance_flags, service_flags, slot};
+use vipd_datapath_common::balance::{Half, Range, Reason, service_flags, slot};
 use vipd_datapath_common::flags;
 
 const OTHER: u32 = BACKEND + 1;
@@ -258,14 +258,9 @@ fn a_service_without_a_backend_drops_and_counts() {
 fn a_flood_of_new_flows_is_bounded_and_those_that_are_known_go_on() {
     each(|case| {
         let mut balanced = case.bench();
-        let local = if case.how == Forward::Local {
-            balance_flags::LOCAL_BACKENDS
-        } else {
-            0
-        };
         let known = case.asks(ACK);
         balanced.ingress(&known);
-        balanced.node(local, 5);
+        balanced.node(case.how.of_node(), 5);
         let mut passed = 0;
         for port in 50_000..50_020 {
             let mut packet = case.asks(SYN);

@@ -12,7 +12,7 @@ use support::bench::Verdict;
 use support::segment::{ACK, SYN, Segment};
 use support::with_net;
 use vipd_datapath_common::balance::{
-    Direction, Flow, FlowKey, Half, Progress, Reason, SourcePorts, balance_flags, flow_flags,
+    Direction, Flow, FlowKey, Half, Progress, Reason, SourcePorts, flow_flags,
 };
 
 fn each(check: impl Fn(&Case) + Send + 'static) {
@@ -216,9 +216,9 @@ fn a_new_flow_is_refused_when_no_source_port_is_free_and_each_of_its_ports_is_tr
 }
 
 #[test]
-fn a_backend_on_the_holder_that_sees_the_client_by_another_way_refuses_the_same_port() {
+fn a_backend_that_sees_the_client_by_another_way_refuses_the_same_port() {
     each(|case| {
-        if case.how != Forward::Local {
+        if !matches!(case.how, Forward::Local | Forward::Keep) {
             return;
         }
         let mut balanced = case.bench();
@@ -273,11 +273,7 @@ fn a_flood_of_random_sources_takes_nothing_from_flows_that_are_open() {
         // The table is the bound, and then the one on new flows in a second.
         for bound in [0, BOUND] {
             let mut balanced = case.bench_with_flows(ROOM);
-            if case.how == Forward::Local {
-                balanced.node(balance_flags::LOCAL_BACKENDS, bound);
-            } else {
-                balanced.node(0, bound);
-            }
+            balanced.node(case.how.of_node(), bound);
             open(&balanced, case);
             let (asks, answers) = (case.asks(ACK), case.answers(ACK));
             let before = [&asks, &answers].map(|packet| balanced.flow(packet));

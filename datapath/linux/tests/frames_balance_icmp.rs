@@ -58,6 +58,7 @@ fn an_error_about_an_answer_goes_to_the_backend_and_speaks_of_what_it_sent() {
             let expected = match case.how {
                 Forward::Nat => too_big(vip, case.backend.ip(), 49, &sent, length),
                 Forward::Local => too_big(router(case), case.backend.ip(), 50, &sent, length),
+                Forward::Keep => too_big(router(case), case.backend.ip(), 49, &sent, length),
                 Forward::Dsr => error.clone(),
             };
             let (verdict, out) = send(balanced, &error);
@@ -108,7 +109,7 @@ fn an_error_about_no_flow_is_for_the_host_itself() {
 #[test]
 fn an_error_whose_last_hop_this_is_goes_no_further() {
     each(|case, balanced| {
-        if case.how != Forward::Nat {
+        if !case.how.is_hop() {
             return;
         }
         let seen = case.answered(&case.answers(ACK));

@@ -90,7 +90,7 @@ fn what_has_no_hop_left_goes_no_further_its_sender_is_told_and_it_is_counted() {
                 };
                 let (verdict, out) = balanced.ingress(&packet);
                 let expected = match case.how {
-                    Forward::Nat => {
+                    Forward::Nat | Forward::Keep => {
                         let exceeded = if case.vip.is_ipv4() { 11 } else { 3 };
                         (Verdict::Answer, complaint(&packet, [exceeded, 0], 0))
                     }
@@ -101,7 +101,7 @@ fn what_has_no_hop_left_goes_no_further_its_sender_is_told_and_it_is_counted() {
                 assert_eq!((verdict, out), expected, "{case:?} {hops}");
             }
         }
-        let dropped = if case.how == Forward::Nat { 4 } else { 0 };
+        let dropped = if case.how.is_hop() { 4 } else { 0 };
         assert_eq!(
             balanced.tally(SERVICE, BACKEND).dropped(Reason::Hops),
             dropped

@@ -162,9 +162,13 @@ fn throw(
 
 /// All cases on one bench, and both addresses with these flags.
 fn bench(flags: u32) -> Balanced {
+    bench_of(Forward::Nat, flags)
+}
+
+fn bench_of(how: Forward, flags: u32) -> Balanced {
     let mut bench = Balanced::new();
     for case in Case::all() {
-        if case.how == Forward::Nat {
+        if case.how == how {
             let (protocol, more) = (case.transport.number(), u32::from(case.vip.is_ipv6()));
             bench.serve_also(case.vip, protocol, case.how, case.backend, more);
         }
@@ -205,8 +209,14 @@ fn wrapping(bits: u32) -> Balanced {
 #[test]
 fn no_frame_is_answered_sent_on_or_changed_for_addresses_that_are_not_held() {
     with_net(|_| async {
-        for flags in [flags::LOCAL | flags::BALANCED, flags::BALANCED] {
-            let bench = bench(flags);
+        let shut = [flags::LOCAL | flags::BALANCED, flags::BALANCED];
+        let kept = shut.map(|flags| (Forward::Keep, flags));
+        for (how, flags) in shut
+            .map(|flags| (Forward::Nat, flags))
+            .into_iter()
+            .chain(kept)
+        {
+            let bench = bench_of(how, flags);
             let seen = throw(
                 &bench,
                 u64::from(flags),
@@ -229,26 +239,32 @@ fn ends_here(frame: &[u8]) -> bool {
 #[test]
 fn what_is_sent_on_has_its_length_and_checksums_as_right_as_they_came() {
     with_net(|_| async {
-        let bench = bench(flags::OPEN | flags::LOCAL | flags::BALANCED);
-        let right = Cell::new(0);
-        let seen = throw(&bench, 7, |direction, frame, verdict, out| match verdict {
-            Verdict::Pass => assert_eq!(out, frame, "{direction:?}"),
-            Verdict::Drop => assert_eq!(out.len(), frame.len(), "{direction:?}"),
-            Verdict::Answer if checks::comes_again(frame, out) => {}
-            Verdict::Answer if checks::is_answer(frame, out) => {}
-            Verdict::Answer if ends_here(frame) => checks::complained(frame, out),
-            Verdict::Answer => {
-                checks::translated(frame, out);
-                if checks::is_right(frame) == Some(true) {
-                    assert_eq!(checks::is_right(out), Some(true), "{frame:x?} {out:x?}");
-                    right.set(right.get() + 1);
-                }
-            }
-        });
-        println!("right, and so when they went on: {}", right.get());
-        assert!(seen["sent"] > 1_000 && seen["dropped"] > 100, "{seen:?}");
-        assert!(right.get() > 500, "{right:?} {seen:?}");
+        let all = flags::OPEN | flags::LOCAL | flags::BALANCED;
+        for how in [Forward::Nat, Forward::Keep] {
+            sent_on_whole(&bench_of(how, all));
+        }
     });
+}
+
+fn sent_on_whole(bench: &Balanced) {
+    let right = Cell::new(0);
+    let seen = throw(bench, 7, |direction, frame, verdict, out| match verdict {
+        Verdict::Pass => assert_eq!(out, frame, "{direction:?}"),
+        Verdict::Drop => assert_eq!(out.len(), frame.len(), "{direction:?}"),
+        Verdict::Answer if checks::comes_again(frame, out) => {}
+        Verdict::Answer if checks::is_answer(frame, out) => {}
+        Verdict::Answer if ends_here(frame) => checks::complained(frame, out),
+        Verdict::Answer => {
+            checks::translated(frame, out);
+            if checks::is_right(frame) == Some(true) {
+                assert_eq!(checks::is_right(out), Some(true), "{frame:x?} {out:x?}");
+                right.set(right.get() + 1);
+            }
+        }
+    });
+    println!("right, and so when they went on: {}", right.get());
+    assert!(seen["sent"] > 1_000 && seen["dropped"] > 100, "{seen:?}");
+    assert!(right.get() > 500, "{right:?} {seen:?}");
 }
 
 #[test]

@@ -93,10 +93,12 @@ fn a_datagram_without_a_checksum_gets_none() {
 }
 
 #[test]
-fn a_backend_on_this_host_is_reached_by_the_long_way() {
+fn backends_that_see_clients_are_reached_by_the_long_way_and_answer_by_it() {
     each(|case| {
-        if case.how == Forward::Local {
-            left(&opened(case), &case.asks(ACK).frame(), "local");
+        if matches!(case.how, Forward::Local | Forward::Keep) {
+            let balanced = opened(case);
+            left(&balanced, &case.asks(ACK).frame(), "asks");
+            left(&balanced, &case.answers(ACK).frame(), "answers");
         }
     });
 }
@@ -179,7 +181,7 @@ fn what_begins_ends_or_is_unusual_is_left_to_ingress() {
 #[test]
 fn a_connection_that_was_not_established_on_this_node_is_so_by_the_long_way_first() {
     each(|case| {
-        if case.how == Forward::Local || !case.is_tcp() {
+        if plain(case).is_empty() || !case.is_tcp() {
             return;
         }
         let mut balanced = bench(case);
@@ -309,7 +311,7 @@ fn a_half_in_a_place_that_has_become_anothers_sends_nothing() {
 #[test]
 fn where_the_kernel_does_not_know_the_next_hop_at_once_it_is_left_to_ingress() {
     each(|case| {
-        if case.how == Forward::Local {
+        if plain(case).is_empty() {
             return;
         }
         let balanced = &mut opened(case);

@@ -58,6 +58,18 @@ impl fmt::Display for Dispatch {
     }
 }
 
+/// Whom a backend of [`Mode::Nat`] sees as the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// The VIP: whatever its routes, its answers come back to the holder.
+    #[default]
+    Vip,
+    /// The client itself: the backend's way back leads through the holder, whose VIPs are its router.
+    Keep,
+}
+
+wire_enum!(ClientAddress { 0 => Vip, 1 => Keep });
+
 /// Which nodes a VIP may be on, and which backends its holder uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrafficPolicy {

@@ -17,7 +17,7 @@ use crate::node::{Node, Prefix};
 use crate::proof::{Claim, Proof};
 use crate::rejection::Rejection;
 use crate::selector::{NAMESPACE_LABEL, Selector};
-use crate::service::{Affinity, Backends, Dispatch, Mode, Ports, TrafficPolicy};
+use crate::service::{Affinity, Backends, ClientAddress, Dispatch, Mode, Ports, TrafficPolicy};
 use crate::time::Millis;
 
 /// Which families a VIP wants.
@@ -105,6 +105,8 @@ pub struct VipSpec {
     pub sources: BTreeSet<Prefix>,
     /// How packets travel to the backends of [`Mode::Dsr`].
     pub dispatch: Dispatch,
+    /// Whom the backends of [`Mode::Nat`] see as the client.
+    pub client: ClientAddress,
 }
 
 wire_struct!(VipSpec {
@@ -113,7 +115,7 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health, affinity, sources } since 5 { dispatch });
+} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health, affinity, sources } since 5 { dispatch } since 8 { client });
 
 impl VipSpec {
     /// The namespace of a VIP that names none.

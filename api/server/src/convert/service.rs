@@ -6,8 +6,8 @@ use vipd_api_types as wire;
 use vipd_core::name::Name;
 use vipd_core::node::Prefix;
 use vipd_core::service::{
-    Affinity, Backend, Backends, Dispatch, Endpoint, Mode, Port, PortSpec, Ports, Protocol,
-    TrafficPolicy,
+    Affinity, Backend, Backends, ClientAddress, Dispatch, Endpoint, Mode, Port, PortSpec, Ports,
+    Protocol, TrafficPolicy,
 };
 
 use super::new_name;
@@ -27,6 +27,20 @@ pub(super) fn mode_to_wire(mode: Mode) -> wire::Mode {
         Mode::Local => wire::Mode::Local,
         Mode::Nat => wire::Mode::Nat,
         Mode::Dsr => wire::Mode::Dsr,
+    }
+}
+
+pub(super) fn client_from_wire(client: wire::ClientAddress) -> ClientAddress {
+    match client {
+        wire::ClientAddress::Vip => ClientAddress::Vip,
+        wire::ClientAddress::Keep => ClientAddress::Keep,
+    }
+}
+
+pub(super) fn client_to_wire(client: ClientAddress) -> wire::ClientAddress {
+    match client {
+        ClientAddress::Vip => wire::ClientAddress::Vip,
+        ClientAddress::Keep => wire::ClientAddress::Keep,
     }
 }
 

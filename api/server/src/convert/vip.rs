@@ -17,9 +17,9 @@ use vipd_core::time::Millis;
 use vipd_core::vip::{Allocation, Failback, Families, Vip, VipSpec};
 
 use super::service::{
-    affinity_from_wire, affinity_to_wire, backends_from_wire, backends_to_wire, dispatch_from_wire,
-    dispatch_to_wire, mode_from_wire, mode_to_wire, ports_from_wire, ports_to_wire,
-    sources_from_wire, traffic_from_wire, traffic_to_wire,
+    affinity_from_wire, affinity_to_wire, backends_from_wire, backends_to_wire, client_from_wire,
+    client_to_wire, dispatch_from_wire, dispatch_to_wire, mode_from_wire, mode_to_wire,
+    ports_from_wire, ports_to_wire, sources_from_wire, traffic_from_wire, traffic_to_wire,
 };
 use super::{health, known_name, new_name, node_name};
 use crate::clock::rfc3339;
@@ -69,6 +69,7 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
         affinity: affinity_from_wire(spec.affinity),
         sources: sources_from_wire(&spec.source_ranges)?,
         dispatch: dispatch_from_wire(spec.dispatch),
+        client: client_from_wire(spec.client_address),
     })
 }
 
@@ -113,6 +114,7 @@ pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
         },
         mode: mode_to_wire(spec.mode),
         dispatch: dispatch_to_wire(spec.dispatch),
+        client_address: client_to_wire(spec.client),
         interface: spec.interface.clone(),
         group: spec.group.as_ref().map(ToString::to_string),
         apart: spec.apart.as_ref().map(ToString::to_string),

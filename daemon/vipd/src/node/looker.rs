@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use vipd_api::{Balancing, ConnectionsOf, ControlError, PacketOf, ServiceAt};
 use vipd_api_types::{
-    BalanceBounds, LbAffine, LbBackend, LbConnection, LbConnections, LbEnd, LbMaglev, LbOuter,
-    LbService, LbShare, LbTrace, LbTraffic, LbVerdict, MapDump, MapElement, MapInfo, Mode,
-    Protocol, XdpUse,
+    BalanceBounds, ClientAddress, LbAffine, LbBackend, LbConnection, LbConnections, LbEnd,
+    LbMaglev, LbOuter, LbService, LbShare, LbTrace, LbTraffic, LbVerdict, MapDump, MapElement,
+    MapInfo, Mode, Protocol, XdpUse,
 };
 use vipd_datapath::{
     Affine, BackendSeen, Bounds, DatapathError, Dispatch, FlowFilter, FlowSeen, Forward, Frontend,
@@ -222,6 +222,11 @@ fn service(seen: ServiceSeen) -> LbService {
         dispatch: match seen.mode {
             Forward::Nat => None,
             Forward::Dsr(by) => Some(dispatch(by)),
+        },
+        client_address: match seen.mode {
+            Forward::Nat if seen.keeps => Some(ClientAddress::Keep),
+            Forward::Nat => Some(ClientAddress::Vip),
+            Forward::Dsr(_) => None,
         },
         held: false,
         traffic: traffic(seen.traffic),

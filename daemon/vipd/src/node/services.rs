@@ -11,7 +11,8 @@ use vipd_core::id::{NodeId, Revision};
 use vipd_core::name::Name;
 use vipd_core::node::Node;
 use vipd_core::service::{
-    Affinity, Backend, Dispatch, Endpoint, Mode, Port, PortSpec, Protocol, TrafficPolicy,
+    Affinity, Backend, ClientAddress, Dispatch, Endpoint, Mode, Port, PortSpec, Protocol,
+    TrafficPolicy,
 };
 use vipd_core::state::State;
 use vipd_core::vip::{Vip, VipSpec};
@@ -126,6 +127,7 @@ fn of_vip(
                 let service = WantedService {
                     mode,
                     backends,
+                    keep: vip.spec.client == ClientAddress::Keep,
                     affinity: vip.spec.affinity == Affinity::Client,
                     ranges: vip
                         .spec

@@ -81,7 +81,7 @@ impl Half {
 /// What becomes of the packets of one direction of a flow.
 ///
 /// nat records two halves. The client's half has the key client → VIP and becomes VIP → backend
-/// (client → backend if that is on this host); the backend's half, [`flow_flags::REVERSE`], has the
+/// (client → backend if that is on this host, or with [`flow_flags::KEEP`]); the backend's half, [`flow_flags::REVERSE`], has the
 /// answers as its key and becomes VIP → client. [`Flow::other`] gives one's key from the other.
 /// dsr records the client's half alone, since answers do not come by.
 #[repr(C)]
@@ -126,6 +126,9 @@ pub mod flow_flags {
     pub const IPIP: u32 = 1 << 3;
     /// With [`DSR`]: packets go inside UDP.
     pub const GUE: u32 = 1 << 4;
+    /// nat to another host: the backend sees the client itself, and its answers are to that. So their destination is no
+    /// managed address.
+    pub const KEEP: u32 = 1 << 5;
 }
 
 /// How far a TCP connection has come, as one half knows it. A byte each, 0 or 1, since bytes can be
@@ -214,7 +217,8 @@ pub struct FragmentKey {
     pub identification: [u8; 4],
     /// See [`super::protocol`].
     pub protocol: u8,
-    /// 1: whatever packet came last, whose identification is left zero; else 0.
+    /// 0: a packet; 1: whatever packet came last, whose identification is left zero; 2: no packet at all, but a connection
+    /// that a backend has of its own, beside any service: both ports stand in place of the identification.
     pub latest: u8,
     /// Explicitly zero.
     pub reserved: [u8; 2],

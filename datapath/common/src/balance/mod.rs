@@ -9,6 +9,7 @@
 //! the same [`slot`] everywhere: whoever takes an address over finds the same backend for a
 //! connection that it has never seen.
 
+mod answer;
 mod backend;
 mod flow;
 mod hash;
@@ -17,6 +18,7 @@ mod ports;
 mod service;
 mod tally;
 
+pub use answer::Answer;
 pub use backend::{Backend, backend_flags};
 pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Half, Ports, Progress, flow_flags};
 pub use hash::{slot, slot_of_client};
@@ -52,6 +54,9 @@ pub struct Balance {
 pub mod balance_flags {
     /// A backend of a nat service is on this host: what is made here may be an answer of it.
     pub const LOCAL_BACKENDS: u32 = 1;
+    /// Flows keep their clients' addresses ([`super::flow_flags::KEEP`]), or services will: what comes in to no managed
+    /// address may be an answer of a backend.
+    pub const KEPT_CLIENTS: u32 = 1 << 1;
 }
 
 /// The value of `GUARD`, one for each CPU: how many flows it has recorded in this second, and

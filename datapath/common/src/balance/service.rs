@@ -50,6 +50,9 @@ pub mod service_flags {
     /// So what comes from one of them in the middle of a connection is no client's. Their addresses are
     /// ranges of [`super::Range::ANSWERS`].
     pub const ALL_PORTS: u32 = 1 << 6;
+    /// nat: clients keep their addresses on the way to backends, whose answers come back by this host since it is
+    /// their router. Not where they would not: see [`super::Backend::is_beside`].
+    pub const KEEP: u32 = 1 << 7;
 }
 
 /// A range of clients of a service. The key of `RANGES` is the number of its bits that count (32 for

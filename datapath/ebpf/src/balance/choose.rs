@@ -8,6 +8,7 @@ use vipd_datapath_common::balance::{
 };
 
 use super::{maps, packet::Packet};
+use crate::maps as addresses;
 
 /// The service of a packet: that of its port, else that of all ports.
 #[inline(never)]
@@ -53,4 +54,14 @@ pub fn is_answer(service: &Service, packet: &Packet) -> bool {
 #[inline(never)]
 pub fn may_use(service: &Service, key: &FlowKey) -> bool {
     service.flags & service_flags::RANGES == 0 || maps::in_range(service.id, key.source)
+}
+
+/// Whether the client of a new flow keeps its address. Not where the backend would answer past this host, nor if it is one
+/// that nodes hold: what is to that is the business of the fence.
+#[inline(never)]
+pub fn keeps(service: &Service, backend: &Backend, key: &FlowKey) -> bool {
+    service.flags & service_flags::KEEP != 0
+        && !backend.is_local()
+        && !backend.is_beside(&key.source)
+        && addresses::address(&key.source).is_none()
 }

@@ -67,9 +67,34 @@ pub fn ingress(ctx: &TcContext, packet: &Packet) -> Verdict {
     if forward::ends_here(packet, flow) {
         return Verdict::Drop;
     }
-    // Nobody translates answers to whoever complains to a backend on this host.
-    let keeps_source = flow.has(flow_flags::LOCAL);
+    // Nobody translates answers to whoever complains to a backend on this host, or to one that sees clients' addresses.
+    let keeps_source = flow.flags & (flow_flags::LOCAL | flow_flags::KEEP) != 0;
     if !translate(ctx, packet, &quoted, flow, keeps_source) {
+        return Verdict::Drop;
+    }
+    out::onward(flow, packet.v4)
+}
+
+/// An error that came in to no managed address: about a packet to a backend that sees the client's address, to that client.
+/// From the virtual IP, as all that comes from behind it.
+#[inline(never)]
+pub fn relay(ctx: &TcContext, packet: &Packet) -> Verdict {
+    let mut quoted = Quoted::EMPTY;
+    if !self::quoted(ctx, packet, &mut quoted) {
+        return Verdict::Pass;
+    }
+    let answer = &quoted.answer;
+    let mut copy = MaybeUninit::uninit();
+    let Some(flow) = maps::flow(answer).and_then(|place| place.flow(answer, &mut copy)) else {
+        return Verdict::Pass;
+    };
+    if !flow.has(flow_flags::REVERSE | flow_flags::KEEP) {
+        return Verdict::Pass;
+    }
+    if !fence::may_speak(&flow.source)
+        || forward::ends_here(packet, flow)
+        || !translate(ctx, packet, &quoted, flow, false)
+    {
         return Verdict::Drop;
     }
     out::onward(flow, packet.v4)

@@ -7,8 +7,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use vipd_datapath_common::balance::{
-    Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard, Half, Peer, PeerKey, Ports,
-    Range, Service, ServiceKey, Table, Tally, TallyKey,
+    Answer, Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard, Half, Peer, PeerKey,
+    Ports, Range, Service, ServiceKey, Table, Tally, TallyKey,
 };
 use vipd_datapath_common::{AddressKey, map_flags, max_entries};
 
@@ -57,6 +57,10 @@ static GUARD: PerCpuArray<Guard, { max_entries::GUARD }> = PerCpuArray::new();
 #[btf_map]
 static PEERS: LruHashMap<PeerKey, Peer, { max_entries::PEERS }> = LruHashMap::new();
 
+#[btf_map]
+static ANSWERS: HashMap<ServiceKey, Answer, { max_entries::ANSWERS }, { map_flags::NO_PREALLOC }> =
+    HashMap::new();
+
 /// What holds for the node.
 #[inline(always)]
 pub fn balance() -> Option<Balance> {
@@ -72,6 +76,13 @@ pub fn balance() -> Option<Balance> {
 pub fn service(key: &ServiceKey) -> Option<&'static Service> {
     // SAFETY: as above.
     unsafe { SERVICES.get(key) }
+}
+
+/// For which service the end of a backend answers.
+#[inline(always)]
+pub fn answer(end: &ServiceKey) -> Option<Answer> {
+    // SAFETY: as above.
+    unsafe { ANSWERS.get(end) }.copied()
 }
 
 /// Whether the client is in one of the service's ranges.

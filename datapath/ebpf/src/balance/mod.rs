@@ -10,7 +10,7 @@
 //! new flows, [`choose`] their backend, [`record`] how they are remembered, [`forward`] packets of
 //! known ones, [`place`] where a flow lies in its map, [`guard`] the bound on new ones, [`state`] what TCP tells of them,
 //! [`translate`] the rewriting, [`out`] where it goes, [`encap`] dsr through routers, [`icmp`] errors about flows,
-//! [`tell`] those that the holder makes, [`sockets`] clients on the holder itself, [`pieces`] fragments, [`stray`] answers that nobody here knows
+//! [`tell`] those that the holder makes, [`kept`] answers to clients whose addresses backends see, [`sockets`] clients on the holder itself, [`pieces`] fragments, [`stray`] answers that nobody here knows
 //! of, [`count`] the counters; [`short`] the short way of packets of open flows, in front of all this.
 
 mod choose;
@@ -19,6 +19,7 @@ pub mod encap;
 mod forward;
 mod guard;
 mod icmp;
+mod kept;
 mod maps;
 mod open;
 mod out;
@@ -38,8 +39,9 @@ use core::mem::MaybeUninit;
 use aya_ebpf::programs::TcContext;
 use vipd_datapath_common::balance::{Reason, balance_flags, flow_flags};
 
+use crate::fence;
 use crate::parse::{self, Network};
-use crate::{fence, verdict::Verdict};
+use crate::verdict::{self, Verdict};
 use packet::{Content, Packet};
 use place::Place;
 pub use short::accelerate;
@@ -78,7 +80,7 @@ fn judge(ctx: &TcContext, network: &Network, at: u64, packet: &mut Packet) -> Ve
     }
     let mut place = maps::flow(&packet.key);
     if place.is_none_or(|place| state::begins_anew(packet, place)) {
-        if let Some(verdict) = open::new(ctx, packet, now) {
+        if let Some(verdict) = open::new(ctx, packet, now, verdict::ifindex(ctx)) {
             return verdict;
         }
         place = maps::flow(&packet.key);
@@ -86,6 +88,62 @@ fn judge(ctx: &TcContext, network: &Network, at: u64, packet: &mut Packet) -> Ve
     match place {
         Some(place) => forward::known(ctx, packet, place, now),
         // Removed by the collector in this instant: clients send again.
+        None => Verdict::Drop,
+    }
+}
+
+/// A packet to an address that vipd does not manage.
+#[inline(always)]
+pub fn unmanaged(ctx: &TcContext) -> Verdict {
+    let flags = maps::balance().map_or(0, |balance| balance.flags);
+    if flags & balance_flags::KEPT_CLIENTS != 0 && parse::for_this_host(ctx) {
+        return Verdict::Relay;
+    }
+    Verdict::Pass
+}
+
+/// One that may be a backend's answer to a client whose address it sees: that leaves as one of the virtual IP. All others are the
+/// business of this host. In the frame of the program itself, as [`ingress`].
+#[inline(always)]
+pub fn relay(ctx: &TcContext, network: &Network) -> Verdict {
+    let mut packet = Packet::EMPTY;
+    let verdict = answer(ctx, network, &mut packet);
+    if matches!(verdict, Verdict::Complain) {
+        kept::name_the_vip(&mut packet);
+        return tell::sender(ctx, &packet);
+    }
+    verdict
+}
+
+#[inline(always)]
+fn answer(ctx: &TcContext, network: &Network, packet: &mut Packet) -> Verdict {
+    match packet::read(ctx, network, packet) {
+        Content::Flow => {}
+        Content::Error => return icmp::relay(ctx, packet),
+        Content::Orphan if pieces::guess(packet) => {}
+        Content::Orphan | Content::Other | Content::Malformed => return Verdict::Pass,
+    }
+    let mut place = maps::flow(&packet.key);
+    match place {
+        Some(place) => {
+            if let Some(verdict) = kept::known(ctx, packet, place.0) {
+                return verdict;
+            }
+        }
+        None => {
+            let interface = kept::turn(packet);
+            if interface == 0 {
+                return Verdict::Pass;
+            }
+            let opened = open::new(ctx, packet, fence::now(), interface);
+            if let Some(verdict) = opened {
+                return verdict;
+            }
+            place = kept::turn_back(packet);
+        }
+    }
+    match place {
+        Some(place) => forward::known(ctx, packet, place, fence::now()),
         None => Verdict::Drop,
     }
 }

@@ -8,12 +8,12 @@ use vipd_datapath_common::balance::{Backend, Direction, Flow, Reason, flow_flags
 
 use super::record::{self, Beginning};
 use super::{choose, count, encap, guard, maps, packet::Packet, stray, tell};
-use crate::verdict::{self, Verdict};
+use crate::verdict::Verdict;
 
 /// Records the flow that a packet begins. `Some`: what becomes of a packet that begins none; else it
-/// goes on as a packet of a known flow.
+/// goes on as a packet of a known flow. `arrival`: the interface that leads to the client.
 #[inline(never)]
-pub fn new(ctx: &TcContext, packet: &Packet, now: u64) -> Option<Verdict> {
+pub fn new(ctx: &TcContext, packet: &Packet, now: u64, arrival: u32) -> Option<Verdict> {
     let Some(service) = choose::service(&packet.key) else {
         return Some(stray::verdict(ctx, packet));
     };
@@ -40,8 +40,9 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64) -> Option<Verdict> {
         let begins = Beginning {
             service,
             backend,
-            arrival: verdict::ifindex(ctx),
+            arrival,
             now,
+            keeps: choose::keeps(service, backend, &packet.key),
         };
         record::flow(packet, &begins)
     };

@@ -22,6 +22,8 @@ pub struct Packet {
     pub tcp: u8,
     /// A piece of a packet, but not its first: it has no TCP or UDP header.
     pub later: bool,
+    /// The flags of TCP that it came with, while it stands for another one: see [`super::kept`].
+    pub came: u8,
 }
 
 /// Flags of TCP.
@@ -61,6 +63,7 @@ impl Packet {
         hops: 0,
         tcp: 0,
         later: false,
+        came: 0,
     };
 
     /// The first words of its key.

@@ -53,6 +53,38 @@ pub fn guess(packet: &mut Packet) -> bool {
     fill(packet, &latest(packet))
 }
 
+/// Remembers a connection that a backend has of its own, beside any service. In the same map, since it is the same kind of
+/// thing: of use for a while, and no loss if it is forgotten.
+#[inline(never)]
+pub fn note_direct(packet: &Packet) {
+    let none = Ports {
+        source: [0; 2],
+        destination: [0; 2],
+    };
+    maps::set_ports(&direct(packet), &none);
+}
+
+/// Whether a packet is of such a connection.
+#[inline(never)]
+pub fn is_direct(packet: &Packet) -> bool {
+    maps::ports(&direct(packet)).is_some()
+}
+
+#[inline(always)]
+fn direct(packet: &Packet) -> FragmentKey {
+    let ([a, b], [c, d]) = (packet.key.source_port, packet.key.destination_port);
+    FragmentKey {
+        latest: 2,
+        ..key(
+            packet,
+            &Piece {
+                identification: [a, b, c, d],
+                first: true,
+            },
+        )
+    }
+}
+
 /// So often does a piece come round. The kernel takes 64 packets of this queue before it looks at a card's.
 const ROUNDS: u32 = 128;
 

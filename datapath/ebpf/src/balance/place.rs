@@ -3,6 +3,7 @@
 use core::mem::MaybeUninit;
 use core::sync::atomic::{Ordering, compiler_fence};
 
+use vipd_datapath_common::AddressKey;
 use vipd_datapath_common::balance::{Flow, FlowKey, Half, Progress};
 
 /// A half of a flow that was just looked up. The kernel may use the place for another one in the same moment: what is
@@ -30,6 +31,12 @@ impl Place {
     #[inline(always)]
     pub fn is_of(self, key: &FlowKey) -> bool {
         unsafe { (&raw const (*self.0).proof).read_volatile() == key.proof() }
+    }
+
+    /// See [`Flow::source`]. Whose it is has still to be asked.
+    #[inline(always)]
+    pub fn source(self) -> AddressKey {
+        unsafe { (&raw const (*self.0).flow.source).read() }
     }
 
     /// See [`Flow::flags`].

@@ -20,7 +20,12 @@ pub struct Beginning {
     pub arrival: u32,
     /// CLOCK_BOOTTIME ns.
     pub now: u64,
+    /// nat: the backend is elsewhere, and sees the client's own address.
+    pub keeps: bool,
 }
+
+/// Flows whose backends see the client itself.
+const OWN: u32 = flow_flags::LOCAL | flow_flags::KEEP;
 
 /// Records a flow: the client's half, and for nat before it that of the backend, whose key claims
 /// a source port.
@@ -51,6 +56,9 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
     if backend.is_local() {
         flow.flags |= flow_flags::LOCAL;
     }
+    if begins.keeps {
+        flow.flags |= flow_flags::KEEP;
+    }
     if service.flags & service_flags::DSR != 0 {
         let wrapped = encap::flags(service);
         flow.flags |= flow_flags::DSR | wrapped;
@@ -65,7 +73,7 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
         flow.destination_port = target(key, backend);
         flow.source_port = port;
         flow.flags &= !flow_flags::REVERSE;
-        flow.source = if backend.is_local() {
+        flow.source = if flow.flags & OWN != 0 {
             key.source
         } else {
             key.destination
@@ -103,7 +111,7 @@ pub fn target(key: &FlowKey, backend: &Backend) -> [u8; 2] {
 }
 
 /// Records the backend's half under the first source port that is free, and returns that. A backend
-/// on this host sees the client's own.
+/// on this host, or that sees clients' addresses, sees the client's own.
 #[inline(always)]
 fn backends_half(
     key: &FlowKey,
@@ -112,6 +120,7 @@ fn backends_half(
     half: &mut Half,
 ) -> Result<[u8; 2], Reason> {
     let local = backend.is_local();
+    let own = half.flow.flags & OWN != 0;
     let flow = &mut half.flow;
     flow.source = key.destination;
     flow.destination = key.source;
@@ -121,7 +130,7 @@ fn backends_half(
     flow.ifindex = if local { 0 } else { arrival };
     let mut answers = FlowKey {
         source: backend.address,
-        destination: if local { key.source } else { key.destination },
+        destination: if own { key.source } else { key.destination },
         source_port: target(key, backend),
         destination_port: key.source_port,
         protocol: key.protocol,
@@ -131,7 +140,7 @@ fn backends_half(
     half.proof = answers.proof();
     match claim(&answers, half) {
         Stored::Yes => return Ok(answers.destination_port),
-        Stored::Taken if local => return Err(Reason::NoPort),
+        Stored::Taken if own => return Err(Reason::NoPort),
         Stored::Taken => {}
         Stored::No => return Err(Reason::TableFull),
     }

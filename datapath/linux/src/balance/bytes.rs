@@ -84,13 +84,17 @@ impl Spot {
     /// Its entry under a number.
     pub(crate) fn entry(self, number: u32, reach: Option<Reach>) -> Backend {
         let local = reach.is_some_and(|reach| reach.local);
+        let front = if self.address.is_ipv4() { 96 } else { 0 };
+        let link = reach.and_then(|reach| reach.link).map_or(0, |length| {
+            (front + u16::from(length)) << backend_flags::LINK.trailing_zeros()
+        });
         Backend {
             address: AddressKey::from(self.address),
             source: reach
                 .and_then(|reach| reach.source)
                 .map_or(AddressKey { octets: [0; 16] }, AddressKey::from),
             port: self.port.to_be_bytes(),
-            flags: if local { backend_flags::LOCAL } else { 0 },
+            flags: link | if local { backend_flags::LOCAL } else { 0 },
             ifindex: reach.map_or(0, |reach| reach.ifindex),
             id: number,
             mtu: reach.and_then(|reach| reach.mtu).unwrap_or(0),

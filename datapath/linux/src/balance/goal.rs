@@ -22,6 +22,8 @@ pub(crate) struct Reach {
     pub(crate) on_link: bool,
     /// The address of this host that it is reached from.
     pub(crate) source: Option<IpAddr>,
+    /// How long the prefix of its link is, if no router is in between and the route says so.
+    pub(crate) link: Option<u8>,
     /// What its route carries at a time, bytes of IP, if that says so.
     pub(crate) mtu: Option<u32>,
 }
@@ -122,6 +124,10 @@ pub(crate) struct Goal {
     pub(crate) marks: BTreeMap<IpAddr, u32>,
     /// A nat service has a backend on this host.
     pub(crate) local: bool,
+    /// A service has [`service_flags::KEEP`].
+    pub(crate) keeps: bool,
+    /// Where backends of such services serve, and for whom: `None` where that is more than one.
+    pub(crate) answers: BTreeMap<Frontend, Option<(Frontend, Spot)>>,
     /// The backends of services with [`service_flags::ALL_PORTS`].
     pub(crate) answering: BTreeSet<Prefix>,
     pub(crate) left_out: Vec<LeftOut>,
@@ -176,6 +182,10 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
             let ours = spots.iter().map(|spot| Prefix::new(spot.address, 128));
             goal.answering.extend(ours);
         }
+        if flags & service_flags::KEEP != 0 {
+            goal.keeps = true;
+            goal.note_answers(frontend, &spots);
+        }
         let want = Want {
             flags,
             recipe,
@@ -187,12 +197,38 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
     goal
 }
 
+impl Goal {
+    /// The backends of a service answer for it, unless they do so for another one from the same port.
+    fn note_answers(&mut self, frontend: &Frontend, spots: &BTreeSet<Spot>) {
+        for spot in spots {
+            let end = Frontend {
+                address: spot.address,
+                port: if spot.port == 0 {
+                    frontend.port
+                } else {
+                    spot.port
+                },
+                ..*frontend
+            };
+            let whose = Some((*frontend, *spot));
+            let known = self.answers.entry(end).or_insert(whose);
+            if *known != whose {
+                *known = None;
+            }
+        }
+    }
+}
+
 fn flags_of(frontend: &Frontend, service: &WantedService) -> u32 {
     let all_ports = frontend.port == 0 && frontend.protocol == Protocol::Tcp;
     let mode = service.mode.flags();
     let set = |flag, yes| if yes { flag } else { 0 };
     mode | set(service_flags::BY_CLIENT, service.affinity)
         | set(service_flags::RANGES, !service.ranges.is_empty())
+        | set(
+            service_flags::KEEP,
+            service.keep && service.mode == Forward::Nat,
+        )
         | set(
             service_flags::ALL_PORTS,
             all_ports && service.mode == Forward::Nat,

@@ -7,6 +7,7 @@ const LINK: Reach = Reach {
     local: false,
     on_link: true,
     source: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9))),
+    link: None,
     mtu: None,
 };
 const ROUTED: Reach = Reach {
@@ -18,6 +19,7 @@ const HERE: Reach = Reach {
     local: true,
     on_link: true,
     source: None,
+    link: None,
     mtu: None,
 };
 
@@ -43,6 +45,7 @@ fn of(mode: Forward, backends: &[WantedBackend], reaches: &[(&str, Option<Reach>
     let service = WantedService {
         mode,
         backends,
+        keep: false,
         affinity: false,
         ranges: Vec::new(),
     };
@@ -198,6 +201,7 @@ fn services_of_the_same_backends_share_a_recipe_in_whatever_order_they_name_them
         Arc::new(WantedService {
             mode: Forward::Nat,
             backends: backends.into(),
+            keep: false,
             affinity: false,
             ranges: Vec::new(),
         })
@@ -217,4 +221,43 @@ fn services_of_the_same_backends_share_a_recipe_in_whatever_order_they_name_them
         &goal.services[&other].recipe,
     );
     assert!(Arc::ptr_eq(a, b) && a.len() == 2);
+}
+
+#[test]
+fn a_backend_that_sees_clients_answers_for_the_one_service_that_its_end_belongs_to() {
+    let keeping = |mode, backends: &[WantedBackend]| {
+        Arc::new(WantedService {
+            mode,
+            backends: backends.to_vec(),
+            keep: true,
+            affinity: false,
+            ranges: Vec::new(),
+        })
+    };
+    let at = |address: &str, port| WantedBackend {
+        port,
+        ..backend(address, 1)
+    };
+    let port = |port| Frontend { port, ..frontend() };
+    let (one, two) = (at("10.0.0.1", 8080), at("10.0.0.2", 0));
+    let services = [
+        (port(80), keeping(Forward::Nat, &[one, two])),
+        (port(443), keeping(Forward::Nat, &[one])),
+        (port(53), keeping(DSR, &[at("10.0.0.3", 0)])),
+    ];
+    let reaches = [one.address, two.address].map(|address| (address, Some(LINK)));
+    let goal = goal(&services.into(), &reaches.into(), &[2].into());
+    assert!(goal.keeps);
+    let end = |address: &str, port| Frontend {
+        address: address.parse().unwrap(),
+        port,
+        protocol: Protocol::Tcp,
+    };
+    let expected = [
+        (end("10.0.0.1", 8080), None), // of both ports
+        (end("10.0.0.2", 80), Some((port(80), two.spot()))),
+    ];
+    assert_eq!(goal.answers, expected.into());
+    let flags = |of| goal.services[&of].flags & service_flags::KEEP != 0;
+    assert!(flags(port(80)) && !flags(port(53)), "dsr keeps them anyway");
 }

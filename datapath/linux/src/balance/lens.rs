@@ -29,6 +29,8 @@ pub struct ServiceSeen {
     pub frontend: Frontend,
     /// How packets go on.
     pub mode: Forward,
+    /// Backends see clients' addresses.
+    pub keeps: bool,
     /// Number of its table.
     pub table: u32,
     /// Counted for it, in all backends and outside them.

@@ -121,6 +121,9 @@ pub struct WantedService {
     /// The backends, in any order; each (address, port) once. Without any that can be used, packets
     /// are dropped.
     pub backends: Vec<WantedBackend>,
+    /// With [`Forward::Nat`]: backends see clients' own addresses, since this host is their router and so their answers come
+    /// back through it.
+    pub keep: bool,
     /// All connections of a client go to the same backend as long as the backends stay: its address alone chooses.
     pub affinity: bool,
     /// Only clients in one of these prefixes may begin a connection; empty: everybody may. One that names no prefix of

@@ -11,7 +11,8 @@ use std::{
 };
 
 use vipd_datapath_common::{
-    balance::{Backend, Range, Service, TallyKey},
+    AddressKey,
+    balance::{Answer, Backend, Range, Service, TallyKey},
     max_entries,
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Actual {
     pub(crate) tallies: BTreeSet<TallyKey>,
     /// Who may begin a connection, by the service's number.
     pub(crate) ranges: BTreeSet<(u32, Prefix)>,
+    /// For whom the ends of backends answer.
+    pub(crate) answers: BTreeMap<Frontend, Answer>,
     /// The highest number that was given to anything.
     pub(crate) last: u32,
 }
@@ -73,6 +76,8 @@ pub(crate) enum Step {
     Tally(TallyKey),
     /// Admit clients to a service.
     Range(u32, Prefix),
+    /// Write for whom the end of a backend answers.
+    Answer(Frontend, Answer),
     /// Write a service.
     Service(Frontend, Service),
     /// Forget a service.
@@ -85,6 +90,8 @@ pub(crate) enum Step {
     DropTally(TallyKey),
     /// Admit them no more.
     DropRange(u32, Prefix),
+    /// Nobody can tell any more for whom that end answers.
+    DropAnswer(Frontend),
 }
 
 /// The steps from `actual` to `goal`. Empty once all is as it shall be, and nothing is left over.
@@ -105,6 +112,7 @@ pub(crate) fn plan(goal: &Goal, actual: &Actual) -> Vec<Step> {
     let services = plan.services(goal, actual, &tables, &mut tallies, &mut ranges);
     let new = tallies.difference(&actual.tallies);
     plan.steps.extend(new.copied().map(Step::Tally));
+    plan.answers(goal, actual);
     plan.steps.extend(services);
     plan.leave(goal, actual, &tables, &tallies);
     let gone = actual.ranges.difference(&ranges);
@@ -222,6 +230,32 @@ impl Planner {
         steps
     }
 
+    /// Before the services: nothing names them, and who reads one finds the rest, or has not begun yet.
+    fn answers(&mut self, goal: &Goal, actual: &Actual) {
+        for (end, whose) in &goal.answers {
+            let answer = match whose {
+                Some((frontend, spot)) => Answer {
+                    vip: AddressKey::from(frontend.address),
+                    port: frontend.port.to_be_bytes(),
+                    reserved: [0; 2],
+                    backend: self.numbers.get(spot).copied().unwrap_or(0),
+                },
+                None => Answer {
+                    vip: AddressKey { octets: [0; 16] },
+                    port: [0; 2],
+                    reserved: [0; 2],
+                    backend: 0,
+                },
+            };
+            if actual.answers.get(end) != Some(&answer) {
+                self.steps.push(Step::Answer(*end, answer));
+            }
+        }
+        let gone = actual.answers.keys();
+        let gone = gone.filter(|end| !goal.answers.contains_key(end));
+        self.steps.extend(gone.copied().map(Step::DropAnswer));
+    }
+
     /// Of each service, then of their backends as long as there is room: what has none is not counted.
     fn tallies(&self, services: &[(u32, &Want)]) -> BTreeSet<TallyKey> {
         let key = |service, backend| TallyKey { service, backend };
@@ -310,6 +344,8 @@ impl Actual {
                 self.last = self.last.max(service.id);
                 self.services.insert(*frontend, *service);
             }
+            Step::Answer(end, answer) => drop(self.answers.insert(*end, *answer)),
+            Step::DropAnswer(end) => drop(self.answers.remove(end)),
             Step::DropService(frontend) => drop(self.services.remove(frontend)),
             Step::DropTable(number) => drop(self.tables.remove(number)),
             Step::DropBackend(number) => drop(self.backends.remove(number)),
@@ -334,7 +370,9 @@ impl Actual {
             | Step::DropBackend(_)
             | Step::DropTally(_)
             | Step::Range(..)
-            | Step::DropRange(..) => true,
+            | Step::DropRange(..)
+            | Step::Answer(..)
+            | Step::DropAnswer(_) => true,
         }
     }
 }

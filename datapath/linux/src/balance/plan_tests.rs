@@ -30,6 +30,7 @@ fn service(backends: &[(u8, u32)]) -> Arc<WantedService> {
     Arc::new(WantedService {
         mode: Forward::Nat,
         backends: backends.iter().map(backend).collect(),
+        keep: false,
         affinity: false,
         ranges: Vec::new(),
     })
@@ -42,6 +43,7 @@ fn reaches() -> Reaches {
         local: false,
         on_link: true,
         source: None,
+        link: None,
         mtu: None,
     };
     (0..=255).map(|last| (address(last), Some(reach))).collect()
@@ -208,6 +210,7 @@ fn a_backend_that_moves_to_this_host_is_written_in_place() {
         local: true,
         on_link: true,
         source: None,
+        link: None,
         mtu: None,
     };
     elsewhere.insert(address(1), Some(here));
@@ -451,4 +454,28 @@ fn whatever_is_wanted_one_after_the_other_nothing_is_ever_named_that_is_not_ther
             assert_eq!(backends_of(&settled, *frontend), spots, "round {round}");
         }
     }
+}
+
+#[test]
+fn ends_of_backends_are_known_by_their_numbers_and_forgotten_with_their_services() {
+    let mut actual = Actual::default();
+    let keeping = Arc::new(WantedService {
+        keep: true,
+        ..(*service(&[(1, 1)])).clone()
+    });
+    let kept = goal(&[(frontend(80), keeping)].into(), &reaches());
+    settle(&kept, &mut actual);
+    let [(end, answer)] = actual.answers.iter().collect::<Vec<_>>()[..] else {
+        panic!("{:?}", actual.answers);
+    };
+    assert_eq!((end.address, end.port), (address(1), 8080));
+    assert_eq!(IpAddr::from(answer.vip), frontend(80).address);
+    assert_eq!(u16::from_be_bytes(answer.port), 80);
+    let backend = &actual.backends[&answer.backend];
+    assert_eq!(IpAddr::from(backend.address), address(1));
+    assert_eq!(plan(&kept, &actual), []);
+
+    let plain = goal(&[(frontend(80), service(&[(1, 1)]))].into(), &reaches());
+    settle(&plain, &mut actual);
+    assert!(actual.answers.is_empty());
 }

@@ -7,8 +7,9 @@ use vipd_datapath_common::balance::{FlowKey, FlowRecord};
 
 use crate::DatapathError;
 
-/// What became of a flow whose source is rewritten (nat, to a backend on another host). Only of those does another node
-/// have to be told: everything else it works out by itself.
+/// What became of a flow of nat to a backend on another host. Only of those is another node told: everything else it works
+/// out by itself. It could do so where backends see clients' addresses, too, as long as its table is the one by which
+/// the flow began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowNews {
     /// It was recorded: its client's half.

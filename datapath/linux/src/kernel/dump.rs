@@ -12,7 +12,7 @@ use aya::{
 use vipd_datapath_common::{
     AddressKey, Counters, Entry, MAPS, MapSpec,
     balance::{
-        Backend, Balance, FlowKey, Half, Range, Service, ServiceKey, Table, Tally, TallyKey,
+        Answer, Backend, Balance, FlowKey, Half, Range, Service, ServiceKey, Table, Tally, TallyKey,
     },
     name,
 };
@@ -78,6 +78,7 @@ impl Atlas {
             name::BALANCE => array::<Balance>(data, &wanted),
             name::SERVICES => hash::<ServiceKey, Service>(data, &wanted),
             name::BACKENDS => hash::<u32, Backend>(data, &wanted),
+            name::ANSWERS => hash::<ServiceKey, Answer>(data, &wanted),
             name::TABLES => hash::<u32, Table>(data, &wanted),
             name::TALLY => per_cpu::<TallyKey, Tally>(data, &wanted, Tally::add),
             name::RANGES => ranges(data, &wanted),

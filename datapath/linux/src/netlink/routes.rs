@@ -10,7 +10,7 @@ use rtnetlink::{
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType},
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -62,14 +62,36 @@ impl Routes {
     /// # Errors
     /// If the kernel cannot be asked.
     pub(crate) fn reach(&mut self, address: IpAddr) -> Result<Option<Reach>, DatapathError> {
-        self.ask(address).map_err(|source| {
+        let found = self.ask(address).and_then(|found| match found {
+            Some(reach) if reach.on_link && !reach.local => {
+                let link = self.prefix(address)?;
+                Ok(Some(Reach { link, ..reach }))
+            }
+            other => Ok(other),
+        });
+        found.map_err(|source| {
             DatapathError::system(format!("ask the kernel for the route to {address}"), source)
         })
     }
 
+    /// How long the prefix is of the route to an address on a link.
+    fn prefix(&mut self, address: IpAddr) -> io::Result<Option<u8>> {
+        let mut question = question(address);
+        question.header.flags = RouteFlags::FibMatch;
+        let length = self
+            .route(question)?
+            .map(|route| route.header.destination_prefix_length);
+        // A way out for everybody says nothing of who is on it.
+        Ok(length.filter(|length| *length > 0))
+    }
+
     fn ask(&mut self, address: IpAddr) -> io::Result<Option<Reach>> {
+        Ok(self.route(question(address))?.as_ref().and_then(reach))
+    }
+
+    fn route(&mut self, question: RouteMessage) -> io::Result<Option<RouteMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(question(address)));
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(question));
         message.header.flags = NLM_F_REQUEST;
         message.header.sequence_number = self.sequence;
         message.finalize();
@@ -88,7 +110,7 @@ impl Routes {
             }
             return match answer.payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
-                    Ok(reach(&route))
+                    Ok(Some(route))
                 }
                 NetlinkPayload::Error(error) => unreachable(error.to_io()),
                 _ => Err(ErrorKind::InvalidData.into()),
@@ -170,12 +192,13 @@ fn reach(route: &RouteMessage) -> Option<Reach> {
         local,
         on_link,
         source,
+        link: None,
         mtu,
     })
 }
 
 /// What the kernel says where it has no route for packets.
-fn unreachable(error: io::Error) -> io::Result<Option<Reach>> {
+fn unreachable<T>(error: io::Error) -> io::Result<Option<T>> {
     use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH};
     match error.raw_os_error() {
         Some(EACCES | EHOSTUNREACH | EINVAL | ENETDOWN | ENETUNREACH) => Ok(None),

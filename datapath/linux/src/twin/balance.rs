@@ -150,6 +150,7 @@ impl Lens for TwinHandle {
             ServiceSeen {
                 frontend: *frontend,
                 mode: service.mode,
+                keeps: service.keep,
                 table: 0,
                 traffic: Traffic::default(),
                 backends: backends.collect(),

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuHashMap, PerCpuValues, RingBuf};
 use vipd_datapath_common::balance::{
-    Backend, Balance, Flow, FlowKey, FlowRecord, Half, Range, Reason, SLOTS, Service, ServiceKey,
-    Table, Tally, TallyKey, backend_flags, balance_flags, service_flags,
+    Answer, Backend, Balance, Flow, FlowKey, FlowRecord, Half, Range, Reason, SLOTS, Service,
+    ServiceKey, Table, Tally, TallyKey, backend_flags, balance_flags, service_flags,
 };
 use vipd_datapath_common::{AddressKey, flags, name};
 
@@ -29,7 +29,25 @@ pub enum Forward {
     Nat,
     /// nat to a backend on this host.
     Local,
+    /// nat that keeps clients' addresses.
+    Keep,
     Dsr,
+}
+
+impl Forward {
+    /// What the node says of flows of this kind: bits of [`balance_flags`].
+    pub fn of_node(self) -> u32 {
+        match self {
+            Self::Nat | Self::Dsr => 0,
+            Self::Local => balance_flags::LOCAL_BACKENDS,
+            Self::Keep => balance_flags::KEPT_CLIENTS,
+        }
+    }
+
+    /// Whether packets of the client and answers are rewritten on their way between two other hosts.
+    pub fn is_hop(self) -> bool {
+        matches!(self, Self::Nat | Self::Keep)
+    }
 }
 
 /// A bench with the maps of balancing.
@@ -39,6 +57,7 @@ pub struct Balanced {
     pub tables: HashMap<MapData, u32, Table>,
     pub backends: HashMap<MapData, u32, Backend>,
     pub ranges: LpmTrie<MapData, Range, u32>,
+    answers: HashMap<MapData, ServiceKey, Answer>,
     pub flows: HashMap<MapData, FlowKey, Half>,
     pub balance: Array<MapData, Balance>,
     tally: PerCpuHashMap<MapData, TallyKey, Tally>,
@@ -57,6 +76,7 @@ impl Balanced {
             tables: bench.take(name::TABLES),
             backends: bench.take(name::BACKENDS),
             ranges: bench.take(name::RANGES),
+            answers: bench.take(name::ANSWERS),
             flows: bench.take(name::FLOWS),
             balance: bench.take(name::BALANCE),
             tally: bench.take(name::TALLY),
@@ -90,6 +110,28 @@ impl Balanced {
             .unwrap();
         self.add_backend(number, backend, how == Forward::Local);
         self.add_service(vip, protocol, how, TABLE + more);
+        if how == Forward::Keep {
+            self.node(how.of_node(), 0);
+            self.answers(backend, protocol, Some((vip, number)));
+        }
+    }
+
+    /// For which service the end of a backend answers; `None`: nobody can tell.
+    pub fn answers(&mut self, end: SocketAddr, protocol: u8, whose: Option<(SocketAddr, u32)>) {
+        let key = ServiceKey {
+            address: end.ip().into(),
+            port: end.port().to_be_bytes(),
+            protocol,
+            reserved: 0,
+        };
+        let nobody = AddressKey { octets: [0; 16] };
+        let answer = Answer {
+            vip: whose.map_or(nobody, |(vip, _)| vip.ip().into()),
+            port: whose.map_or(0, |(vip, _)| vip.port()).to_be_bytes(),
+            reserved: [0; 2],
+            backend: whose.map_or(0, |(_, number)| number),
+        };
+        self.answers.insert(key, answer, 0).unwrap();
     }
 
     fn add_service(&mut self, vip: SocketAddr, protocol: u8, how: Forward, table: u32) {
@@ -103,6 +145,7 @@ impl Balanced {
             table,
             flags: match how {
                 Forward::Nat | Forward::Local => service_flags::NAT,
+                Forward::Keep => service_flags::NAT | service_flags::KEEP,
                 Forward::Dsr => service_flags::DSR,
             },
             id: SERVICE,
@@ -262,7 +305,7 @@ impl Case {
     /// All families, protocols and modes.
     pub fn all() -> Vec<Self> {
         let mut cases = Vec::new();
-        for how in [Forward::Nat, Forward::Local, Forward::Dsr] {
+        for how in [Forward::Nat, Forward::Local, Forward::Keep, Forward::Dsr] {
             for number in [6, 17] {
                 for (client, vip, backend) in [
                     ("192.0.2.9", super::VIP4, "10.9.0.21"),
@@ -319,6 +362,7 @@ impl Case {
         match self.how {
             Forward::Nat => segment.became(self.translated(), self.backend, 1),
             Forward::Local => segment.became(self.client, self.backend, 0),
+            Forward::Keep => segment.became(self.client, self.backend, 1),
             Forward::Dsr => segment.clone(),
         }
     }
@@ -326,7 +370,7 @@ impl Case {
     /// The verdict for that.
     pub fn goes(&self) -> Verdict {
         match self.how {
-            Forward::Nat | Forward::Dsr => Verdict::Answer,
+            Forward::Nat | Forward::Keep | Forward::Dsr => Verdict::Answer,
             Forward::Local => Verdict::Pass,
         }
     }
@@ -335,20 +379,20 @@ impl Case {
     pub fn answers(&self, flags: u8) -> Segment {
         let to = match self.how {
             Forward::Nat => self.translated(),
-            Forward::Local | Forward::Dsr => self.client,
+            Forward::Local | Forward::Keep | Forward::Dsr => self.client,
         };
         Segment::new(self.backend, to, self.with(flags))
     }
 
     /// What that becomes.
     pub fn answered(&self, segment: &Segment) -> Segment {
-        segment.became(self.vip, self.client, u8::from(self.how == Forward::Nat))
+        segment.became(self.vip, self.client, u8::from(self.how.is_hop()))
     }
 
     /// Answers of a backend elsewhere come in, those of one on this host go out.
     pub fn way_back(&self) -> Direction {
         match self.how {
-            Forward::Nat | Forward::Dsr => Direction::Ingress,
+            Forward::Nat | Forward::Keep | Forward::Dsr => Direction::Ingress,
             Forward::Local => Direction::Egress,
         }
     }

@@ -114,6 +114,12 @@ impl Bench {
         self.insert(address, flags, self.ifindex, peer, until);
     }
 
+    /// Manages an address no more.
+    pub fn leave(&mut self, address: &str) {
+        let key = AddressKey::from(address.parse::<IpAddr>().unwrap());
+        self.addresses.remove(&key).unwrap();
+    }
+
     fn insert(&mut self, address: &str, flags: u32, ifindex: u32, peer: [u8; 6], until: u64) {
         let key = AddressKey::from(address.parse::<IpAddr>().unwrap());
         let entry = Address {

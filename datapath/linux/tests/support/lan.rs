@@ -339,6 +339,7 @@ pub fn service(like: &str, mode: Forward, port: u16, backends: &[(u8, u32)]) -> 
     Arc::new(WantedService {
         mode,
         backends: backends.iter().map(backend).collect(),
+        keep: false,
         affinity: false,
         ranges: Vec::new(),
     })

@@ -253,7 +253,12 @@ pub fn too_big(from: IpAddr, to: IpAddr, hops: u8, quoted: &Segment, length: usi
 /// A frame with the ICMP error of this type and code, and with this second word, that a host makes of a packet which it
 /// cannot send on: from whom that was for, to who sent it. It quotes 128 bytes at most, and whole words.
 pub fn complaint(about: &Segment, kind: [u8; 2], word: u32) -> Vec<u8> {
-    let (from, to) = (about.destination.ip(), about.source.ip());
+    complaint_from(about.destination.ip(), about, kind, word)
+}
+
+/// The same from another address.
+pub fn complaint_from(from: IpAddr, about: &Segment, kind: [u8; 2], word: u32) -> Vec<u8> {
+    let to = about.source.ip();
     let v4 = from.is_ipv4();
     let packet = about.packet();
     let mut message = [&kind[..], &[0, 0], &word.to_be_bytes()].concat();

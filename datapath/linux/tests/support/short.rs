@@ -87,7 +87,8 @@ pub fn plain(case: &Case) -> Vec<(Segment, [u8; 6])> {
     match case.how {
         Forward::Nat => vec![(case.asks(ACK), NEIGHBOUR), (case.answers(ACK), ROUTER)],
         Forward::Dsr => vec![(case.asks(ACK), NEIGHBOUR)],
-        Forward::Local => Vec::new(),
+        // Up the stack, or left to ingress.
+        Forward::Local | Forward::Keep => Vec::new(),
     }
 }
 

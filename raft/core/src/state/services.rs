@@ -9,7 +9,9 @@ use super::State;
 use crate::name::Name;
 use crate::node::Prefix;
 use crate::rejection::Rejection;
-use crate::service::{Affinity, Backend, Dispatch, Endpoint, Mode, Port, PortSpec, TrafficPolicy};
+use crate::service::{
+    Affinity, Backend, ClientAddress, Dispatch, Endpoint, Mode, Port, PortSpec, TrafficPolicy,
+};
 use crate::vip::VipSpec;
 
 /// The most ports of one VIP.
@@ -69,6 +71,17 @@ fn mode(spec: &VipSpec) -> Result<(), String> {
         return Err(format!(
             "has dispatch {}, but its mode is {}: only backends of mode dsr are reached so",
             spec.dispatch, spec.mode
+        ));
+    }
+    if spec.client == ClientAddress::Keep && spec.mode != Mode::Nat {
+        let why = match spec.mode {
+            Mode::Dsr => "backends of mode dsr see clients as they are anyway",
+            Mode::Local => "nothing is sent on to backends",
+            Mode::Nat => "",
+        };
+        return Err(format!(
+            "has client_address keep, but its mode is {}: {why}. It is for mode nat",
+            spec.mode
         ));
     }
     match spec.mode {

@@ -11,7 +11,8 @@ use vipd_core::id::NodeId;
 /// 4: forwarded commands say who asked for them.
 /// 5: forwarded commands have backends; members tell each other of flows.
 /// 6: forwarded commands have more kinds of health checks, and say what nodes see of backends.
-pub(crate) const PROTOCOL: u8 = 6;
+/// 7: forwarded commands say whom backends see as the client.
+pub(crate) const PROTOCOL: u8 = 7;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -82,6 +82,8 @@ pub(super) struct Found {
     halves: usize,
     /// Those to backends on this host.
     pub(super) local: usize,
+    /// Those whose backends see the client's address.
+    pub(super) kept: usize,
     /// How many looks there have been.
     pub(super) looks: u64,
 }
@@ -254,6 +256,7 @@ impl Looker {
         for (key, flow) in part {
             found.halves += 1;
             found.local += usize::from(flow.has(flow_flags::LOCAL));
+            found.kept += usize::from(flow.has(flow_flags::KEEP));
             let reverse = flow.has(flow_flags::REVERSE);
             if reverse && self.seems_silent(key, flow, now, since)? {
                 over.push(Suspect::Silent(flow.other(key.protocol)));

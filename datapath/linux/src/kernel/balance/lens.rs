@@ -282,6 +282,7 @@ impl KernelLens {
         Ok(ServiceSeen {
             frontend,
             mode: Forward::of_service(service.flags),
+            keeps: service.flags & service_flags::KEEP != 0,
             table: service.table,
             traffic: traffic(&all),
             backends,

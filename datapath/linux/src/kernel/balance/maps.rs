@@ -15,7 +15,9 @@ use aya::{
     util::nr_cpus,
 };
 use vipd_datapath_common::{
-    balance::{Backend, Balance, Range, SLOTS, Service, ServiceKey, Table, Tally, TallyKey},
+    balance::{
+        Answer, Backend, Balance, Range, SLOTS, Service, ServiceKey, Table, Tally, TallyKey,
+    },
     name,
 };
 
@@ -40,6 +42,7 @@ pub(super) struct Maps {
     backends: HashMap<MapData, u32, Backend>,
     tally: PerCpuHashMap<MapData, TallyKey, Tally>,
     ranges: LpmTrie<MapData, Range, u32>,
+    answers: HashMap<MapData, ServiceKey, Answer>,
     cpus: usize,
 }
 
@@ -68,6 +71,7 @@ impl Maps {
             backends: typed(ebpf, name::BACKENDS)?,
             tally: typed(ebpf, name::TALLY)?,
             ranges: typed(ebpf, name::RANGES)?,
+            answers: typed(ebpf, name::ANSWERS)?,
             cpus: nr_cpus()
                 .map_err(|(path, source)| DatapathError::system(format!("read {path}"), source))?,
         })
@@ -102,6 +106,7 @@ impl Maps {
                 .collect::<Result<_, _>>()
                 .map_err(failed(name::TALLY, "list the counters"))?,
             ranges: self.ranges()?,
+            answers: self.answers()?,
             ..Actual::default()
         };
         for item in self.tables.iter() {
@@ -126,6 +131,13 @@ impl Maps {
     pub(super) fn backends(&self) -> Result<BTreeMap<u32, Backend>, DatapathError> {
         read(self.backends.map().fd().as_fd())
             .map_err(|error| DatapathError::system("read the map BACKENDS", error))
+    }
+
+    fn answers(&self) -> Result<BTreeMap<Frontend, Answer>, DatapathError> {
+        let all = read::<ServiceKey, Answer>(self.answers.map().fd().as_fd())
+            .map_err(|error| DatapathError::system("read the map ANSWERS", error))?;
+        let known = |(key, answer)| Some((Frontend::of(&key)?, answer));
+        Ok(all.into_iter().filter_map(known).collect())
     }
 
     fn ranges(&self) -> Result<BTreeSet<(u32, Prefix)>, DatapathError> {
@@ -172,6 +184,16 @@ impl Maps {
                 let Prefix { address, length } = prefix;
                 missing_is_fine(self.ranges.remove(&Key::new(bits, range)))
                     .map_err(failed(name::RANGES, format!("remove {address}/{length}")))
+            }
+            Step::Answer(end, answer) => {
+                let key = ServiceKey::from(*end);
+                with_patience(|| self.answers.insert(key, answer, 0))
+                    .map_err(failed(name::ANSWERS, format!("write {end}")))
+            }
+            Step::DropAnswer(end) => {
+                let key = ServiceKey::from(*end);
+                missing_is_fine(self.answers.remove(&key))
+                    .map_err(failed(name::ANSWERS, format!("remove {end}")))
             }
             Step::DropService(frontend) => {
                 let key = ServiceKey::from(*frontend);

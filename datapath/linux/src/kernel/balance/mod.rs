@@ -52,6 +52,8 @@ const AT_ONCE: usize = 256;
 const TRUST: Duration = Duration::from_secs(30);
 /// What failed is tried again after so long: a full map would be filled anew at every audit.
 const AGAIN: Duration = Duration::from_secs(5);
+/// What flows of two kinds need, beyond the services that began them.
+const FLAGS: [u32; 2] = [balance_flags::LOCAL_BACKENDS, balance_flags::KEPT_CLIENTS];
 /// Steps done before others of this thread have their turn.
 const TOGETHER: usize = 32;
 
@@ -80,8 +82,8 @@ pub(super) struct Balancer {
     actual: Actual,
     balance: Balance,
     bounds: Bounds,
-    /// Looks of the collector when a backend of this host was last wanted.
-    local: u64,
+    /// Looks of the collector when each of [`FLAGS`] was last wanted.
+    wanted_at: [u64; 2],
     /// The maps may not be at the goal.
     unsettled: bool,
     /// So many steps failed in the last round, and when that was.
@@ -132,7 +134,7 @@ impl Balancer {
             actual,
             balance,
             bounds,
-            local: 0,
+            wanted_at: [0; 2],
         })
     }
 
@@ -344,17 +346,22 @@ impl Balancer {
     }
 
     /// The programs look at what this host sends as long as any of it may be an answer of a backend: also one that is
-    /// not wanted any more and still has flows.
+    /// not wanted any more and still has flows. As long do they look at what is to others, where backends see clients' addresses.
     fn flags(&mut self) -> u32 {
-        const LOCAL: u32 = balance_flags::LOCAL_BACKENDS;
         let found = self.collector.found();
-        if self.goal.local {
-            self.local = found.looks;
-            return LOCAL;
+        let wanted = [self.goal.local, self.goal.keeps];
+        let left = [found.local, found.kept];
+        let mut flags = 0;
+        for (n, flag) in FLAGS.into_iter().enumerate() {
+            if wanted[n] {
+                self.wanted_at[n] = found.looks;
+                flags |= flag;
+            } else if left[n] != 0 || found.looks < self.wanted_at[n] + 2 {
+                // A look that had begun before may have missed the last of them.
+                flags |= self.balance.flags & flag;
+            }
         }
-        // A look that had begun before may have missed the last of them.
-        let ended = found.local == 0 && found.looks >= self.local + 2;
-        if ended { 0 } else { self.balance.flags & LOCAL }
+        flags
     }
 }
 

@@ -108,7 +108,8 @@ impl Records for KernelRecords {
     }
 }
 
-/// Flows that other nodes cannot work out by themselves: client's halves whose source is rewritten.
+/// Flows that other nodes cannot work out by themselves, or only as long as the backends stay and the client speaks first: client's
+/// halves of nat to other hosts.
 pub(super) fn is_told(flow: &Flow) -> bool {
     use flow_flags::{DSR, LOCAL, REVERSE};
     flow.flags & (REVERSE | DSR | LOCAL) == 0
@@ -181,6 +182,12 @@ impl Here<'_> {
         let [service, backend] = self.numbers(key, flow);
         Flow {
             progress: Progress::default(),
+            // Nobody tells of it, since it shows.
+            flags: if flow.source == key.source {
+                flow_flags::KEEP
+            } else {
+                0
+            },
             service,
             backend,
             seen: self.now,

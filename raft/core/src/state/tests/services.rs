@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::rejection::Rejection;
 use crate::service::{
-    Affinity, Backend, Backends, Dispatch, Endpoint, Mode, Port, PortSpec, Ports, Protocol,
-    TrafficPolicy, serves,
+    Affinity, Backend, Backends, ClientAddress, Dispatch, Endpoint, Mode, Port, PortSpec, Ports,
+    Protocol, TrafficPolicy, serves,
 };
 
 /// How a VIP is served, as [`asked`] puts it into a spec.
@@ -181,7 +181,19 @@ fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
         dispatch,
         ..spec(mode, [(80, to(0))], [])
     };
-    let table: [(VipSpec, &str); 28] = [
+    let keeping = |mode| VipSpec {
+        client: ClientAddress::Keep,
+        ..spec(mode, [(80, to(0))], [])
+    };
+    let table: [(VipSpec, &str); 30] = [
+        (
+            keeping(Dsr),
+            "has client_address keep, but its mode is dsr: backends of mode dsr see clients as they are anyway",
+        ),
+        (
+            keeping(Local),
+            "has client_address keep, but its mode is local: nothing is sent on",
+        ),
         (
             dispatched(Dispatch::Ipip, Nat),
             "has dispatch ipip, but its mode is nat",
