@@ -127,7 +127,9 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<(), Failure> {
             };
             let asked = client.lb_trace(args.src, args.dst, protocol, args.established);
             let found = asked.await?;
-            output::show(&found, global.output, || trace(&found))
+            output::show(&found, global.output, || {
+                trace(&found, [args.src, args.dst])
+            })
         }
     }
 }
@@ -309,7 +311,7 @@ fn maglev(found: &LbMaglev) -> String {
 }
 
 /// One line for each thing that is known of the packet's way.
-fn trace(found: &LbTrace) -> String {
+fn trace(found: &LbTrace, [src, dst]: [SocketAddr; 2]) -> String {
     let why = || found.reason.as_deref().unwrap_or("not counted why");
     let verdict = match found.verdict {
         LbVerdict::Passed => "goes up the node's own stack".to_owned(),
@@ -345,6 +347,14 @@ fn trace(found: &LbTrace) -> String {
         } = outer;
         format!("inside    {dispatch} {source} -> {destination}")
     }));
+    // client_address: keep, or a backend on the node itself, of which it is true anyway. dsr leaves the destination as it is.
+    let kept = found.source.address == src.ip() && found.destination.address != dst.ip();
+    if found.verdict == LbVerdict::Sent && kept {
+        let (client, node) = (src.ip(), &found.node);
+        lines.push(format!(
+            "answers   are to {client}: the backend's way there must lead through {node} (see client_address)"
+        ));
+    }
     lines.join("\n")
 }
 
@@ -384,30 +394,54 @@ fn bytes(n: u64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_packet_that_travels_inside_another_one_is_shown_with_that() {
-        let at = |address: &str, port| LbEnd {
+    fn at(address: &str, port: u16) -> LbEnd {
+        LbEnd {
             address: address.parse().expect("an address"),
             port,
-        };
+        }
+    }
+
+    /// What is shown last of a packet of 198.51.100.7 to 192.0.2.100 that goes on so.
+    fn last_line(source: &str, destination: &str, outer: Option<LbOuter>) -> String {
         let found = LbTrace {
             node: "n1".into(),
             verdict: LbVerdict::Sent,
             known: false,
             service: Some("tcp/80".into()),
             backend: Some(at("10.8.0.5", 80)),
-            source: at("198.51.100.7", 40_000),
-            destination: at("192.0.2.100", 80),
-            outer: Some(LbOuter {
-                dispatch: Dispatch::Gue,
-                source: at("192.0.2.1", 0).address,
-                destination: at("10.8.0.5", 0).address,
-            }),
+            source: at(source, 40_000),
+            destination: at(destination, 80),
+            outer,
             reason: None,
         };
-        let shown = trace(&found);
-        let last = shown.lines().last();
-        assert_eq!(last, Some("inside    gue 192.0.2.1 -> 10.8.0.5"), "{shown}");
+        let ends = ["198.51.100.7:40000", "192.0.2.100:80"];
+        let shown = trace(&found, ends.map(|end| end.parse().expect("an end")));
+        shown.lines().last().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn a_packet_that_travels_inside_another_one_is_shown_with_that() {
+        let outer = LbOuter {
+            dispatch: Dispatch::Gue,
+            source: at("192.0.2.1", 0).address,
+            destination: at("10.8.0.5", 0).address,
+        };
+        let last = last_line("198.51.100.7", "192.0.2.100", Some(outer));
+        assert_eq!(last, "inside    gue 192.0.2.1 -> 10.8.0.5");
+    }
+
+    #[test]
+    fn where_the_backend_sees_the_client_its_way_back_is_spoken_of() {
+        let last = last_line("198.51.100.7", "10.8.0.5", None);
+        assert_eq!(
+            last,
+            "answers   are to 198.51.100.7: the backend's way there must lead through n1 (see client_address)"
+        );
+        for (source, destination) in [("192.0.2.100", "10.8.0.5"), ("198.51.100.7", "192.0.2.100")]
+        {
+            let last = last_line(source, destination, None);
+            assert!(last.starts_with("goes as   "), "{last}");
+        }
     }
 
     #[test]
