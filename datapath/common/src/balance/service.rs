@@ -51,7 +51,7 @@ pub mod service_flags {
     /// ranges of [`super::Range::ANSWERS`].
     pub const ALL_PORTS: u32 = 1 << 6;
     /// nat: clients keep their addresses on the way to backends, whose answers come back by this host since it is
-    /// their router. Not where they would not: see [`super::Backend::is_beside`].
+    /// their router. Not where they would not: see [`crate::balance::Backend::is_beside`].
     pub const KEEP: u32 = 1 << 7;
 }
 
