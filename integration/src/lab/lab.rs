@@ -85,6 +85,7 @@ impl Lab {
             ("net/ipv6/conf/default/disable_ipv6", "1"),
             ("net/ipv6/conf/all/disable_ipv6", "1"),
         ])?;
+        switch.know_no_firewall()?;
         run::ip(
             switch.name(),
             "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set br0 up\n",
