@@ -54,6 +54,7 @@ pub use token::{Token, TokenError};
 /// and codecs of the log, the rules of membership. Not for others; nothing here is promised to stay.
 pub mod parts {
     pub use crate::agent::Pace;
+    pub use crate::beat::{Word, Words};
     pub use crate::machine::Replica;
     pub use crate::node::members::{CHANGE, Step, TICK, View, next_step, no_change};
     pub use crate::store::{decode_record, encode_record, following};

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rcgen::KeyPair;
 use tempfile::TempDir;
@@ -46,6 +46,31 @@ pub(crate) async fn first_voter() -> Host {
 /// A second voter of the cluster of `first`, running; its vote comes later.
 pub(crate) async fn another_voter(first: &Host) -> Host {
     another(first, "n2", Role::Voter).await
+}
+
+/// Three voters, each with its vote.
+pub(crate) async fn three_voters() -> Vec<Host> {
+    let first = first_voter().await;
+    let mut hosts = vec![first];
+    for name in ["n2", "n3"] {
+        let next = another(&hosts[0], name, Role::Voter).await;
+        hosts.push(next);
+    }
+    until("three vote", || {
+        let mut each = hosts.iter().map(|host| host.node.status());
+        each.all(|now| now.voters.len() == 3 && !now.changing)
+    })
+    .await;
+    hosts
+}
+
+/// Waits for it, 20 s at most.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// An agent of the cluster of `first`, running.

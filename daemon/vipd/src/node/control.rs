@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -108,11 +107,8 @@ impl Control for NodeControl {
     fn local(&self) -> LocalStatus {
         let (now, status) = (beat::now(), self.raft.status());
         let remaining = Instant(self.beats.deadline_ns()).since(now);
-        let heard = self.shared.heard().clone();
-        let last_seen = heard.iter().filter_map(|(node, heard)| {
-            let heard = heard.load(Ordering::Relaxed);
-            (heard > 0).then(|| (*node, Duration::from_nanos(now.since(Instant(heard)).0)))
-        });
+        let heard = self.raft.words().heard().into_iter();
+        let last_seen = heard.map(|(node, at)| (node, Duration::from_nanos(now.since(at).0)));
         LocalStatus {
             node: self.raft.id(),
             name: self.raft.name().to_string(),

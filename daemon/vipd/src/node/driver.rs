@@ -345,7 +345,7 @@ impl<D: Datapath> Driver<D> {
             };
             self.tell_datapath(wanted).await;
         }
-        let peers = wanted::peers(&self.raft.state().read(), &mut self.shared.heard());
+        let peers = wanted::peers(&self.raft.state().read(), &self.raft.words());
         let view = View {
             cluster: decision.view,
             peers,

@@ -273,5 +273,6 @@ fn start_beats(
         settings,
         raft.fences().into_iter().collect(),
         Box::new(KernelGate(gate)),
+        raft.words(),
     )?)
 }

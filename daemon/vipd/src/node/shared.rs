@@ -11,13 +11,11 @@ use vipd_core::time::Millis;
 use vipd_datapath::Observed;
 
 use super::notices::Notices;
-use super::wanted::Heard;
 
 /// Written by the loop, read by the API; held for a copy's time only.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     observed: Mutex<Observed>,
-    heard: Mutex<Heard>,
     fault: Mutex<Option<String>>,
     unasked: Mutex<Option<String>>,
     frozen: AtomicBool,
@@ -42,10 +40,6 @@ impl Shared {
 
     pub(super) fn set_observed(&self, observed: Observed) {
         *lock(&self.observed) = observed;
-    }
-
-    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
-        lock(&self.heard)
     }
 
     /// What is wrong with the datapath, if anything.

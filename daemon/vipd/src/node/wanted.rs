@@ -3,26 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use vipd_core::id::NodeId;
 use vipd_core::node::{Interface, Mac, Prefix};
 use vipd_core::state::State;
 use vipd_core::steward::{Duty, Gates};
 use vipd_datapath::{Gate, Services, Wanted, WantedAddress};
-use vipd_raft::beat::Peer;
-
-/// When each member was last heard.
-pub(super) type Heard = BTreeMap<NodeId, Arc<AtomicU64>>;
+use vipd_raft::beat::{Peer, Words};
 
 /// Where the members' beats go, and where to note that they were heard.
-pub(super) fn peers(state: &State, heard: &mut Heard) -> BTreeMap<NodeId, Peer> {
-    heard.retain(|id, _| state.node(*id).is_some());
+pub(super) fn peers(state: &State, words: &Words) -> BTreeMap<NodeId, Peer> {
+    words.keep_only(|id| state.node(id).is_some());
     let peers = state.nodes().values().map(|node| {
         let peer = Peer {
             address: node.peer,
             key: node.beat_key,
-            heard: heard.entry(node.id).or_default().clone(),
+            heard: words.of(node.id),
         };
         (node.id, peer)
     });

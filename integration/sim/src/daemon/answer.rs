@@ -9,6 +9,7 @@ use openraft::async_runtime::{Instant as _, WatchReceiver};
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use vipd_core::command::{Command, Proposal};
 use vipd_core::id::NodeId;
+use vipd_core::time::Instant;
 use vipd_raft::parts;
 
 use super::{Process, Voter};
@@ -98,6 +99,7 @@ impl Process {
         if self.world.mutant == Mutant::LocalRead {
             return Response::ReadIndex(self.shared.applied());
         }
+        let _asking = self.words.ask();
         match voter.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _applied)) => Response::ReadIndex(read.log_id().index),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
@@ -160,6 +162,12 @@ impl Process {
 
     /// Notes that a leader was heard now.
     pub(super) fn hear(&self) {
+        self.words.spoke(Instant(self.host.clock.now()));
+        self.hear_by_beat();
+    }
+
+    /// The same, by its beats.
+    pub(super) fn hear_by_beat(&self) {
         *lock(&self.heard) = Some(Local::now());
     }
 

@@ -51,7 +51,7 @@ pub(super) async fn run(process: Arc<Process>) {
                 Told::Stretch => pulse.stretch(now(p)),
             }
         }
-        while let Some((from, at, datagram)) = { lock(&p.socket).pop_front() } {
+        while let Some((from, at, word, datagram)) = { lock(&p.socket).pop_front() } {
             let early = p.world.mutant == Mutant::ArrivedEarly;
             let at = if early {
                 Instant(at.0.saturating_sub(p.timing.lease.0 / 3))
@@ -60,6 +60,7 @@ pub(super) async fn run(process: Arc<Process>) {
             };
             // Sealed with a key that only members have.
             if peers.contains_key(&from) {
+                p.words.of(from).note(word, now(p));
                 pulse.on_datagram(at, from, datagram, &mut effects);
             }
         }
@@ -124,9 +125,10 @@ fn carry_out(process: &Arc<Process>, peers: &BTreeMap<NodeId, HostId>, effect: E
                 return;
             };
             let (from, receiver) = (process.me(), world.host(host));
+            let word = process.words.own(now(process));
             let arrive = move || {
                 if let Some(there) = receiver.process() {
-                    there.receive(from, to, datagram.clone());
+                    there.receive(from, to, word, datagram.clone());
                 }
             };
             world.net.datagram(process.host.id, host, arrive);

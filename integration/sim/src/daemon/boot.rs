@@ -10,10 +10,11 @@ use openraft::async_runtime::WatchReceiver;
 use vipd_core::id::NodeId;
 use vipd_core::lease::Timing;
 use vipd_core::steward::VoteMark;
+use vipd_core::time::Span;
 use vipd_raft::Settings;
-use vipd_raft::parts::Member;
+use vipd_raft::parts::{Member, Words};
 
-use super::{Process, Voter, agent, beats, driver, members};
+use super::{Process, Voter, agent, beats, driver, heartbeats, members};
 use crate::host::{Host, Identity};
 use crate::lock;
 use crate::mutant::Mutant;
@@ -31,7 +32,9 @@ impl Process {
     ) -> Arc<Self> {
         let label = |part: &str| format!("{part} of n{} on {}", identity.node, host.id);
         let scope = |part: &str| Scope::new(&label(part), host.clock.clone(), world.panics.clone());
+        let words = Arc::new(Words::new(heartbeat(timing)));
         let process = Arc::new(Self {
+            words,
             world: world.clone(),
             host: host.clone(),
             timing,
@@ -77,12 +80,20 @@ async fn boot(process: Arc<Process>) {
     driver::run(process).await;
 }
 
+fn span(span: Span) -> Duration {
+    Duration::from_nanos(span.0)
+}
+
+/// As the daemon's.
+fn heartbeat(timing: Timing) -> Duration {
+    (3 * span(timing.beat)).min(span(timing.election_min) * 3 / 4)
+}
+
 async fn open_voter(process: &Arc<Process>) -> Result<(), String> {
     let (world, host, me) = (&process.world, &process.host, process.me().0);
     let timing = process.timing;
-    let span = |span: vipd_core::time::Span| Duration::from_nanos(span.0);
     let settings = Settings {
-        heartbeat: (2 * span(timing.beat)).min(span(timing.election_min) / 2),
+        heartbeat: heartbeat(timing),
         election_min: span(timing.election_min),
         election_max: span(timing.lease),
         snapshot_every: world.plan.snapshot_every,
@@ -101,7 +112,13 @@ async fn open_voter(process: &Arc<Process>) -> Result<(), String> {
     }
     let machine = Machine::new(process.shared.clone(), host.disk.clone());
     let quiet = Arc::new(AtomicBool::new(false));
-    let network = Network::new(me, host.id, world.clone(), quiet.clone());
+    let network = Network::new(
+        me,
+        host.id,
+        world.clone(),
+        quiet.clone(),
+        process.words.clone(),
+    );
     let own = process.clone();
     spawn(async move {
         let why = own.host.disk.work().await;
@@ -135,6 +152,7 @@ async fn open_voter(process: &Arc<Process>) -> Result<(), String> {
     drop(process.voter.set(voter));
     spawn(follow_raft(process.clone()));
     spawn(members::keep(process.clone()));
+    spawn(heartbeats::keep(process.clone(), heartbeat(timing)));
     Ok(())
 }
 

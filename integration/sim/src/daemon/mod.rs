@@ -5,6 +5,7 @@ mod answer;
 mod beats;
 mod boot;
 mod driver;
+mod heartbeats;
 mod leader;
 mod members;
 
@@ -20,6 +21,7 @@ use vipd_core::node::Role;
 use vipd_core::proof::Answer;
 use vipd_core::steward::{Came, Purpose, VoteMark};
 use vipd_core::time::Instant;
+use vipd_raft::parts::{Word, Words};
 
 use crate::bell::Bell;
 use crate::host::{Host, Identity};
@@ -62,8 +64,10 @@ pub(crate) struct Process {
     wake: Arc<Notify>,
     told: Mutex<VecDeque<Told>>,
     /// What has arrived, and when by its clock.
-    socket: Mutex<VecDeque<(NodeId, Instant, Datagram)>>,
+    socket: Mutex<VecDeque<(NodeId, Instant, Word, Datagram)>>,
     beat_wake: Arc<Notify>,
+    /// What beats say of the lead.
+    words: Arc<Words>,
     /// The membership by which its kernel's deadline was reckoned.
     counted: AtomicU64,
     /// Whether its beats are answered by a majority.
@@ -167,11 +171,11 @@ impl Process {
     }
 
     /// A datagram from `from` for `to` arrives.
-    pub(crate) fn receive(&self, from: NodeId, to: NodeId, datagram: Datagram) {
+    pub(crate) fn receive(&self, from: NodeId, to: NodeId, word: Word, datagram: Datagram) {
         let mut socket = lock(&self.socket);
         if to == self.me() && socket.len() < SOCKET {
             let at = Instant(self.host.clock.now());
-            socket.push_back((from, at, datagram));
+            socket.push_back((from, at, word, datagram));
             self.beat_wake.notify_one();
         }
     }

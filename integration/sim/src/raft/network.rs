@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::Instant as _;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
@@ -17,11 +18,13 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes};
 use vipd_core::command::{Command, Outcome};
 use vipd_core::id::NodeId;
-use vipd_raft::parts::{Member, Snapshot, Vote};
+use vipd_core::time::Instant;
+use vipd_raft::parts::{Member, Snapshot, Vote, Word, Words};
 
 use super::Types;
 use crate::host::host_at;
 use crate::net::HostId;
+use crate::runtime::Local;
 use crate::world::{CallError, NOTICED, World};
 
 /// The pause before replication tries an unreachable peer again.
@@ -92,17 +95,25 @@ pub(crate) struct Network {
     host: HostId,
     world: Arc<World>,
     quiet: Arc<AtomicBool>,
+    words: Arc<Words>,
 }
 
 impl Network {
     /// From member `me` on `host`, which as a leader says nothing while it is to keep `quiet`.
     #[must_use]
-    pub(crate) fn new(me: u64, host: HostId, world: Arc<World>, quiet: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        me: u64,
+        host: HostId,
+        world: Arc<World>,
+        quiet: Arc<AtomicBool>,
+        words: Arc<Words>,
+    ) -> Self {
         Self {
             me,
             host,
             world,
             quiet,
+            words,
         }
     }
 }
@@ -118,6 +129,15 @@ impl RaftNetworkFactory<Types> for Network {
             to: host_at(node.peer),
             world: self.world.clone(),
             quiet: self.quiet.clone(),
+            words: None,
+            answered: None,
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Client {
+        Client {
+            words: Some(self.words.clone()),
+            ..self.new_client(target, node).await
         }
     }
 }
@@ -130,9 +150,30 @@ pub(crate) struct Client {
     to: HostId,
     world: Arc<World>,
     quiet: Arc<AtomicBool>,
+    /// For heartbeats alone.
+    words: Option<Arc<Words>>,
+    /// When the peer last took a heartbeat, if it took the last one.
+    answered: Option<Local>,
 }
 
 impl Client {
+    /// Whether the peer's beats answer this.
+    fn is_answered_by_beats(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
+        let (Some(words), Some(answered)) = (&self.words, self.answered) else {
+            return false;
+        };
+        let word = Word {
+            leader: rpc.vote.leader_id.voted_for,
+            term: rpc.vote.leader_id.term,
+            committed: rpc.leader_commit.map_or(0, |id| id.index),
+        };
+        let now = Instant(self.world.host(self.from).clock.now());
+        rpc.entries.is_empty()
+            && !self.quiet.load(Ordering::Relaxed)
+            && words.may_ride(answered.elapsed())
+            && words.says(NodeId(self.target), word, now)
+    }
+
     /// What a leader says, by which others take it for alive.
     async fn lead(
         &self,
@@ -184,6 +225,10 @@ impl RaftNetworkV2<Types> for Client {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        if self.is_answered_by_beats(&rpc) {
+            return Ok(AppendEntriesResponse::Success);
+        }
+        self.answered = None;
         match self
             .lead(
                 RPCTypes::AppendEntries,
@@ -192,7 +237,10 @@ impl RaftNetworkV2<Types> for Client {
             )
             .await?
         {
-            Response::Append(reply) => Ok(reply),
+            Response::Append(reply) => {
+                self.answered = reply.is_success().then(Local::now);
+                Ok(reply)
+            }
             _ => Err(unexpected()),
         }
     }

@@ -15,7 +15,7 @@ use vipd_core::lease::{OnQuorumLoss, Timing};
 
 use super::link::Link;
 use super::thread::Beating;
-use super::{BeatStats, Event, Gate, View};
+use super::{BeatStats, Event, Gate, View, Words};
 
 /// Room for what arrives while the thread sleeps, in bytes: thousands of datagrams, also where each takes a page.
 const BUFFER: usize = 2 * 1024 * 1024;
@@ -97,7 +97,7 @@ impl fmt::Debug for Beats {
     }
 }
 
-/// Starts beating. `fences` are those on this node's disk.
+/// Starts beating. `fences` are those on this node's disk; `words` are those of its Raft.
 ///
 /// # Errors
 /// [`BeatError`].
@@ -105,6 +105,7 @@ pub fn start(
     settings: BeatSettings,
     fences: Vec<(NodeId, Epoch)>,
     gate: Box<dyn Gate>,
+    words: Arc<Words>,
 ) -> Result<(Beats, UnboundedReceiver<Event>), BeatError> {
     let bind = |error| BeatError::Bind {
         listen: settings.listen,
@@ -127,7 +128,7 @@ pub fn start(
         events,
         stats: stats.clone(),
     };
-    let link = Link::new(settings.me, socket, settings.secret);
+    let link = Link::new(settings.me, socket, settings.secret, words);
     let thread = std::thread::Builder::new()
         .name("vipd-beat".into())
         .spawn(move || Beating::new(settings, fences, gate, link, ears).run())

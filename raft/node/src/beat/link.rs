@@ -1,7 +1,7 @@
 //! Sealed datagrams: one socket, one key for each pair of nodes.
 //!
 //! ```text
-//!   8 bytes sender | 24 bytes nonce | XChaCha20-Poly1305(payload), sender and receiver as associated data
+//!   8 bytes sender | 24 bytes nonce | XChaCha20-Poly1305(word | datagram), sender and receiver as associated data
 //! ```
 //! The key of a pair is derived by HKDF-SHA256 from X25519 of their static keys, of which the log holds the
 //! public halves. So beats flow before any connection stands, and a node that is removed is no longer heard.
@@ -12,7 +12,6 @@ use std::io::IoSliceMut;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
@@ -21,12 +20,12 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::time::TimeSpec;
 use sha2::Sha256;
-use vipd_core::codec::Wire;
+use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::id::NodeId;
 use vipd_core::lease::Datagram;
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use super::{Peer, now};
+use super::{Heard, Peer, Word, Words, now};
 
 const SENDER: usize = 8;
 const NONCE: usize = 24;
@@ -39,7 +38,7 @@ struct Member {
     address: SocketAddr,
     public: [u8; 32],
     key: XChaCha20Poly1305,
-    heard: Arc<AtomicU64>,
+    heard: Arc<Heard>,
 }
 
 /// The socket and the keys.
@@ -47,6 +46,7 @@ pub(super) struct Link {
     me: NodeId,
     socket: UdpSocket,
     secret: StaticSecret,
+    words: Arc<Words>,
     peers: BTreeMap<NodeId, Member>,
     process: [u8; 16],
     sealed: u64,
@@ -65,12 +65,13 @@ pub(super) enum Read {
 }
 
 impl Link {
-    pub(super) fn new(me: NodeId, socket: UdpSocket, secret: [u8; 32]) -> Self {
+    pub(super) fn new(me: NodeId, socket: UdpSocket, secret: [u8; 32], words: Arc<Words>) -> Self {
         let (secret, process) = (StaticSecret::from(secret), rand::random());
         Self {
             me,
             socket,
             secret,
+            words,
             peers: BTreeMap::new(),
             process,
             sealed: 0,
@@ -118,11 +119,11 @@ impl Link {
     }
 
     /// Seals and sends; a datagram that cannot be sent is lost, as any may be.
-    pub(super) fn send(&mut self, to: NodeId, datagram: &Datagram) -> bool {
+    pub(super) fn send(&mut self, to: NodeId, datagram: Datagram) -> bool {
         let Some(peer) = self.peers.get(&to) else {
             return false;
         };
-        let payload = datagram.to_bytes();
+        let payload = Payload(self.words.own(now()), datagram).to_bytes();
         let mut buffer = [0u8; MAX];
         let end = HEAD + payload.len();
         if end + TAG > MAX {
@@ -178,8 +179,22 @@ impl Link {
         peer.key
             .decrypt_in_place_detached(nonce, &pair(from, self.me), payload, tag)
             .ok()?;
-        peer.heard.store(now().0, Ordering::Relaxed);
-        Some((from, Datagram::from_bytes(payload).ok()?))
+        let Payload(word, datagram) = Payload::from_bytes(payload).ok()?;
+        peer.heard.note(word, now());
+        Some((from, datagram))
+    }
+}
+
+/// What is sealed.
+struct Payload(Word, Datagram);
+
+impl Wire for Payload {
+    fn encode(&self, out: &mut Writer) {
+        self.0.encode(out);
+        self.1.encode(out);
+    }
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(Word::decode(input)?, Datagram::decode(input)?))
     }
 }
 
@@ -225,12 +240,16 @@ mod tests {
             (NodeId(2), member(at_b, [2; 32])),
         ]);
         let mut links = (
-            Link::new(NodeId(1), a, [1; 32]),
-            Link::new(NodeId(2), b, [2; 32]),
+            Link::new(NodeId(1), a, [1; 32], words()),
+            Link::new(NodeId(2), b, [2; 32], words()),
         );
         links.0.set_peers(&members);
         links.1.set_peers(&members);
         links
+    }
+
+    fn words() -> Arc<Words> {
+        Arc::new(Words::new(Duration::from_millis(75)))
     }
 
     fn ack() -> Datagram {
@@ -257,7 +276,7 @@ mod tests {
     #[test]
     fn a_member_s_datagram_opens_and_one_changed_in_any_byte_does_not() {
         let (mut a, b) = links();
-        assert!(a.send(NodeId(2), &ack()));
+        assert!(a.send(NodeId(2), ack()));
         let sealed = raw(&b);
         assert_eq!(b.open(&mut sealed.clone()), Some((NodeId(1), ack())));
         for i in 0..sealed.len() {
@@ -275,7 +294,7 @@ mod tests {
         // The kernel begins to stamp some time after it was asked to; until then everything arrived when it was read.
         let stamped = (0..200).any(|_| {
             let before = now();
-            assert!(a.send(NodeId(2), &ack()));
+            assert!(a.send(NodeId(2), ack()));
             std::thread::sleep(Duration::from_millis(5));
             let began = now();
             let Read::From(NodeId(1), datagram, stamp) = b.receive() else {
@@ -293,16 +312,36 @@ mod tests {
     #[test]
     fn a_datagram_sent_back_to_its_sender_does_not_open() {
         let (mut a, b) = links();
-        a.send(NodeId(2), &ack());
+        a.send(NodeId(2), ack());
         let mut reflected = raw(&b);
         reflected[..SENDER].copy_from_slice(&2u64.to_be_bytes());
         assert_eq!(a.open(&mut reflected), None);
     }
 
     #[test]
+    fn what_a_node_says_of_its_leader_travels_with_each_datagram() {
+        let (mut a, b) = links();
+        let word = Word {
+            leader: 1,
+            term: 7,
+            committed: 40,
+        };
+        let says = |a: &mut Link, b: &Link| {
+            a.send(NodeId(2), ack());
+            assert_eq!(b.open(&mut raw(b)), Some((NodeId(1), ack())));
+            let heard = b.peers[&NodeId(1)].heard.clone();
+            assert!(heard.at().is_some());
+            heard.says(now())
+        };
+        assert_eq!(says(&mut a, &b), Word::default());
+        a.words.say(word, now());
+        assert_eq!(says(&mut a, &b), word);
+    }
+
+    #[test]
     fn a_removed_member_is_no_longer_heard() {
         let (mut a, mut b) = links();
-        a.send(NodeId(2), &ack());
+        a.send(NodeId(2), ack());
         let mut sealed = raw(&b);
         b.set_peers(&BTreeMap::new());
         assert_eq!(b.open(&mut sealed), None);

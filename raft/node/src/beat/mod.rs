@@ -16,11 +16,11 @@ mod handle;
 mod link;
 mod stats;
 mod thread;
+mod word;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use vipd_core::id::NodeId;
 
@@ -28,6 +28,7 @@ pub use clock::now;
 pub use handle::{BeatError, BeatSettings, Beats, OnDisk, start};
 pub use stats::BeatStats;
 pub use vipd_core::lease::Event;
+pub use word::{Asking, Heard, Word, Words};
 
 /// Where the node's deadline is written: the kernel, in the daemon.
 pub trait Gate: Send {
@@ -51,8 +52,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The public half of its beat key.
     pub key: [u8; 32],
-    /// When it was last heard (`CLOCK_BOOTTIME` nanoseconds), for the daemon to read; 0 if never.
-    pub heard: Arc<AtomicU64>,
+    /// Where what it is heard to say is noted, for others to read: [`Words::of`].
+    pub heard: Arc<Heard>,
 }
 
 impl PartialEq for Peer {

@@ -223,7 +223,7 @@ impl Beating {
             match effect {
                 Effect::Send { to, datagram } => {
                     let counted = matches!(datagram, Datagram::Beat { .. });
-                    if self.link.send(to, &datagram) && counted {
+                    if self.link.send(to, datagram) && counted {
                         self.ears.stats.sent.fetch_add(1, Ordering::Relaxed);
                     }
                 }

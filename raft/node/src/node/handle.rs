@@ -18,6 +18,7 @@ use vipd_core::name::Name;
 use vipd_core::node::Role;
 
 use super::{Inbox, Settings};
+use crate::beat::{Words, now};
 use crate::identity::Identity;
 use crate::machine::{Shared, SharedState, StateMachine};
 use crate::peer::{Directory, Listener};
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) leader: watch::Sender<Option<NodeId>>,
     /// When a leader with a majority was last heard, by a node that does not lead.
     pub(crate) heard: watch::Sender<Option<Instant>>,
+    /// What beats say of the lead.
+    pub(crate) words: Arc<Words>,
     /// Why this node can no longer take part.
     pub(crate) failed: watch::Sender<Option<String>>,
     /// What other members tell this one beside the log.
@@ -129,6 +132,12 @@ impl RaftNode {
         self.core.identity.beat_secret
     }
 
+    /// What its beats say of Raft, and those of others, for the beat thread.
+    #[must_use]
+    pub fn words(&self) -> Arc<Words> {
+        self.core.words.clone()
+    }
+
     /// The cluster's CA certificate, PEM.
     #[must_use]
     pub fn ca_pem(&self) -> String {
@@ -203,8 +212,14 @@ impl RaftNode {
 }
 
 impl Core {
-    /// Notes that the leader was heard now.
+    /// Notes that the leader was heard now, through its connection.
     pub(crate) fn hear(&self) {
+        self.words.spoke(now());
+        self.hear_by_beat();
+    }
+
+    /// Notes that the leader was heard now.
+    pub(crate) fn hear_by_beat(&self) {
         self.heard.send_replace(Some(Instant::now()));
     }
 

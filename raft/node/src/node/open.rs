@@ -18,6 +18,7 @@ use vipd_core::id::NodeId;
 use super::handle::{Core, RaftNode, Voter};
 use super::{Inbox, NodeService, Settings, SettingsError, files};
 use crate::agent;
+use crate::beat::Words;
 use crate::identity::{Bootstrap, Identity, IdentityError};
 use crate::machine::{Shared, StateMachine};
 use crate::peer::{Directory, Listener, Network, Tls};
@@ -86,8 +87,10 @@ impl RaftNode {
         let tls = Tls::new(&identity).map_err(OpenError::Tls)?;
         let shared = Shared::default();
         let directory = Directory::new(&identity, tls.clone(), shared.clone());
+        let words = Arc::new(Words::new(settings.heartbeat));
         let core = Core {
             settings,
+            words,
             directory,
             voter: None,
             leader: watch::Sender::new(None),
@@ -167,7 +170,12 @@ async fn open_voter(core: Core, tls: Tls) -> Result<Arc<Core>, OpenError> {
     let snapshots = files.snapshots.clone();
     let machine = StateMachine::new(core.shared.clone(), files.snapshots);
     let quiet = Arc::new(AtomicBool::new(false));
-    let network = Network::new(core.identity.node, core.directory.clone(), quiet.clone());
+    let network = Network::new(
+        core.identity.node,
+        core.directory.clone(),
+        quiet.clone(),
+        core.words.clone(),
+    );
     let raft = openraft::Raft::new(
         core.identity.node.0,
         config,

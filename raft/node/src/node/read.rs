@@ -80,6 +80,8 @@ pub(super) async fn read_index(node: &RaftNode) -> Attempt<u64> {
     let Some(voter) = &node.core.voter else {
         return Attempt::no_vote();
     };
+    // A majority must answer after this, not have answered before.
+    let _asking = node.core.words.ask();
     match voter.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
         Ok((read, _applied)) => Attempt::Done(read.log_id().index),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {

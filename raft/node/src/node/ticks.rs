@@ -4,15 +4,21 @@
 //! and a follower's own time-out, which never strikes while a leader is heard. So the leader's heartbeats come from
 //! here, and a voter has its ticks only while it hears no leader. What it then does, and when, stays openraft's.
 //!
-//! A voter that hears its leader does not wake for this at all: each heartbeat puts the end of the wait off.
+//! While beats say who leads and who follows ([`crate::beat::Words`]), heartbeats go by them: a follower looks once a
+//! heartbeat whether its leader's beats say so, and tells its own Raft in the leader's stead.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use openraft::raft::AppendEntriesRequest;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use vipd_core::id::NodeId;
 
 use super::handle::{Core, Voter};
+use crate::beat::{Word, now};
+use crate::types::Vote;
 
 /// A leader that is not heard for so many heartbeats may be gone. openraft's own time-out is longer: the lease that a
 /// follower grants, of two heartbeats, and an election time-out of more than one.
@@ -50,9 +56,14 @@ pub(super) async fn keep(core: Arc<Core>) {
     loop {
         // Before the look, so that what changes after it ends the wait.
         led.mark_unchanged();
+        let led_by = established(voter);
+        if let Some((vote, word)) = led_by {
+            hear_by_beats(&core, voter, vote, word).await;
+        }
         let last = *heard.borrow_and_update();
+        let word = led_by.map(|(_, word)| word);
         let need = need(
-            leader(voter),
+            word.map(|word| word.leader),
             core.identity.node.0,
             last.map(|at| at.elapsed()),
             heartbeat,
@@ -62,6 +73,13 @@ pub(super) async fn keep(core: Arc<Core>) {
             ticking = tick;
             voter.raft.runtime_config().tick(tick);
         }
+        let quiet = voter.quiet.load(Ordering::Relaxed);
+        let say = match (need, word) {
+            (Need::Heartbeat, Some(word)) if !quiet => word,
+            (Need::Nothing, Some(word)) => word,
+            (Need::Heartbeat | Need::Nothing | Need::Ticks, _) => Word::default(),
+        };
+        core.words.say(say, now());
         if need == Need::Heartbeat && voter.raft.trigger().heartbeat().await.is_err() {
             // Raft has ended, and whoever watches it says why.
             return;
@@ -71,9 +89,37 @@ pub(super) async fn keep(core: Arc<Core>) {
             biased;
             Ok(()) = led.changed() => {}
             Ok(()) = heard.changed() => {}
-            _ = timer.tick(), if need == Need::Heartbeat => {}
+            _ = timer.tick() => {}
             () = until(silent), if need == Need::Nothing => {}
         }
+    }
+}
+
+/// Tells this follower's Raft what its leader's beats say, as the leader's heartbeat would. It has no entries and rests on
+/// none, so that it renews the leader's time and does nothing else.
+async fn hear_by_beats(core: &Core, voter: &Voter, vote: Vote, word: Word) {
+    let leader = NodeId(word.leader);
+    // He may have been told of fewer entries that are committed, when he has only just begun.
+    let said = Word {
+        committed: 0,
+        ..word
+    };
+    let (words, now) = (&core.words, now());
+    if leader == core.identity.node || !words.speaks(now) || !words.says(leader, said, now) {
+        return;
+    }
+    let heartbeat = AppendEntriesRequest {
+        vote,
+        prev_log_id: None,
+        leader_commit: None,
+        entries: Vec::new(),
+    };
+    // Raft answers once its log is on the disk, which may take longer.
+    let told = voter.raft.append_entries(heartbeat);
+    if let Ok(Ok(reply)) = timeout(core.settings.heartbeat, told).await
+        && reply.is_success()
+    {
+        core.hear_by_beat();
     }
 }
 
@@ -84,36 +130,18 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-fn leader(voter: &Voter) -> Option<u64> {
-    voter.raft.metrics().borrow_watched().current_leader
+/// The vote of the leader that this node follows or is, as far as its Raft knows, and what its beats may say of it.
+fn established(voter: &Voter) -> Option<(Vote, Word)> {
+    let metrics = voter.raft.metrics();
+    let now = metrics.borrow_watched();
+    let (leader, term) = (now.vote.leader_id.voted_for, now.vote.leader_id.term);
+    let word = Word {
+        leader,
+        term,
+        committed: now.local_committed.map_or(0, |id| id.index),
+    };
+    (now.vote.committed && now.current_leader == Some(leader)).then_some((now.vote, word))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEARTBEAT: Duration = Duration::from_millis(75);
-
-    fn at(leader: Option<u64>, heard_ms: Option<u64>) -> Need {
-        need(leader, 1, heard_ms.map(Duration::from_millis), HEARTBEAT)
-    }
-
-    #[test]
-    fn a_leader_sends_heartbeats_whatever_it_has_heard_before() {
-        assert_eq!(at(Some(1), None), Need::Heartbeat);
-        assert_eq!(at(Some(1), Some(10_000)), Need::Heartbeat);
-    }
-
-    #[test]
-    fn a_voter_that_hears_its_leader_needs_no_tick() {
-        assert_eq!(at(Some(2), Some(0)), Need::Nothing);
-        assert_eq!(at(Some(2), Some(149)), Need::Nothing);
-    }
-
-    #[test]
-    fn a_voter_without_a_leader_or_with_a_silent_one_ticks() {
-        assert_eq!(at(Some(2), Some(150)), Need::Ticks);
-        assert_eq!(at(Some(2), None), Need::Ticks);
-        assert_eq!(at(None, Some(0)), Need::Ticks);
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::errors::{
@@ -19,6 +19,7 @@ use vipd_core::id::NodeId;
 
 use super::link::{CallError, Link};
 use super::{Directory, Lane, Request, Response};
+use crate::beat::{Word, Words, now};
 use crate::types::{Member, Snapshot, Types, Vote};
 
 /// The pause before replication tries an unreachable peer again.
@@ -30,15 +31,22 @@ pub(crate) struct Network {
     me: NodeId,
     directory: Directory,
     quiet: Arc<AtomicBool>,
+    words: Arc<Words>,
 }
 
 impl Network {
     /// From node `me`, which sends neither heartbeats nor entries nor snapshots while it is to keep `quiet`.
-    pub(crate) fn new(me: NodeId, directory: Directory, quiet: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        me: NodeId,
+        directory: Directory,
+        quiet: Arc<AtomicBool>,
+        words: Arc<Words>,
+    ) -> Self {
         Self {
             me,
             directory,
             quiet,
+            words,
         }
     }
 
@@ -52,6 +60,8 @@ impl Network {
             lane: self.directory.lane(target, lane),
             pulse,
             quiet: self.quiet.clone(),
+            words: None,
+            answered: None,
         }
     }
 }
@@ -64,7 +74,10 @@ impl RaftNetworkFactory<Types> for Network {
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Client {
-        self.client(target, node, Lane::Pulse)
+        Client {
+            words: Some(self.words.clone()),
+            ..self.client(target, node, Lane::Pulse)
+        }
     }
 
     async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Client {
@@ -79,6 +92,10 @@ pub(crate) struct Client {
     lane: Arc<Link>,
     pulse: Arc<Link>,
     quiet: Arc<AtomicBool>,
+    /// For heartbeats alone: an append without entries that is none asks where the peer's log is, which no beat says.
+    words: Option<Arc<Words>>,
+    /// When the peer last took a heartbeat through the connection, if it took the last one.
+    answered: Option<Instant>,
 }
 
 impl Client {
@@ -122,6 +139,23 @@ impl Client {
         self.call(&self.lane, action, request, patience).await
     }
 
+    /// Whether the peer's beats answer this: it is a heartbeat, and by them the peer follows this leader and knows what is
+    /// committed, as it would say.
+    fn is_answered_by_beats(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
+        let (Some(words), Some(answered)) = (&self.words, self.answered) else {
+            return false;
+        };
+        let word = Word {
+            leader: rpc.vote.leader_id.voted_for,
+            term: rpc.vote.leader_id.term,
+            committed: rpc.leader_commit.map_or(0, |id| id.index),
+        };
+        rpc.entries.is_empty()
+            && !self.quiet.load(Ordering::Relaxed)
+            && words.may_ride(answered.elapsed())
+            && words.says(self.target, word, now())
+    }
+
     fn unexpected(&self, reply: &Response) -> RPCError<Types> {
         NetworkError::from_string(format!(
             "node {} answered something else: {reply:?}",
@@ -153,6 +187,10 @@ impl RaftNetworkV2<Types> for Client {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        if self.is_answered_by_beats(&rpc) {
+            return Ok(AppendEntriesResponse::Success);
+        }
+        self.answered = None;
         match self
             .lead(
                 RPCTypes::AppendEntries,
@@ -161,7 +199,10 @@ impl RaftNetworkV2<Types> for Client {
             )
             .await?
         {
-            Response::Append(reply) => Ok(reply),
+            Response::Append(reply) => {
+                self.answered = reply.is_success().then(Instant::now);
+                Ok(reply)
+            }
             other => Err(self.unexpected(&other)),
         }
     }
@@ -227,5 +268,38 @@ impl RaftNetworkV2<Types> for Client {
 
     fn backoff(&self) -> Option<Backoff> {
         Some(Backoff::new(std::iter::repeat(BACKOFF)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::first_voter;
+
+    #[tokio::test]
+    async fn only_what_a_heartbeat_client_sends_may_be_answered_by_beats() {
+        let host = first_voter().await;
+        let core = &host.node.core;
+        let words = core.words.clone();
+        let quiet = Arc::default();
+        let mut network = Network::new(NodeId(1), core.directory.clone(), quiet, words);
+        let member = Member {
+            peer: core.identity.peer,
+        };
+        assert!(network.new_client(2, &member).await.words.is_none());
+        assert!(
+            network
+                .new_snapshot_client(2, &member)
+                .await
+                .words
+                .is_none()
+        );
+        assert!(
+            network
+                .new_heartbeat_client(2, &member)
+                .await
+                .words
+                .is_some()
+        );
     }
 }

@@ -1,0 +1,81 @@
+//! Heartbeats that travel with beats: what `vipd-raft` does in its `ticks.rs`, but for the ticks, which openraft has here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openraft::AsyncRuntime;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::raft::AppendEntriesRequest;
+use vipd_core::id::NodeId;
+use vipd_core::time::Instant;
+use vipd_raft::parts::{Vote, Word};
+
+use super::{Process, Voter};
+use crate::lock;
+use crate::runtime::{NodeRuntime, sleep};
+
+/// Runs until the process ends.
+pub(super) async fn keep(process: Arc<Process>, heartbeat: Duration) {
+    let Some(voter) = process.voter.get() else {
+        return;
+    };
+    loop {
+        let led_by = established(voter);
+        if let Some((vote, word)) = led_by {
+            hear_by_beats(&process, voter, heartbeat, vote, word).await;
+        }
+        let heard = lock(&process.heard).is_some_and(|at| at.elapsed() < heartbeat * 2);
+        let quiet = voter.quiet.load(Ordering::Relaxed);
+        let word = led_by.map(|(_, word)| word).filter(|word| {
+            let leads = NodeId(word.leader) == process.me();
+            if leads { !quiet } else { heard }
+        });
+        process.words.say(word.unwrap_or_default(), now(&process));
+        sleep(heartbeat).await;
+    }
+}
+
+fn now(process: &Process) -> Instant {
+    Instant(process.host.clock.now())
+}
+
+async fn hear_by_beats(
+    process: &Process,
+    voter: &Voter,
+    heartbeat: Duration,
+    vote: Vote,
+    word: Word,
+) {
+    let (leader, words, now) = (NodeId(word.leader), &process.words, now(process));
+    let said = Word {
+        committed: 0,
+        ..word
+    };
+    if leader == process.me() || !words.speaks(now) || !words.says(leader, said, now) {
+        return;
+    }
+    let told = voter.raft.append_entries(AppendEntriesRequest {
+        vote,
+        prev_log_id: None,
+        leader_commit: None,
+        entries: Vec::new(),
+    });
+    if let Ok(Ok(reply)) = NodeRuntime::timeout(heartbeat, told).await
+        && reply.is_success()
+    {
+        process.hear_by_beat();
+    }
+}
+
+fn established(voter: &Voter) -> Option<(Vote, Word)> {
+    let metrics = voter.raft.metrics();
+    let now = metrics.borrow_watched();
+    let (leader, term) = (now.vote.leader_id.voted_for, now.vote.leader_id.term);
+    let word = Word {
+        leader,
+        term,
+        committed: now.local_committed.map_or(0, |id| id.index),
+    };
+    (now.vote.committed && now.current_leader == Some(leader)).then_some((now.vote, word))
+}

@@ -1,0 +1,143 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::testing::{Host, three_voters, until};
+
+const HEARTBEAT: Duration = Duration::from_millis(75);
+
+fn at(leader: Option<u64>, heard_ms: Option<u64>) -> Need {
+    need(leader, 1, heard_ms.map(Duration::from_millis), HEARTBEAT)
+}
+
+#[test]
+fn a_leader_sends_heartbeats_whatever_it_has_heard_before() {
+    assert_eq!(at(Some(1), None), Need::Heartbeat);
+    assert_eq!(at(Some(1), Some(10_000)), Need::Heartbeat);
+}
+
+#[test]
+fn a_voter_that_hears_its_leader_needs_no_tick() {
+    assert_eq!(at(Some(2), Some(0)), Need::Nothing);
+    assert_eq!(at(Some(2), Some(149)), Need::Nothing);
+}
+
+#[test]
+fn a_voter_without_a_leader_or_with_a_silent_one_ticks() {
+    assert_eq!(at(Some(2), Some(150)), Need::Ticks);
+    assert_eq!(at(Some(2), None), Need::Ticks);
+    assert_eq!(at(None, Some(0)), Need::Ticks);
+}
+
+/// Carries what each node's beats say to all others, as beats would.
+fn carry(hosts: &[Host]) {
+    for from in hosts {
+        let said = from.node.words().own(now());
+        for to in hosts {
+            to.node.words().of(from.node.id()).note(said, now());
+        }
+    }
+}
+
+/// The leader's place, once all follow it and each has heard that of it through its connection.
+async fn led(hosts: &[Host]) -> usize {
+    let mut leader = None;
+    until("all are led by one", || {
+        let leaders: BTreeSet<_> = hosts.iter().map(|host| host.node.status().leader).collect();
+        leader = leaders.first().copied().flatten();
+        leaders.len() == 1 && leader.is_some()
+    })
+    .await;
+    let place = hosts
+        .iter()
+        .position(|host| Some(host.node.id()) == leader)
+        .unwrap();
+    until("all follow it", || {
+        let mut all = hosts.iter().map(|host| host.node.words().own(now()));
+        all.all(|word| Some(NodeId(word.leader)) == leader)
+    })
+    .await;
+    place
+}
+
+/// How many heartbeats reach a follower through its connection in `span`, while `meanwhile` is done each few milliseconds.
+async fn heartbeats(follower: &Host, span: Duration, meanwhile: impl Fn()) -> usize {
+    let words = follower.node.words();
+    let (began, mut seen) = (Instant::now(), BTreeSet::from([words.spoken()]));
+    while began.elapsed() < span {
+        meanwhile();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        seen.insert(words.spoken());
+    }
+    seen.len() - 1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_go_by_beats_while_these_say_who_leads_and_who_follows() {
+    let hosts = three_voters().await;
+    let leader = led(&hosts).await;
+    let (follower, status) = (&hosts[(leader + 1) % 3], hosts[leader].node.status());
+    let heartbeat = follower.node.core.settings.heartbeat;
+    let span = heartbeat * 40;
+    let without = heartbeats(follower, span, || {}).await;
+    // The first ones still go through the connection.
+    heartbeats(follower, heartbeat * 4, || carry(&hosts)).await;
+    let with = heartbeats(follower, span, || {
+        carry(&hosts);
+        assert!(follower.node.status().quorum_ok && hosts[leader].node.status().quorum_ok);
+    })
+    .await;
+    println!("heartbeats through a connection: {without}, with beats {with}");
+    assert!(with >= 2 && with * 3 <= without, "{without}, then {with}");
+    let after = hosts[leader].node.status();
+    assert_eq!((after.leader, after.term), (status.leader, status.term));
+    let again = heartbeats(follower, span, || {}).await;
+    assert!(again > with * 2, "no beats, so all by connection: {again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_is_answered_by_no_beat() {
+    let mut hosts = three_voters().await;
+    let leader = led(&hosts).await;
+    let leader = hosts.remove(leader);
+    let said = leader.node.words().own(now());
+    for gone in &hosts {
+        gone.node.shutdown().await;
+    }
+    let follow = || {
+        for gone in &hosts {
+            let words = leader.node.words();
+            let committed = u64::MAX;
+            words
+                .of(gone.node.id())
+                .note(Word { committed, ..said }, now());
+        }
+    };
+    let read = leader.node.linearizable();
+    tokio::pin!(read);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        follow();
+        let answered = timeout(Duration::from_millis(4), &mut read).await;
+        assert!(answered.is_err(), "nobody is there: {answered:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_of_which_only_beats_are_heard_is_replaced() {
+    let mut hosts = three_voters().await;
+    let leader = led(&hosts).await;
+    let gone = hosts.remove(leader);
+    let (id, said) = (gone.node.id(), gone.node.words().own(now()));
+    gone.node.shutdown().await;
+    let began = Instant::now();
+    until("another leads", || {
+        for host in &hosts {
+            host.node.words().of(id).note(said, now());
+        }
+        hosts
+            .iter()
+            .all(|host| host.node.status().leader.is_some_and(|led| led != id))
+    })
+    .await;
+    println!("replaced after {:?}", began.elapsed());
+}
