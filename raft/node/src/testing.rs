@@ -28,8 +28,15 @@ pub(crate) fn free_address() -> SocketAddr {
     socket.local_addr().unwrap()
 }
 
+/// How long a follower waits for its leader, at least and at most: tests of others share the machine.
+const ELECTION: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
+
 /// The first voter of a new cluster, running.
 pub(crate) async fn first_voter() -> Host {
+    first_of(ELECTION).await
+}
+
+async fn first_of(election: (Duration, Duration)) -> Host {
     let (dir, peer) = (tempfile::tempdir().unwrap(), free_address());
     init(&Init {
         data_dir: dir.path().to_path_buf(),
@@ -39,21 +46,26 @@ pub(crate) async fn first_voter() -> Host {
         first: vec![],
     })
     .unwrap();
-    let node = open(dir.path(), peer).await;
+    let node = open(dir.path(), peer, election).await;
     Host { node, _dir: dir }
 }
 
 /// A second voter of the cluster of `first`, running; its vote comes later.
 pub(crate) async fn another_voter(first: &Host) -> Host {
-    another(first, "n2", Role::Voter).await
+    another(first, "n2", Role::Voter, ELECTION).await
 }
 
 /// Three voters, each with its vote.
 pub(crate) async fn three_voters() -> Vec<Host> {
-    let first = first_voter().await;
+    three_voters_that_wait(ELECTION).await
+}
+
+/// The same, which wait so long for their leader.
+pub(crate) async fn three_voters_that_wait(election: (Duration, Duration)) -> Vec<Host> {
+    let first = first_of(election).await;
     let mut hosts = vec![first];
     for name in ["n2", "n3"] {
-        let next = another(&hosts[0], name, Role::Voter).await;
+        let next = another(&hosts[0], name, Role::Voter, election).await;
         hosts.push(next);
     }
     until("three vote", || {
@@ -75,10 +87,10 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// An agent of the cluster of `first`, running.
 pub(crate) async fn agent(first: &Host) -> Host {
-    another(first, "a1", Role::Agent).await
+    another(first, "a1", Role::Agent, ELECTION).await
 }
 
-async fn another(first: &Host, name: &str, role: Role) -> Host {
+async fn another(first: &Host, name: &str, role: Role, election: (Duration, Duration)) -> Host {
     let (dir, peer) = (tempfile::tempdir().unwrap(), free_address());
     join(&Join {
         addr: first.node.peer(),
@@ -90,16 +102,14 @@ async fn another(first: &Host, name: &str, role: Role) -> Host {
     })
     .await
     .unwrap();
-    let node = open(dir.path(), peer).await;
+    let node = open(dir.path(), peer, election).await;
     Host { node, _dir: dir }
 }
 
-async fn open(data_dir: &Path, listen: SocketAddr) -> RaftNode {
+async fn open(data_dir: &Path, listen: SocketAddr, election: (Duration, Duration)) -> RaftNode {
     let mut settings = Settings::new(data_dir.to_path_buf(), listen);
-    // Tests of others share the machine.
     settings.heartbeat = Duration::from_millis(50);
-    settings.election_min = Duration::from_millis(250);
-    settings.election_max = Duration::from_millis(500);
+    (settings.election_min, settings.election_max) = election;
     settings.patience = Duration::from_secs(20);
     RaftNode::open(settings).await.unwrap()
 }

@@ -207,6 +207,7 @@ impl<D: Datapath> Driver<D> {
             Event::Fencing { node, epoch } => {
                 warn!(%node, %epoch, "nothing heard: lease fenced");
                 self.write_fence(node, epoch);
+                self.raft.give_up(node);
             }
             Event::OwnLeaseFenced { epoch } => debug!(%epoch, "own lease fenced by a voter"),
             Event::Frozen { frozen } => {

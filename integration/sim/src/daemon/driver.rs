@@ -16,7 +16,7 @@ use vipd_core::state::State;
 use vipd_core::steward::{About, Came, Decision, Duty, Facts, Gates, Purpose, Steward};
 use vipd_core::time::{Instant, Millis, Span};
 
-use super::{Process, Told};
+use super::{Process, Told, heartbeats};
 use crate::host::host_at;
 use crate::lock;
 use crate::mutant::Mutant;
@@ -144,6 +144,8 @@ impl Driver {
         for event in inbox.events {
             if let Event::Fencing { node, epoch } = event {
                 self.write_fence(node, epoch);
+                let process = self.process.clone();
+                spawn(async move { heartbeats::give_up(&process, node).await });
             }
             self.with_facts(|steward, facts, state| steward.on_event(facts, state, event));
             if let (Event::Certified { node, epoch, .. }, Mutant::OneCertificate) =
@@ -231,14 +233,19 @@ impl Driver {
         self.propose(proposals);
         self.process.keep_quiet(quiet);
         if elect && let Some(voter) = self.process.voter.get() {
-            let process = &self.process;
+            let process = self.process.clone();
             process.world.trace.line(format_args!(
                 "{} n{}: stands for election",
                 process.host.id,
                 process.me()
             ));
             let raft = voter.raft.clone();
-            spawn(async move { drop(raft.trigger().elect(true).await) });
+            spawn(async move {
+                if let Some(leader) = process.leader() {
+                    heartbeats::give_up(&process, leader).await;
+                }
+                drop(raft.trigger().elect(true).await);
+            });
         }
     }
 

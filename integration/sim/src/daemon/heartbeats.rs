@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use vipd_core::id::NodeId;
 use vipd_core::time::Instant;
 use vipd_raft::parts::{Vote, Word};
@@ -65,6 +65,21 @@ async fn hear_by_beats(
         && reply.is_success()
     {
         process.hear_by_beat();
+    }
+}
+
+/// This voter has fenced `leader`: if that one leads, its Raft waits for it no longer.
+pub(super) async fn give_up(process: &Process, leader: NodeId) {
+    let Some(voter) = process.voter.get() else {
+        return;
+    };
+    let led_by = established(voter).filter(|(_, word)| NodeId(word.leader) == leader);
+    if let Some((vote, _)) = led_by
+        && leader != process.me()
+    {
+        process.words.unspoken();
+        let handing = TransferLeaderRequest::new(vote, leader.0, None);
+        drop(voter.raft.handle_transfer_leader(handing).await);
     }
 }
 

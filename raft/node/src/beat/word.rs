@@ -185,6 +185,11 @@ impl Words {
         self.spoken.store(now.0, Ordering::Relaxed);
     }
 
+    /// The leader is given up: its beats are not believed before its connection brings a word again.
+    pub fn unspoken(&self) {
+        self.spoken.store(0, Ordering::Relaxed);
+    }
+
     /// When that was.
     #[cfg(test)]
     pub(crate) fn spoken(&self) -> Instant {
@@ -285,6 +290,9 @@ mod tests {
         assert!(words.speaks(now()));
         words.spoken.store(ago(1_501).0, Ordering::Relaxed);
         assert!(!words.speaks(now()));
+        words.spoke(now());
+        words.unspoken();
+        assert!(!words.speaks(now()), "it was given up");
     }
 
     #[test]

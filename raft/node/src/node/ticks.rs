@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use vipd_core::id::NodeId;
 
@@ -127,6 +127,29 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+impl Core {
+    /// See [`super::RaftNode::give_up`].
+    ///
+    /// openraft has one way to end the time for which a follower refuses votes: the message by which a leader hands the lead
+    /// to another. To a follower that is not the one it says nothing else.
+    pub(super) async fn give_up(&self, leader: NodeId) {
+        let Some(voter) = &self.voter else {
+            return;
+        };
+        let Some((vote, word)) = established(voter) else {
+            return;
+        };
+        if leader == self.identity.node || NodeId(word.leader) != leader {
+            return;
+        }
+        self.words.unspoken();
+        let handing = TransferLeaderRequest::new(vote, leader.0, None);
+        if let Err(error) = voter.raft.handle_transfer_leader(handing).await {
+            tracing::debug!(%error, "Raft does not give its leader up");
+        }
     }
 }
 

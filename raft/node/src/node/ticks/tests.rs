@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::testing::{Host, three_voters, until};
+use crate::testing::{Host, three_voters, three_voters_that_wait, until};
 
 const HEARTBEAT: Duration = Duration::from_millis(75);
 
@@ -140,4 +140,28 @@ async fn a_leader_of_which_only_beats_are_heard_is_replaced() {
     })
     .await;
     println!("replaced after {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voters_that_have_given_their_leader_up_refuse_nobody_that_stands() {
+    // Far longer than this test waits: only beats find out here.
+    let minute = Duration::from_secs(60);
+    let mut hosts = three_voters_that_wait((minute, minute * 2)).await;
+    let leader = led(&hosts).await;
+    let gone = hosts.remove(leader);
+    let (id, said) = (gone.node.id(), gone.node.words().own(now()));
+    gone.node.shutdown().await;
+    for host in &hosts {
+        // What the lost leader's last beats said is not believed any more either.
+        host.node.words().of(id).note(said, now());
+        host.node.give_up(id);
+    }
+    until("one of them leads", || {
+        let stands = hosts[0].node.clone();
+        tokio::spawn(async move { stands.elect().await });
+        hosts
+            .iter()
+            .all(|host| host.node.status().leader.is_some_and(|led| led != id))
+    })
+    .await;
 }
