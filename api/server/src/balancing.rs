@@ -175,6 +175,7 @@ impl Balancing for Canned {
             known: false,
             service: None,
             backend: None,
+            affinity: false,
             source: end(packet.client),
             destination: end((packet.to.address, packet.to.port)),
             outer: None,

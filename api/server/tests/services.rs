@@ -29,6 +29,7 @@ async fn ports_and_backends_are_read_back_as_they_were_written() {
         "mode": "nat",
         "traffic_policy": "local",
         "affinity": "client",
+        "affinity_timeout": "90m",
         "source_ranges": ["10.0.0.0/8", "fd00::/8"],
         "ports": [
             { "name": "web", "port": 80, "protocol": "tcp", "target_port": 8080 },
@@ -46,7 +47,12 @@ async fn ports_and_backends_are_read_back_as_they_were_written() {
     let read = serde_json::to_value(&vip.spec).unwrap();
     assert_eq!(read["ports"], spec["ports"]);
     assert_eq!(read["backends"], spec["backends"]);
-    for key in ["traffic_policy", "affinity", "source_ranges"] {
+    for key in [
+        "traffic_policy",
+        "affinity",
+        "affinity_timeout",
+        "source_ranges",
+    ] {
         assert_eq!(read[key], spec[key]);
     }
     // Written back as it was read it is no change.
@@ -88,6 +94,17 @@ async fn what_no_datapath_can_serve_is_invalid_and_says_why() {
         (
             but(nat(), json!({ "source_ranges": ["10.0.0.9/8"] })),
             "source range 10.0.0.9/8, which is no network",
+        ),
+        (
+            but(nat(), json!({ "affinity_timeout": "1h" })),
+            "has an affinity_timeout and no affinity",
+        ),
+        (
+            but(
+                nat(),
+                json!({ "affinity": "client", "affinity_timeout": "25h" }),
+            ),
+            "an affinity_timeout of 90000000 ms: 1 s to 24 h can be",
         ),
         (
             but(nat(), port(json!({ "target_port": 0 }))),

@@ -129,12 +129,12 @@ pub struct LbConnection {
     pub bytes_out: u64,
 }
 
-/// Where VIPs with affinity `client` send a client, by the answering node's tables.
+/// Where VIPs with affinity `client` send a client, by what the answering node knows of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LbAffinity {
     /// Name of the answering node.
     pub node: String,
-    /// One for each port of each such address of the client's family. Not port 0: there the port decides, too.
+    /// One for each port of each such address of the client's family. Port 0 only where the client is kept: else the port decides, too.
     pub items: Vec<LbAffine>,
 }
 
@@ -154,6 +154,10 @@ pub struct LbAffine {
     /// Where the client's connections go; absent while nobody takes any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<LbEnd>,
+    /// For how many milliseconds it is kept there, if it does not come back; absent where the table alone leads it there, since it
+    /// was not here within the VIP's `affinity_timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
 }
 
 /// An address and a port.
@@ -205,6 +209,10 @@ pub struct LbTrace {
     /// The backend of its connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<LbEnd>,
+    /// It goes to that backend since its client was there: within the VIP's `affinity_timeout`, if it begins a connection. Else the table
+    /// says so, or the connection is known.
+    #[serde(default)]
+    pub affinity: bool,
     /// Where it comes from when it goes on.
     pub source: LbEnd,
     /// Where it goes to.

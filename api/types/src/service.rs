@@ -103,7 +103,8 @@ pub enum Affinity {
     /// Each goes where its address and port lead.
     #[default]
     None,
-    /// All of a client's address, for as long as the backends are the same; of a changed one only its share moves.
+    /// All of a client's address: where its last one within `affinity_timeout` went, as long as that backend takes new connections,
+    /// however the others change.
     Client,
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Affinity, Backend, BackendStatus, ClientAddress, Condition, Dispatch, Failback, HealthCheck,
-    Labels, Mode, Port, TrafficPolicy,
+    Affinity, Backend, BackendStatus, ClientAddress, Condition, Dispatch, Duration, Failback,
+    HealthCheck, Labels, Mode, Port, TrafficPolicy,
 };
 
 /// A VIP: one or more addresses that one node at a time answers for, each on its own.
@@ -93,6 +93,10 @@ pub struct VipSpec {
     /// What connections go to one backend, in modes `nat` and `dsr`.
     #[serde(default)]
     pub affinity: Affinity,
+    /// How long after its last connection began a client is kept with its backend, with affinity `client`: 1s to 24h, 3h when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_timeout: Option<Duration>,
     /// Networks whose connections are taken, in modes `nat` and `dsr`: `10.0.0.0/8`, `fd00::/8`. Everybody's without any; else
     /// those of a family without any are dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

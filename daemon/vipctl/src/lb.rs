@@ -258,13 +258,14 @@ fn nat(found: &LbConnections) -> String {
 }
 
 fn affinity(found: &LbAffinity) -> String {
-    let mut table = output::table(&["VIP", "ADDRESS", "PORT", "BACKEND"]);
+    let mut table = output::table(&["VIP", "ADDRESS", "PORT", "BACKEND", "KEPT FOR"]);
     for one in &found.items {
         table.add_row([
             one.vip.clone().unwrap_or_else(|| "-".into()),
             one.address.to_string(),
             format!("{}/{}", one.protocol, one.port),
             one.backend.as_ref().map_or_else(|| "-".into(), end),
+            one.left_ms.map_or_else(|| "-".into(), seconds),
         ]);
     }
     output::draw(table)
@@ -328,12 +329,13 @@ fn trace(found: &LbTrace, [src, dst]: [SocketAddr; 2]) -> String {
         format!("on {}: it {verdict}", found.node),
         format!("service   {of}"),
     ];
-    lines.extend(
-        found
-            .backend
-            .as_ref()
-            .map(|at| format!("backend   {}", end(at))),
-    );
+    let why = if found.affinity {
+        ", where its client was before (affinity)"
+    } else {
+        ""
+    };
+    let backend = found.backend.as_ref();
+    lines.extend(backend.map(|at| format!("backend   {}{why}", end(at))));
     lines.push(format!(
         "goes as   {} -> {}",
         end(&found.source),
@@ -401,21 +403,26 @@ mod tests {
         }
     }
 
-    /// What is shown last of a packet of 198.51.100.7 to 192.0.2.100 that goes on so.
-    fn last_line(source: &str, destination: &str, outer: Option<LbOuter>) -> String {
+    /// What is shown of a packet of 198.51.100.7 to 192.0.2.100 that goes on so.
+    fn shown(source: &str, destination: &str, outer: Option<LbOuter>, affinity: bool) -> String {
         let found = LbTrace {
             node: "n1".into(),
             verdict: LbVerdict::Sent,
             known: false,
             service: Some("tcp/80".into()),
             backend: Some(at("10.8.0.5", 80)),
+            affinity,
             source: at(source, 40_000),
             destination: at(destination, 80),
             outer,
             reason: None,
         };
         let ends = ["198.51.100.7:40000", "192.0.2.100:80"];
-        let shown = trace(&found, ends.map(|end| end.parse().expect("an end")));
+        trace(&found, ends.map(|end| end.parse().expect("an end")))
+    }
+
+    fn last_line(source: &str, destination: &str, outer: Option<LbOuter>) -> String {
+        let shown = shown(source, destination, outer, false);
         shown.lines().last().unwrap_or_default().to_owned()
     }
 
@@ -442,6 +449,18 @@ mod tests {
             let last = last_line(source, destination, None);
             assert!(last.starts_with("goes as   "), "{last}");
         }
+    }
+
+    #[test]
+    fn a_client_that_comes_back_is_said_to_go_where_it_was() {
+        let line = |affinity| {
+            let shown = shown("192.0.2.100", "10.8.0.5", None, affinity);
+            let found = shown.lines().find(|line| line.starts_with("backend "));
+            found.unwrap_or_default().to_owned()
+        };
+        assert_eq!(line(false), "backend   10.8.0.5:80");
+        let why = "backend   10.8.0.5:80, where its client was before (affinity)";
+        assert_eq!(line(true), why);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use clap::ValueEnum;
 use vipd_api_types::{
-    Affinity, Backend, BackendStatus, ClientAddress, Dispatch, Mode, TrafficPolicy, VipSpec,
+    Affinity, Backend, BackendStatus, ClientAddress, Dispatch, Duration, Mode, TrafficPolicy,
+    VipSpec,
 };
 use vipd_core::block::Family;
 
@@ -73,6 +74,9 @@ impl From<TrafficArg> for TrafficPolicy {
     }
 }
 
+/// How long a client is kept where nothing is said.
+const KEPT: Duration = Duration(3 * 3_600_000);
+
 /// Titles of the columns of `-o wide`.
 pub(crate) const COLUMNS: [&str; 3] = ["MODE", "PORTS", "BACKENDS"];
 
@@ -104,7 +108,10 @@ pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
         words.push(format!("asked for {health}"));
     }
     if spec.affinity == Affinity::Client {
-        words.push("a client stays with its backend".to_owned());
+        let time = spec.affinity_timeout.unwrap_or(KEPT);
+        words.push(format!(
+            "a client stays with its backend for {time} from its last connection on"
+        ));
     }
     if !spec.source_ranges.is_empty() {
         words.push(format!("only from {}", spec.source_ranges.join(" ")));
@@ -208,6 +215,17 @@ mod tests {
             sentence(&through_routers).as_deref(),
             Some("mode dsr by gue, ports tcp/80, backends 10.1.0.5")
         );
+        let mut sticky = VipSpec {
+            affinity: Affinity::Client,
+            ..spec(Mode::Nat, &["tcp/80"], &["10.0.0.5"])
+        };
+        let said = |spec: &VipSpec| sentence(spec).unwrap_or_default();
+        assert!(
+            said(&sticky)
+                .ends_with(", a client stays with its backend for 3h from its last connection on")
+        );
+        sticky.affinity_timeout = "90m".parse().ok();
+        assert!(said(&sticky).contains(" for 90m "), "{}", said(&sticky));
         assert_eq!(
             cells(&spec(Mode::Dsr, &["tcp/80"], &[])),
             ["dsr", "tcp/80", "-"]

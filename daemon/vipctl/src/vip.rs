@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Cell;
 use vipd_api_types::{
-    Affinity, Backend, ClientAddress, Failback, Families, HealthCheck, MoveRequest, Port, Vip,
-    VipAddress, VipSpec, VipWrite,
+    Affinity, Backend, ClientAddress, Duration, Failback, Families, HealthCheck, MoveRequest, Port,
+    Vip, VipAddress, VipSpec, VipWrite,
 };
 use vipd_client::{Client, Written};
 use vipd_core::block::Family;
@@ -118,6 +118,9 @@ pub(crate) struct CreateArgs {
     /// All connections of a client's address go to one backend (affinity: client)
     #[arg(long)]
     sticky: bool,
+    /// How long after its last connection began a client is kept so: 1s to 24h; 3h when absent
+    #[arg(long, value_name = "TIME", requires = "sticky")]
+    affinity_timeout: Option<Duration>,
     /// A network whose connections are taken, 10.0.0.0/8; repeat for more; everybody's without any
     #[arg(long = "source-range", value_name = "NETWORK")]
     source_ranges: Vec<String>,
@@ -221,6 +224,7 @@ async fn create(args: CreateArgs, client: &Client, format: Format) -> Result<(),
             } else {
                 Affinity::None
             },
+            affinity_timeout: args.affinity_timeout,
             source_ranges: args.source_ranges,
         },
     };

@@ -37,9 +37,12 @@ async fn what_a_node_balances_is_shown_as_tables() {
     node.vipctl("pool create web --block 10.0.0.10")
         .await
         .good();
-    node.vipctl("vip create www --families ipv4 --mode nat --port tcp/80 --backend 10.9.0.1")
+    let create = "vip create www --families ipv4 --mode nat --port tcp/80 --backend 10.9.0.1";
+    node.vipctl(&format!("{create} --sticky --affinity-timeout 90m"))
         .await
         .good();
+    let shown = node.vipctl("vip get www").await.good();
+    assert!(shown.contains("stays with its backend for 90m"), "{shown}");
     let kernel = node.memory.kernel.clone();
     *kernel.services.lock().unwrap() = vec![LbService {
         vip: None,
@@ -131,9 +134,13 @@ async fn what_a_node_balances_is_shown_as_tables() {
         port: 80,
         protocol: Protocol::Tcp,
         backend: Some(end("10.9.0.1", 8080)),
+        left_ms: Some(59_900),
     }];
     let shown = node.vipctl("lb affinity 192.0.2.7").await.good();
-    assert_eq!(row(&shown, "www"), "www 10.0.0.10 tcp/80 10.9.0.1:8080");
+    assert_eq!(row(&shown, "www"), "www 10.0.0.10 tcp/80 10.9.0.1:8080 59s");
+    kernel.affine.lock().unwrap()[0].left_ms = None;
+    let shown = node.vipctl("lb affinity 192.0.2.7").await.good();
+    assert_eq!(row(&shown, "www"), "www 10.0.0.10 tcp/80 10.9.0.1:8080 -");
 
     let element = |key: &str| MapElement {
         key: key.to_owned(),

@@ -2,8 +2,8 @@
 //! loader checks pinned maps against them, a test checks the object against them.
 
 use crate::balance::{
-    Answer, Backend, Balance, FlowKey, FragmentKey, Guard, Half, Peer, PeerKey, Ports, Range,
-    Service, ServiceKey, Table, Tally, TallyKey,
+    Affinity, AffinityKey, Answer, Backend, Balance, FlowKey, FragmentKey, Guard, Half, Member,
+    Peer, PeerKey, Ports, Range, Service, ServiceKey, Table, Tally, TallyKey,
 };
 use crate::{AddressKey, Counters, Deadline, Entry};
 
@@ -44,6 +44,10 @@ pub mod name {
     pub const PEERS: &str = "PEERS";
     /// Services by the ends of backends that see clients' addresses.
     pub const ANSWERS: &str = "ANSWERS";
+    /// Which backends clients are kept with.
+    pub const AFFINITY: &str = "AFFINITY";
+    /// Which backends a table leads to.
+    pub const MEMBERS: &str = "MEMBERS";
 }
 
 /// Most elements of each map.
@@ -78,6 +82,10 @@ pub mod max_entries {
     pub const PEERS: usize = 16_384;
     /// Ends of backends that see clients' addresses.
     pub const ANSWERS: usize = 16_384;
+    /// Clients of all services that keep them; those that have not come back for longest are forgotten. About 7 MiB.
+    pub const AFFINITY: usize = 65_536;
+    /// Backends of all tables of such services.
+    pub const MEMBERS: usize = 131_072;
 }
 
 /// Flags of each map, as in `linux/bpf.h`.
@@ -157,7 +165,7 @@ impl MapSpec {
 }
 
 /// All maps.
-pub const MAPS: [MapSpec; 17] = [
+pub const MAPS: [MapSpec; 19] = [
     MapSpec::new::<u32, Deadline>(
         (name::GATE, "gate"),
         MapKind::Array,
@@ -215,4 +223,11 @@ pub const MAPS: [MapSpec; 17] = [
         0,
     ),
     MapSpec::hash::<ServiceKey, Answer>((name::ANSWERS, "answers"), max_entries::ANSWERS),
+    MapSpec::new::<AffinityKey, Affinity>(
+        (name::AFFINITY, "affinity"),
+        MapKind::LruHash,
+        max_entries::AFFINITY,
+        0,
+    ),
+    MapSpec::hash::<Member, u32>((name::MEMBERS, "members"), max_entries::MEMBERS),
 ];

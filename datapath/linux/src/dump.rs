@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use vipd_datapath_common::{
     AddressKey, Counter, Counters, Entry, MapKind,
     balance::{
-        Answer, Backend, Balance, Direction, FlowKey, Half, Reason, SLOTS, Service, ServiceKey,
-        Table, Tally, TallyKey, backend_flags, balance_flags, flow_flags, service_flags,
+        Affinity, AffinityKey, Answer, Backend, Balance, Direction, FlowKey, Half, Member, Reason,
+        SLOTS, Service, ServiceKey, Table, Tally, TallyKey, backend_flags, balance_flags,
+        flow_flags, service_flags,
     },
     flags,
 };
@@ -96,6 +97,18 @@ impl Key for ServiceKey {
 impl Key for TallyKey {
     fn text(&self) -> String {
         format!("service {} backend {}", self.service, self.backend)
+    }
+}
+
+impl Key for AffinityKey {
+    fn text(&self) -> String {
+        format!("service {} client {}", self.service, self.client.text())
+    }
+}
+
+impl Key for Member {
+    fn text(&self) -> String {
+        format!("table {} backend {}", self.table, self.backend)
     }
 }
 
@@ -194,6 +207,7 @@ impl Value for Service {
             ("table", self.table.to_string()),
             ("flags", named(self.flags, &names)),
             ("id", self.id.to_string()),
+            ("timeout_ms", self.timeout.to_string()),
         ]
     }
 }
@@ -221,6 +235,15 @@ impl Value for Answer {
         vec![
             ("vip", end(&self.vip, self.port)),
             ("backend", self.backend.to_string()),
+        ]
+    }
+}
+
+impl Value for Affinity {
+    fn fields(&self) -> Fields {
+        vec![
+            ("backend", self.backend.to_string()),
+            ("seen_ns", self.seen.to_string()),
         ]
     }
 }
@@ -253,6 +276,7 @@ impl Value for Half {
             (flow_flags::IPIP, "ipip"),
             (flow_flags::GUE, "gue"),
             (flow_flags::KEEP, "keep"),
+            (flow_flags::STICKY, "sticky"),
         ];
         let progress = flow.progress;
         let progress = [

@@ -43,8 +43,8 @@ mod watch;
 
 pub use balance::{
     Affine, BackendSeen, Bounds, Dispatch, FlowFilter, FlowNews, FlowSeen, Flows, Forward,
-    Frontend, LeftOut, Lens, Outer, Packet, Protocol, Records, ServiceSeen, Services, TableSeen,
-    Times, Trace, Traffic, Verdict, WantedBackend, WantedService, Why,
+    Frontend, Kept, LeftOut, Lens, Outer, Packet, Protocol, Records, ServiceSeen, Services,
+    TableSeen, Times, Trace, Traffic, Verdict, WantedBackend, WantedService, Why,
 };
 pub use dump::{Element, Elements, Fields, MapSeen};
 pub use error::DatapathError;

@@ -251,7 +251,7 @@ fn a_client_stays_with_its_backend_by_affinity_and_is_refused_outside_the_ranges
             let mut all = services(Forward::Nat, &[(11, 1), (12, 1), (13, 1)]);
             for service in all.values_mut() {
                 let service = std::sync::Arc::make_mut(service);
-                service.affinity = affinity;
+                service.affinity = affinity.then_some(Duration::from_secs(60));
                 let ranges = ranges.iter();
                 service.ranges = ranges
                     .map(|(address, length)| (address.parse().unwrap(), *length))

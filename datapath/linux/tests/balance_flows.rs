@@ -169,6 +169,7 @@ fn flows_that_are_over_are_forgotten_and_others_are_not() {
                 match event {
                     vipd_datapath::FlowNews::Made(_) => made += 1,
                     vipd_datapath::FlowNews::Gone(_) => gone += 1,
+                    vipd_datapath::FlowNews::Kept(kept) => panic!("{kept:?}: no client is kept"),
                 }
             }
         }

@@ -247,12 +247,26 @@ fn with_affinity_all_programs_of_a_host_are_one_client() {
         let _servers: Vec<_> = (1..=3).map(|n| lan.serve(n, 8080)).collect();
         let mut all = services(Forward::Nat, &[(11, 1), (12, 1), (13, 1)]);
         for service in all.values_mut() {
-            Arc::make_mut(service).affinity = true;
+            Arc::make_mut(service).affinity = Some(Duration::from_secs(60));
         }
-        let (kernel, _node) = hold(net, &balanced(all)).await;
+        let (mut kernel, _node) = hold(net, &balanced(all.clone())).await;
         for vip in VIPS {
-            let answers: Vec<_> = (0..20).map(|_| ask_tcp(at(vip, 80)).unwrap()).collect();
-            assert_eq!(by_backend(&answers).len(), 1, "{vip}");
+            let ask = || {
+                let answers: Vec<_> = (0..20).map(|_| ask_tcp(at(vip, 80)).unwrap()).collect();
+                let by: Vec<u8> = by_backend(&answers).into_keys().collect();
+                assert_eq!(by.len(), 1, "{vip}");
+                by[0]
+            };
+            let there = ask();
+            let mut others = all.clone();
+            for service in others.values_mut() {
+                let backends = &mut Arc::make_mut(service).backends;
+                for (number, backend) in (1..).zip(backends) {
+                    backend.weight = if number == there { 1 } else { 256 };
+                }
+            }
+            kernel.apply(&balanced(others)).await.unwrap();
+            assert_eq!(ask(), there, "{vip}: it stays");
         }
         kernel.remove().await.unwrap();
     });

@@ -18,13 +18,21 @@ use support::{
     run, with_net,
 };
 use vipd_datapath::{
-    Bounds, Datapath, Dispatch, Flow, FlowFilter, FlowKey, FlowRecord, Forward, Gate, Kernel, Lens,
-    Options, Protocol, Records, ServiceSeen, Services, Times, Wanted, Why, boottime_ns,
+    Bounds, Datapath, Dispatch, Flow, FlowFilter, FlowKey, FlowNews, FlowRecord, Forward, Gate,
+    Kernel, Lens, Options, Protocol, Records, ServiceSeen, Services, Times, Wanted, Why,
+    boottime_ns,
 };
 use vipd_datapath_common::{
     AddressKey,
     balance::{Progress, flow_flags},
 };
+
+fn made(news: FlowNews) -> FlowRecord {
+    match news {
+        FlowNews::Made(record) => record,
+        other => panic!("{other:?}"),
+    }
+}
 
 fn shares(service: &ServiceSeen) -> Vec<(String, usize)> {
     let share = |backend: &vipd_datapath::BackendSeen| (backend.address.to_string(), backend.share);
@@ -196,7 +204,9 @@ fn flows_of_another_node_are_kept_as_this_nodes_own() {
         let oldest = |records: &dyn Records| {
             let mut seen = Vec::new();
             let of = [VIP4.parse().unwrap()].into();
-            records.all(&of, &mut |it| seen.push(it.flow.seen)).unwrap();
+            records
+                .all(&of, &mut |it| seen.push(made(it).flow.seen))
+                .unwrap();
             seen.into_iter().min().unwrap()
         };
         let before = oldest(&*records);
@@ -209,8 +219,8 @@ fn flows_of_another_node_are_kept_as_this_nodes_own() {
         let lan = nix::net::if_::if_nametoindex("lan").unwrap();
         let mut all = Vec::new();
         records
-            .all(&[VIP4.parse().unwrap()].into(), &mut |record| {
-                all.push(record)
+            .all(&[VIP4.parse().unwrap()].into(), &mut |it| {
+                all.push(made(it))
             })
             .unwrap();
         assert_eq!(all.len(), 2);
@@ -270,7 +280,8 @@ fn a_flow_whose_backend_sees_the_client_is_so_on_the_node_that_is_told_of_it() {
         assert_eq!(records.install(&[plain, kept]).unwrap(), 2);
         let mut flags = BTreeMap::new();
         let of = [VIP4.parse().unwrap()].into();
-        let each = &mut |it: FlowRecord| {
+        let each = &mut |it| {
+            let it = made(it);
             flags.insert(it.key.source_port, it.flow.flags);
         };
         records.all(&of, each).unwrap();
@@ -308,8 +319,8 @@ fn a_hundred_thousand_flows_are_read_and_filtered_in_a_moment() {
         let start = Instant::now();
         let mut found = BTreeSet::new();
         records
-            .all(&[VIP4.parse().unwrap()].into(), &mut |record| {
-                found.insert(record.key);
+            .all(&[VIP4.parse().unwrap()].into(), &mut |it| {
+                found.insert(made(it).key);
             })
             .unwrap();
         let all = start.elapsed();

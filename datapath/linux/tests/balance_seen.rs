@@ -72,7 +72,8 @@ fn a_client_is_kept_with_the_backend_that_the_table_says() {
         let mut kept = Services::new();
         for (frontend, service) in &services(Forward::Nat, &[(11, 1), (12, 1), (13, 1)]) {
             let mut service = (**service).clone();
-            service.affinity = frontend.protocol == Protocol::Tcp;
+            let tcp = frontend.protocol == Protocol::Tcp;
+            service.affinity = tcp.then_some(Duration::from_secs(60));
             kept.insert(*frontend, Arc::new(service));
         }
         kernel.apply(&balanced(kept)).await.unwrap();

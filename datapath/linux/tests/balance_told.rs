@@ -58,7 +58,7 @@ fn through_the_small_link() -> Wanted {
                 draining: false,
             }],
             keep: false,
-            affinity: false,
+            affinity: None,
             ranges: Vec::new(),
         };
         services.insert(frontend(vip, 80, Protocol::Udp), Arc::new(service));

@@ -57,8 +57,8 @@ impl Writer {
 /// The layout that is written: 2 has policies, groups, weights and failback; 3 has requests that wait, sharing and cooling; 4 has
 /// backends; 5 has what nodes see of them, how packets travel to them, and which addresses were asked about on the link; 6 has
 /// addresses that are set aside; 7 has those that came back to their VIPs, and since when VIPs lack what they need; 8 has whom
-/// backends see as the client.
-pub const LAYOUT: u8 = 8;
+/// backends see as the client; 9 has for how long clients are kept with backends.
+pub const LAYOUT: u8 = 9;
 /// The oldest that is read. Layouts 1 to 6 were never released, and their entries meant other things: replicas that replay
 /// different parts of such a log by the rules of today would differ.
 const OLDEST: u8 = 7;

@@ -8,6 +8,7 @@ use crate::block::Family;
 use crate::codec::{wire_enum, wire_struct};
 use crate::name::Name;
 use crate::node::Node;
+use crate::time::Millis;
 
 /// How the holder serves a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,8 +89,17 @@ pub enum Affinity {
     /// None: each goes where its address and port lead.
     #[default]
     None,
-    /// All of a client's address, on all nodes and as long as the backends are the same.
+    /// All of a client's address, on all nodes: where its last one within [`crate::vip::VipSpec::affinity_timeout`] went.
     Client,
+}
+
+impl Affinity {
+    /// How long after its last connection began a client is kept, where nothing is said: as Kubernetes has it.
+    pub const TIMEOUT: Millis = Millis(3 * 3_600_000);
+    /// The shortest that can be said.
+    pub const SHORTEST: Millis = Millis(1_000);
+    /// The longest.
+    pub const LONGEST: Millis = Millis(24 * 3_600_000);
 }
 
 wire_enum!(Affinity { 0 => None, 1 => Client });

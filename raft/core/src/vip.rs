@@ -107,6 +107,8 @@ pub struct VipSpec {
     pub dispatch: Dispatch,
     /// Whom the backends of [`Mode::Nat`] see as the client.
     pub client: ClientAddress,
+    /// How long after its last connection began a client is kept with its backend; [`Affinity::TIMEOUT`] when absent.
+    pub affinity_timeout: Option<Millis>,
 }
 
 wire_struct!(VipSpec {
@@ -115,7 +117,7 @@ wire_struct!(VipSpec {
     families,
     mode,
     interface
-} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health, affinity, sources } since 5 { dispatch } since 8 { client });
+} since 2 { group, apart, failback } since 3 { namespace, sharing_key, sharing_namespaces, ports } since 4 { backends, traffic, health, affinity, sources } since 5 { dispatch } since 8 { client } since 9 { affinity_timeout });
 
 impl VipSpec {
     /// The namespace of a VIP that names none.

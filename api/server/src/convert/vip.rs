@@ -67,6 +67,7 @@ pub(crate) fn spec_from_wire(spec: &wire::VipSpec) -> Result<VipSpec, Refusal> {
         },
         traffic: traffic_from_wire(spec.traffic_policy),
         affinity: affinity_from_wire(spec.affinity),
+        affinity_timeout: spec.affinity_timeout.map(|time| Millis(time.0)),
         sources: sources_from_wire(&spec.source_ranges)?,
         dispatch: dispatch_from_wire(spec.dispatch),
         client: client_from_wire(spec.client_address),
@@ -133,6 +134,7 @@ pub(crate) fn spec_to_wire(spec: &VipSpec) -> wire::VipSpec {
         health: spec.health.as_deref().map(health::to_wire),
         traffic_policy: traffic_to_wire(spec.traffic),
         affinity: affinity_to_wire(spec.affinity),
+        affinity_timeout: spec.affinity_timeout.map(|time| wire::Duration(time.0)),
         source_ranges: spec.sources.iter().map(ToString::to_string).collect(),
     }
 }

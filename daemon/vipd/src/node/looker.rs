@@ -115,15 +115,20 @@ impl Balancing for Looker {
 
     fn affinity(&self, client: IpAddr) -> Result<Vec<LbAffine>, ControlError> {
         let seen = self.lens.affinity(client).map_err(unreadable)?;
-        let affine = seen
-            .into_iter()
-            .map(|Affine { frontend, backend }| LbAffine {
+        let affine = seen.into_iter().map(
+            |Affine {
+                 frontend,
+                 backend,
+                 left,
+             }| LbAffine {
                 vip: None,
                 address: frontend.address,
                 port: frontend.port,
                 protocol: protocol(frontend.protocol),
                 backend: backend.map(end),
-            });
+                left_ms: left.map(|left| duration(left).0),
+            },
+        );
         Ok(affine.collect())
     }
 
@@ -186,6 +191,7 @@ impl Balancing for Looker {
                 .service
                 .map(|it| format!("{}/{}", it.protocol, it.port)),
             backend: seen.backend.map(end),
+            affinity: seen.kept,
             source: end(seen.source),
             destination: end(seen.destination),
             outer: seen.outer.map(outer),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vipd_core::block::Family;
 use vipd_core::id::{NodeId, Revision};
@@ -128,7 +129,7 @@ fn of_vip(
                     mode,
                     backends,
                     keep: vip.spec.client == ClientAddress::Keep,
-                    affinity: vip.spec.affinity == Affinity::Client,
+                    affinity: kept(&vip.spec),
                     ranges: vip
                         .spec
                         .sources
@@ -140,6 +141,17 @@ fn of_vip(
             })
         })
     })
+}
+
+/// How long clients are kept with their backends, if they are.
+fn kept(spec: &VipSpec) -> Option<Duration> {
+    match spec.affinity {
+        Affinity::None => None,
+        Affinity::Client => {
+            let time = spec.affinity_timeout.unwrap_or(Affinity::TIMEOUT);
+            Some(Duration::from_millis(time.0))
+        }
+    }
 }
 
 fn frontend(address: IpAddr, Port { protocol, port }: Port) -> Frontend {

@@ -129,6 +129,9 @@ pub mod flow_flags {
     /// nat to another host: the backend sees the client itself, and its answers are to that. So their destination is no
     /// managed address.
     pub const KEEP: u32 = 1 << 5;
+    /// Its service keeps clients with their backends ([`super::service_flags::BY_CLIENT`]): who would hold the address next shall
+    /// know where this one is, whatever else it has to know of the flow.
+    pub const STICKY: u32 = 1 << 6;
 }
 
 /// How far a TCP connection has come, as one half knows it. A byte each, 0 or 1, since bytes can be
@@ -181,7 +184,7 @@ impl Flow {
 
 /// An event of the ring buffer `NEW_FLOWS`: the client's half of a nat flow to another host, as it
 /// was recorded. Whoever holds the address next can take it over as it is, since nothing in it but
-/// interfaces is of this node.
+/// interfaces is of this node. Or of any flow with [`flow_flags::STICKY`], for the sake of where its client is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowRecord {

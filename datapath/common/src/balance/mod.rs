@@ -3,12 +3,14 @@
 //! ```text
 //!   a packet to a VIP ──▶ FLOWS ── known ──▶ rewritten as the flow says
 //!                           └─ new ─▶ SERVICES ─▶ TABLES[slot of the flow] ─▶ BACKENDS ─▶ a flow
+//!                                        └─ its client was here ─▶ AFFINITY ─▶ MEMBERS ─┘
 //! ```
 //!
 //! Every node that may hold an address has its services all the time, and the same packet gives
 //! the same [`slot`] everywhere: whoever takes an address over finds the same backend for a
 //! connection that it has never seen.
 
+mod affinity;
 mod answer;
 mod backend;
 mod flow;
@@ -18,6 +20,7 @@ mod ports;
 mod service;
 mod tally;
 
+pub use affinity::{Affinity, AffinityKey, Member};
 pub use answer::Answer;
 pub use backend::{Backend, backend_flags};
 pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Half, Ports, Progress, flow_flags};

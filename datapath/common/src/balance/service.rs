@@ -26,8 +26,8 @@ pub struct Service {
     pub flags: u32,
     /// Number given by the daemon, for `TALLY`.
     pub id: u32,
-    /// Explicitly zero.
-    pub reserved: u32,
+    /// With [`service_flags::BY_CLIENT`]: for how many ms after its newest connection began a client is kept with its backend.
+    pub timeout: u32,
 }
 
 /// Bits of [`Service::flags`]; exactly one of the first two is set.
@@ -36,8 +36,8 @@ pub mod service_flags {
     pub const NAT: u32 = 1;
     /// Packets go to the MAC of a backend that has the address itself and answers clients directly.
     pub const DSR: u32 = 1 << 1;
-    /// All flows of a client's address go to one backend, for as long as the backends are the same:
-    /// its address alone chooses the slot. Nothing is recorded for it, so it holds on every node.
+    /// All flows of a client's address go to one backend: where its last one within [`Service::timeout`] went
+    /// (`AFFINITY`), as long as that takes new connections (`MEMBERS`). Else its address alone chooses the slot, the same on every node.
     pub const BY_CLIENT: u32 = 1 << 2;
     /// Only clients in one of its ranges in `RANGES` may begin a flow.
     pub const RANGES: u32 = 1 << 3;

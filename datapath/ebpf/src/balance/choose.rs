@@ -7,7 +7,7 @@ use vipd_datapath_common::balance::{
     Backend, FlowKey, Range, Service, ServiceKey, service_flags, slot, slot_of_client,
 };
 
-use super::{maps, packet::Packet};
+use super::{affinity, maps, packet::Packet};
 use crate::maps as addresses;
 
 /// The service of a packet: that of its port, else that of all ports.
@@ -25,13 +25,17 @@ pub fn service(key: &FlowKey) -> Option<&'static Service> {
     })
 }
 
-/// The backend of a new flow.
+/// The backend of a flow that is recorded `now`. `open`: of a connection that has begun before, as far as that can be told.
 #[inline(never)]
-pub fn backend(service: &Service, key: &FlowKey) -> Option<&'static Backend> {
+pub fn backend(service: &Service, key: &FlowKey, open: bool, now: u64) -> Option<&'static Backend> {
+    let by_client = service.flags & service_flags::BY_CLIENT != 0;
+    if by_client && let Some(backend) = affinity::kept(service, &key.source, open, now) {
+        return Some(backend);
+    }
     let table = maps::table(service.table)?;
     // The compiler knows that a slot is in the table and would leave the test out; the verifier
     // does not.
-    let slot = if service.flags & service_flags::BY_CLIENT != 0 {
+    let slot = if by_client {
         slot_of_client(key)
     } else {
         slot(key)

@@ -16,7 +16,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::TcContext;
 use vipd_datapath_common::balance::{
-    Answer, Backend, FlowKey, Half, Reason, ServiceKey, flow_flags,
+    Answer, Backend, FlowKey, Half, Reason, ServiceKey, flow_flags, protocol,
 };
 
 use super::packet::{Packet, tcp};
@@ -126,7 +126,8 @@ fn leads_to(asked: &FlowKey, number: u32) -> bool {
     let Some(service) = choose::service(asked) else {
         return false;
     };
-    let Some(backend) = choose::backend(service, asked) else {
+    let open = asked.protocol == protocol::TCP;
+    let Some(backend) = choose::backend(service, asked, open, fence::now()) else {
         return false;
     };
     backend.id == number

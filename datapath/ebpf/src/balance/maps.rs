@@ -7,8 +7,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use vipd_datapath_common::balance::{
-    Answer, Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard, Half, Peer, PeerKey,
-    Ports, Range, Service, ServiceKey, Table, Tally, TallyKey,
+    Affinity, AffinityKey, Answer, Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard,
+    Half, Member, Peer, PeerKey, Ports, Range, Service, ServiceKey, Table, Tally, TallyKey,
 };
 use vipd_datapath_common::{AddressKey, map_flags, max_entries};
 
@@ -61,6 +61,13 @@ static PEERS: LruHashMap<PeerKey, Peer, { max_entries::PEERS }> = LruHashMap::ne
 static ANSWERS: HashMap<ServiceKey, Answer, { max_entries::ANSWERS }, { map_flags::NO_PREALLOC }> =
     HashMap::new();
 
+#[btf_map]
+static AFFINITY: LruHashMap<AffinityKey, Affinity, { max_entries::AFFINITY }> = LruHashMap::new();
+
+#[btf_map]
+static MEMBERS: HashMap<Member, u32, { max_entries::MEMBERS }, { map_flags::NO_PREALLOC }> =
+    HashMap::new();
+
 /// What holds for the node.
 #[inline(always)]
 pub fn balance() -> Option<Balance> {
@@ -102,6 +109,24 @@ pub fn table(number: u32) -> Option<&'static Table> {
 pub fn backend(number: u32) -> Option<&'static Backend> {
     // SAFETY: as above.
     unsafe { BACKENDS.get(number) }
+}
+
+/// Where it says which backend a client is kept with.
+#[inline(always)]
+pub fn affinity(key: &AffinityKey) -> Option<*mut Affinity> {
+    AFFINITY.get_ptr_mut(key)
+}
+
+/// Remembers it; who has not been back for longest makes room.
+#[inline(always)]
+pub fn set_affinity(key: &AffinityKey, affinity: &Affinity) {
+    let _ = AFFINITY.insert(key, affinity, 0);
+}
+
+/// Whether a backend takes new connections by a table.
+#[inline(always)]
+pub fn is_member(member: &Member) -> bool {
+    MEMBERS.get_ptr_mut(member).is_some()
 }
 
 #[inline(always)]

@@ -4,10 +4,10 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::TcContext;
-use vipd_datapath_common::balance::{Backend, Direction, Flow, Reason, flow_flags, service_flags};
+use vipd_datapath_common::balance::{Direction, Flow, Reason, flow_flags, service_flags};
 
 use super::record::{self, Beginning};
-use super::{choose, count, encap, guard, maps, packet::Packet, stray, tell};
+use super::{affinity, choose, count, encap, guard, maps, packet::Packet, stray, tell};
 use crate::verdict::Verdict;
 
 /// Records the flow that a packet begins. `Some`: what becomes of a packet that begins none; else it
@@ -24,7 +24,8 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64, arrival: u32) -> Option<V
         count::dropped(service.id, 0, Reason::Forbidden);
         return Some(Verdict::Drop);
     }
-    let Some(backend) = choose::backend(service, &packet.key) else {
+    let open = packet.continues();
+    let Some(backend) = choose::backend(service, &packet.key, open, now) else {
         count::dropped(service.id, 0, Reason::NoBackend);
         return Some(Verdict::Drop);
     };
@@ -36,7 +37,6 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64, arrival: u32) -> Option<V
     let recorded = if !guard::admits(now) {
         Err(Reason::Flood)
     } else {
-        replace(packet, backend, dsr);
         let begins = Beginning {
             service,
             backend,
@@ -44,6 +44,7 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64, arrival: u32) -> Option<V
             now,
             keeps: choose::keeps(service, backend, &packet.key),
         };
+        prepare(packet, &begins);
         record::flow(packet, &begins)
     };
     match recorded {
@@ -70,15 +71,21 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64, arrival: u32) -> Option<V
     }
 }
 
-/// Where the tuple had a flow to another backend, its answers have come to an end. Never inlined: its stack is free again
-/// when the new flow is recorded.
+/// What is to be done before a flow is recorded. Never inlined: its stack is free again when that is done.
+///
+/// Remembers where its client is, and where the tuple had a flow to another backend, its answers have come to an end.
 #[inline(never)]
-fn replace(packet: &Packet, backend: &Backend, dsr: bool) {
+fn prepare(packet: &Packet, begins: &Beginning) {
+    let (service, backend) = (begins.service, begins.backend);
+    if service.flags & service_flags::BY_CLIENT != 0 {
+        affinity::note(service, &packet.key.source, backend.id, begins.now);
+    }
     let mut copy = MaybeUninit::uninit();
     let Some(old) = maps::flow(&packet.key).and_then(|place| place.flow(&packet.key, &mut copy))
     else {
         return;
     };
+    let dsr = service.flags & service_flags::DSR != 0;
     if !old.has(flow_flags::DSR) && (dsr || old.destination != backend.address) {
         forget(old, packet.key.protocol);
     }

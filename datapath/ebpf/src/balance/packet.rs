@@ -95,6 +95,12 @@ impl Packet {
     pub const fn opens(&self) -> bool {
         self.tcp & (tcp::SYN | tcp::ACK) == tcp::SYN
     }
+
+    /// Whether it is of a connection that was asked for before. Of datagrams nobody can tell.
+    #[inline(always)]
+    pub const fn continues(&self) -> bool {
+        self.key.protocol == protocol::TCP && !self.opens()
+    }
 }
 
 /// The longest headers that are looked into: IPv4 with all options, and TCP.

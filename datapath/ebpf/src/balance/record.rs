@@ -59,6 +59,9 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
     if begins.keeps {
         flow.flags |= flow_flags::KEEP;
     }
+    if service.flags & service_flags::BY_CLIENT != 0 {
+        flow.flags |= flow_flags::STICKY;
+    }
     if service.flags & service_flags::DSR != 0 {
         let wrapped = encap::flags(service);
         flow.flags |= flow_flags::DSR | wrapped;
@@ -91,7 +94,9 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
         }
         return Err(Reason::TableFull);
     }
-    if half.flow.flags & (flow_flags::DSR | flow_flags::LOCAL) == 0 {
+    if half.flow.flags & (flow_flags::DSR | flow_flags::LOCAL) == 0
+        || half.flow.has(flow_flags::STICKY)
+    {
         // Whoever holds the address next shall know it.
         if !maps::report(key, &half.flow) {
             guard::lost();

@@ -21,7 +21,7 @@ use aya_ebpf::{
 use vipd_datapath_common::balance::{FlowKey, Peer, PeerKey, Reason, protocol, service_flags};
 use vipd_datapath_common::{AddressKey, flags};
 
-use super::{choose, count, maps, record};
+use super::{affinity, choose, count, maps, record};
 use crate::{fence, maps as addresses};
 
 /// The daemon's network namespace; 0, that of nobody, until the loader says which.
@@ -168,7 +168,8 @@ fn backend(asked: &mut FlowKey, given: &mut PeerKey) -> Given {
     let Some(service) = choose::service(asked) else {
         return Given::Nothing;
     };
-    let Some(backend) = choose::backend(service, asked) else {
+    let now = fence::now();
+    let Some(backend) = choose::backend(service, asked, false, now) else {
         count::refused(service.id, 0, Reason::NoBackend);
         return Given::Refusal;
     };
@@ -177,6 +178,7 @@ fn backend(asked: &mut FlowKey, given: &mut PeerKey) -> Given {
         return Given::Nothing;
     }
     // The address of this host that the backend will see.
+    let everybody_here = asked.source;
     asked.source = backend.source;
     if !choose::may_use(service, asked) {
         count::refused(service.id, 0, Reason::Forbidden);
@@ -193,6 +195,9 @@ fn backend(asked: &mut FlowKey, given: &mut PeerKey) -> Given {
         // Without memory for it the program sees who answers really.
         let _ = maps::set_peer(given, &peer);
         count::connected(service.id, backend.id);
+        if service.flags & service_flags::BY_CLIENT != 0 {
+            affinity::note(service, &everybody_here, backend.id, now);
+        }
     }
     Given::Backend
 }

@@ -63,6 +63,8 @@ pub(crate) struct Prefix {
 pub(crate) struct Want {
     /// Of [`service_flags`].
     pub(crate) flags: u32,
+    /// How long a client is kept, in ms, if [`service_flags::BY_CLIENT`] is set.
+    pub(crate) timeout: u32,
     pub(crate) recipe: Recipe,
     /// Who may begin a connection, if [`service_flags::RANGES`] is set.
     pub(crate) ranges: BTreeSet<Prefix>,
@@ -188,6 +190,7 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
         }
         let want = Want {
             flags,
+            timeout: service.timeout_ms(),
             recipe,
             ranges: ranges(frontend, service),
             spots,
@@ -223,7 +226,7 @@ fn flags_of(frontend: &Frontend, service: &WantedService) -> u32 {
     let all_ports = frontend.port == 0 && frontend.protocol == Protocol::Tcp;
     let mode = service.mode.flags();
     let set = |flag, yes| if yes { flag } else { 0 };
-    mode | set(service_flags::BY_CLIENT, service.affinity)
+    mode | set(service_flags::BY_CLIENT, service.affinity.is_some())
         | set(service_flags::RANGES, !service.ranges.is_empty())
         | set(
             service_flags::KEEP,

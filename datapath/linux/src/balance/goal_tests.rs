@@ -46,7 +46,7 @@ fn of(mode: Forward, backends: &[WantedBackend], reaches: &[(&str, Option<Reach>
         mode,
         backends,
         keep: false,
-        affinity: false,
+        affinity: None,
         ranges: Vec::new(),
     };
     let reaches = reaches
@@ -202,7 +202,7 @@ fn services_of_the_same_backends_share_a_recipe_in_whatever_order_they_name_them
             mode: Forward::Nat,
             backends: backends.into(),
             keep: false,
-            affinity: false,
+            affinity: None,
             ranges: Vec::new(),
         })
     };
@@ -230,7 +230,7 @@ fn a_backend_that_sees_clients_answers_for_the_one_service_that_its_end_belongs_
             mode,
             backends: backends.to_vec(),
             keep: true,
-            affinity: false,
+            affinity: None,
             ranges: Vec::new(),
         })
     };

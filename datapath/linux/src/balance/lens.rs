@@ -1,6 +1,6 @@
 //! What is balanced at this moment, read from the kernel for people.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use super::{Bounds, Forward, Frontend, Packet, Protocol, Trace, Why};
 use crate::{DatapathError, Elements, HookSeen, MapSeen};
@@ -132,6 +132,9 @@ pub struct Affine {
     pub frontend: Frontend,
     /// The backend; `None` while it has none.
     pub backend: Option<(IpAddr, u16)>,
+    /// How long it is kept with this one, if it does not come back; `None`: it was not here within the service's time, or not
+    /// with one that takes new connections, so the table leads it there.
+    pub left: Option<Duration>,
 }
 
 /// Looks at what is balanced, on any thread, for whoever asks.
@@ -178,15 +181,15 @@ pub trait Lens: Send + Sync {
     /// Where packets of open connections are sent on, by interface. Seconds old.
     fn hooks(&self) -> Vec<HookSeen>;
 
-    /// Where each service that keeps a client with one backend sends new connections of `client`. It is worked out by the table,
-    /// as the programs do: nothing is remembered of a client. Not those of all ports, where the port decides, too.
+    /// Where each service that keeps a client with one backend sends new connections of `client`, as the programs do. Of those of
+    /// all ports only where it is kept: else the port decides, too.
     ///
     /// # Errors
     /// If the kernel does not let a map be read.
     fn affinity(&self, client: IpAddr) -> Result<Vec<Affine>, DatapathError>;
 
     /// Where a packet would go: the loaded program runs on it, on the interface of its virtual IP. A flow that it begins
-    /// is forgotten again (the runner-up may hear of it for a moment); the counters count the packet.
+    /// is forgotten again (the runner-up may hear of it for a moment, and keep its client with that backend); the counters count the packet.
     ///
     /// # Errors
     /// If its addresses are of different families, or the kernel does not run the program.

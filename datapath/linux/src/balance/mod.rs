@@ -26,6 +26,6 @@ pub use lens::{
 };
 pub use model::{Dispatch, Forward, Frontend, Protocol, Services, WantedBackend, WantedService};
 pub(crate) use plan::{Actual, Step, Table, plan, slots};
-pub use records::{FlowNews, Records};
+pub use records::{FlowNews, Kept, Records};
 pub use trace::{Outer, Packet, Trace, Verdict};
 pub(crate) use trace::{ends, unwrap};

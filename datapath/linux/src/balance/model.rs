@@ -1,6 +1,6 @@
 //! The words in which the daemon says what is to be balanced.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 /// A protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,11 +124,21 @@ pub struct WantedService {
     /// With [`Forward::Nat`]: backends see clients' own addresses, since this host is their router and so their answers come
     /// back through it.
     pub keep: bool,
-    /// All connections of a client go to the same backend as long as the backends stay: its address alone chooses.
-    pub affinity: bool,
+    /// All connections of a client go to the backend where its last one within this time went (whole ms, at most 49 days), as long as that
+    /// takes new ones; else its address alone chooses.
+    pub affinity: Option<Duration>,
     /// Only clients in one of these prefixes may begin a connection; empty: everybody may. One that names no prefix of
     /// the frontend's family admits nobody.
     pub ranges: Vec<(IpAddr, u8)>,
+}
+
+impl WantedService {
+    /// For how many ms a client is kept; 0: not at all.
+    pub(crate) fn timeout_ms(&self) -> u32 {
+        self.affinity.map_or(0, |time| {
+            u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+        })
+    }
 }
 
 /// All services. Shared, so that a state that is wanted again and again is compared and kept for

@@ -12,14 +12,14 @@ use std::{
 
 use vipd_datapath_common::{
     AddressKey,
-    balance::{Answer, Backend, Range, Service, TallyKey},
+    balance::{Answer, Backend, Member, Range, Service, TallyKey, service_flags},
     max_entries,
 };
 
 use super::{
     Frontend,
     goal::{Goal, Prefix, Recipe, Spot, Want},
-    maglev::{self, Member},
+    maglev,
 };
 
 /// What the maps hold.
@@ -33,6 +33,8 @@ pub(crate) struct Actual {
     pub(crate) ranges: BTreeSet<(u32, Prefix)>,
     /// For whom the ends of backends answer.
     pub(crate) answers: BTreeMap<Frontend, Answer>,
+    /// Who takes new connections, of the tables of services that keep clients.
+    pub(crate) members: BTreeSet<Member>,
     /// The highest number that was given to anything.
     pub(crate) last: u32,
 }
@@ -78,6 +80,8 @@ pub(crate) enum Step {
     Range(u32, Prefix),
     /// Write for whom the end of a backend answers.
     Answer(Frontend, Answer),
+    /// Clients may be kept with a backend.
+    Member(Member),
     /// Write a service.
     Service(Frontend, Service),
     /// Forget a service.
@@ -92,6 +96,8 @@ pub(crate) enum Step {
     DropRange(u32, Prefix),
     /// Nobody can tell any more for whom that end answers.
     DropAnswer(Frontend),
+    /// No client is kept there any more: that table is used no more.
+    DropMember(Member),
 }
 
 /// The steps from `actual` to `goal`. Empty once all is as it shall be, and nothing is left over.
@@ -113,6 +119,7 @@ pub(crate) fn plan(goal: &Goal, actual: &Actual) -> Vec<Step> {
     let new = tallies.difference(&actual.tallies);
     plan.steps.extend(new.copied().map(Step::Tally));
     plan.answers(goal, actual);
+    plan.members(goal, actual, &tables);
     plan.steps.extend(services);
     plan.leave(goal, actual, &tables, &tallies);
     let gone = actual.ranges.difference(&ranges);
@@ -212,7 +219,7 @@ impl Planner {
                 table,
                 flags: want.flags,
                 id: before.map_or_else(|| self.number(), |service| service.id),
-                reserved: 0,
+                timeout: want.timeout,
             };
             for prefix in &want.ranges {
                 let range = (service.id, *prefix);
@@ -256,6 +263,25 @@ impl Planner {
         self.steps.extend(gone.copied().map(Step::DropAnswer));
     }
 
+    /// Before the services: who reads one with its new table finds them. Where there is no room for all, the others keep no client.
+    fn members(&mut self, goal: &Goal, actual: &Actual, tables: &BTreeMap<Recipe, u32>) {
+        let sticky = goal.services.values();
+        let sticky = sticky.filter(|want| want.flags & service_flags::BY_CLIENT != 0);
+        let recipes: BTreeSet<&Recipe> = sticky.map(|want| &want.recipe).collect();
+        let members = recipes.into_iter().flat_map(|recipe| {
+            let table = tables.get(recipe).copied();
+            let numbers = recipe.iter().map(|(spot, _)| self.numbers.get(spot));
+            numbers.filter_map(move |backend| {
+                let (table, backend) = (table?, *backend?);
+                Some(Member { table, backend })
+            })
+        });
+        let new = members.filter(|member| !actual.members.contains(member));
+        let room = max_entries::MEMBERS.saturating_sub(actual.members.len());
+        let new: Vec<Step> = new.take(room).map(Step::Member).collect();
+        self.steps.extend(new);
+    }
+
     /// Of each service, then of their backends as long as there is room: what has none is not counted.
     fn tallies(&self, services: &[(u32, &Want)]) -> BTreeSet<TallyKey> {
         let key = |service, backend| TallyKey { service, backend };
@@ -292,6 +318,9 @@ impl Planner {
         let used: BTreeSet<u32> = wanted.chain(used).copied().collect();
         let unused = actual.tables.keys().filter(|number| !used.contains(number));
         self.steps.extend(unused.copied().map(Step::DropTable));
+        let gone = actual.members.iter();
+        let gone = gone.filter(|member| !used.contains(&member.table));
+        self.steps.extend(gone.copied().map(Step::DropMember));
 
         let named = actual.tables.values().flat_map(|table| &table.names);
         let wanted = goal.spots.keys().filter_map(|spot| self.numbers.get(spot));
@@ -310,14 +339,14 @@ impl Planner {
 /// The slots of a recipe's table, by the numbers of its backends.
 pub(crate) fn slots(recipe: &Recipe, number: &dyn Fn(Spot) -> Option<u32>) -> Vec<u32> {
     let member = |(spot, weight): &(Spot, u32)| {
-        number(*spot).map(|number| Member {
+        number(*spot).map(|number| maglev::Member {
             address: spot.address,
             port: spot.port,
             weight: *weight,
             number,
         })
     };
-    let members: Vec<Member> = recipe.iter().filter_map(member).collect();
+    let members: Vec<maglev::Member> = recipe.iter().filter_map(member).collect();
     maglev::fill(&members)
 }
 
@@ -346,6 +375,11 @@ impl Actual {
             }
             Step::Answer(end, answer) => drop(self.answers.insert(*end, *answer)),
             Step::DropAnswer(end) => drop(self.answers.remove(end)),
+            Step::Member(member) => {
+                self.last = self.last.max(member.table);
+                self.members.insert(*member);
+            }
+            Step::DropMember(member) => drop(self.members.remove(member)),
             Step::DropService(frontend) => drop(self.services.remove(frontend)),
             Step::DropTable(number) => drop(self.tables.remove(number)),
             Step::DropBackend(number) => drop(self.backends.remove(number)),
@@ -372,7 +406,9 @@ impl Actual {
             | Step::Range(..)
             | Step::DropRange(..)
             | Step::Answer(..)
-            | Step::DropAnswer(_) => true,
+            | Step::DropAnswer(_)
+            | Step::Member(_)
+            | Step::DropMember(_) => true,
         }
     }
 }

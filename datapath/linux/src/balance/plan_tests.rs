@@ -31,7 +31,7 @@ fn service(backends: &[(u8, u32)]) -> Arc<WantedService> {
         mode: Forward::Nat,
         backends: backends.iter().map(backend).collect(),
         keep: false,
-        affinity: false,
+        affinity: None,
         ranges: Vec::new(),
     })
 }
@@ -322,7 +322,7 @@ fn more_backends_than_can_be_counted_are_counted_as_far_as_there_is_room() {
 fn admitting(prefixes: &[(&str, u8)]) -> Arc<WantedService> {
     let ranges = prefixes.iter();
     Arc::new(WantedService {
-        affinity: true,
+        affinity: Some(std::time::Duration::from_secs(60)),
         ranges: ranges
             .map(|(address, length)| (address.parse().unwrap(), *length))
             .collect(),
@@ -479,3 +479,6 @@ fn ends_of_backends_are_known_by_their_numbers_and_forgotten_with_their_services
     settle(&plain, &mut actual);
     assert!(actual.answers.is_empty());
 }
+
+#[path = "plan_tests_members.rs"]
+mod members;

@@ -43,6 +43,8 @@ pub struct Trace {
     pub service: Option<Frontend>,
     /// The backend of its flow.
     pub backend: Option<(IpAddr, u16)>,
+    /// That is the backend since its client was there before: the service keeps clients. Else the table says so, or the flow is known.
+    pub kept: bool,
     /// Where it comes from when it goes on.
     pub source: (IpAddr, u16),
     /// Where it goes to.

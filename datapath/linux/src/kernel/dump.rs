@@ -12,7 +12,8 @@ use aya::{
 use vipd_datapath_common::{
     AddressKey, Counters, Entry, MAPS, MapSpec,
     balance::{
-        Answer, Backend, Balance, FlowKey, Half, Range, Service, ServiceKey, Table, Tally, TallyKey,
+        Affinity, AffinityKey, Answer, Backend, Balance, FlowKey, Half, Member, Range, Service,
+        ServiceKey, Table, Tally, TallyKey,
     },
     name,
 };
@@ -79,6 +80,8 @@ impl Atlas {
             name::SERVICES => hash::<ServiceKey, Service>(data, &wanted),
             name::BACKENDS => hash::<u32, Backend>(data, &wanted),
             name::ANSWERS => hash::<ServiceKey, Answer>(data, &wanted),
+            name::AFFINITY => hash::<AffinityKey, Affinity>(data, &wanted),
+            name::MEMBERS => hash::<Member, u32>(data, &wanted),
             name::TABLES => hash::<u32, Table>(data, &wanted),
             name::TALLY => per_cpu::<TallyKey, Tally>(data, &wanted, Tally::add),
             name::RANGES => ranges(data, &wanted),
@@ -129,6 +132,7 @@ fn hash<K: Pod + Key, V: Pod + Value>(
     data: MapData,
     wanted: &Wanted<'_>,
 ) -> Result<Elements, MapError> {
+    // Those that forget by themselves are read as others are.
     let map: HashMap<_, K, V> = Map::HashMap(data).try_into()?;
     let mut found = Elements::default();
     for key in map.keys() {

@@ -12,7 +12,7 @@ use vipd_datapath_common::balance::{Flow, FlowKey, FlowRecord};
 use super::TwinHandle;
 use crate::{
     Affine, BackendSeen, Bounds, DatapathError, Elements, FlowFilter, FlowNews, Flows, Frontend,
-    Gate, HookSeen, Lens, MapSeen, Packet, Records, ServiceSeen, TableSeen, Trace, Traffic,
+    Gate, HookSeen, Kept, Lens, MapSeen, Packet, Records, ServiceSeen, TableSeen, Trace, Traffic,
     Verdict, Wanted, WantedService,
     balance::{Recipe, slots},
 };
@@ -20,6 +20,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Balance {
     flows: BTreeMap<FlowKey, Flow>,
+    /// Of each client of a service what was told last.
+    kept: BTreeMap<(IpAddr, Frontend), Kept>,
     news: Option<Sender<Vec<FlowNews>>>,
 }
 
@@ -30,6 +32,12 @@ impl TwinHandle {
         match news {
             FlowNews::Made(record) => drop(inside.balance.flows.insert(record.key, record.flow)),
             FlowNews::Gone(key) => drop(inside.balance.flows.remove(&key)),
+            FlowNews::Kept(kept) => {
+                inside
+                    .balance
+                    .kept
+                    .insert((kept.client, kept.frontend), kept);
+            }
         }
         if let Some(sender) = &inside.balance.news {
             // As with the kernel, what nobody has room for is lost.
@@ -41,6 +49,14 @@ impl TwinHandle {
     #[must_use]
     pub fn flows(&self) -> BTreeMap<FlowKey, Flow> {
         self.inside().balance.flows.clone()
+    }
+}
+
+impl TwinHandle {
+    /// The clients that are kept with backends.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Kept> {
+        self.inside().balance.kept.values().copied().collect()
     }
 }
 
@@ -63,14 +79,29 @@ impl Records for TwinHandle {
     fn all(
         &self,
         of: &BTreeSet<IpAddr>,
-        each: &mut dyn FnMut(FlowRecord),
+        each: &mut dyn FnMut(FlowNews),
     ) -> Result<(), DatapathError> {
         for (key, flow) in self.flows() {
             if of.contains(&IpAddr::from(key.destination)) {
-                each(FlowRecord { key, flow });
+                each(FlowNews::Made(FlowRecord { key, flow }));
             }
         }
+        let kept = self.kept().into_iter();
+        kept.filter(|kept| of.contains(&kept.frontend.address))
+            .for_each(|kept| each(FlowNews::Kept(kept)));
         Ok(())
+    }
+
+    /// No time passes in it: of each client what was told last.
+    fn keep(&self, clients: &[Kept]) -> Result<usize, DatapathError> {
+        let mut inside = self.inside();
+        for kept in clients {
+            inside
+                .balance
+                .kept
+                .insert((kept.client, kept.frontend), *kept);
+        }
+        Ok(clients.len())
     }
 
     fn install(&self, flows: &[FlowRecord]) -> Result<usize, DatapathError> {
@@ -207,6 +238,7 @@ impl Lens for TwinHandle {
             known: false,
             service: None,
             backend: None,
+            kept: false,
             source: packet.client,
             destination: packet.vip,
             outer: None,

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuHashMap, PerCpuValues, RingBuf};
 use vipd_datapath_common::balance::{
-    Answer, Backend, Balance, Flow, FlowKey, FlowRecord, Half, Range, Reason, SLOTS, Service,
-    ServiceKey, Table, Tally, TallyKey, backend_flags, balance_flags, service_flags,
+    Affinity, AffinityKey, Answer, Backend, Balance, Flow, FlowKey, FlowRecord, Half, Member,
+    Range, Reason, SLOTS, Service, ServiceKey, Table, Tally, TallyKey, backend_flags,
+    balance_flags, service_flags,
 };
 use vipd_datapath_common::{AddressKey, flags, name};
 
@@ -59,6 +60,8 @@ pub struct Balanced {
     pub ranges: LpmTrie<MapData, Range, u32>,
     answers: HashMap<MapData, ServiceKey, Answer>,
     pub flows: HashMap<MapData, FlowKey, Half>,
+    pub affinity: HashMap<MapData, AffinityKey, Affinity>,
+    pub members: HashMap<MapData, Member, u32>,
     pub balance: Array<MapData, Balance>,
     tally: PerCpuHashMap<MapData, TallyKey, Tally>,
     new_flows: RingBuf<MapData>,
@@ -78,6 +81,8 @@ impl Balanced {
             ranges: bench.take(name::RANGES),
             answers: bench.take(name::ANSWERS),
             flows: bench.take(name::FLOWS),
+            affinity: bench.take(name::AFFINITY),
+            members: bench.take(name::MEMBERS),
             balance: bench.take(name::BALANCE),
             tally: bench.take(name::TALLY),
             new_flows: bench.take(name::NEW_FLOWS),
@@ -149,7 +154,7 @@ impl Balanced {
                 Forward::Dsr => service_flags::DSR,
             },
             id: SERVICE,
-            reserved: 0,
+            timeout: 0,
         };
         self.services.insert(key, service, 0).unwrap();
         self.tally_for(SERVICE, 0);

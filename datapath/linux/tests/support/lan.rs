@@ -340,7 +340,7 @@ pub fn service(like: &str, mode: Forward, port: u16, backends: &[(u8, u32)]) -> 
         mode,
         backends: backends.iter().map(backend).collect(),
         keep: false,
-        affinity: false,
+        affinity: None,
         ranges: Vec::new(),
     })
 }

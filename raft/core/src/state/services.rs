@@ -30,6 +30,7 @@ const MAX_SOURCES: usize = 64;
 pub(super) fn check(name: &Name, spec: &VipSpec) -> Result<(), Rejection> {
     let told = counts(spec)
         .and_then(|()| mode(spec))
+        .and_then(|()| affinity(spec))
         .and_then(|()| ports(spec))
         .and_then(|()| backends(spec))
         .and_then(|()| sources(spec))
@@ -115,6 +116,20 @@ fn mode(spec: &VipSpec) -> Result<(), String> {
             None => Ok(()),
         },
         Mode::Local | Mode::Nat => Ok(()),
+    }
+}
+
+fn affinity(spec: &VipSpec) -> Result<(), String> {
+    match spec.affinity_timeout {
+        Some(_) if spec.affinity != Affinity::Client => Err(
+            "has an affinity_timeout and no affinity: choose affinity client, which keeps clients for so long"
+                .into(),
+        ),
+        Some(time) if !(Affinity::SHORTEST..=Affinity::LONGEST).contains(&time) => Err(format!(
+            "has an affinity_timeout of {} ms: 1 s to 24 h can be",
+            time.0
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -17,23 +17,25 @@ pub(super) struct Book {
 /// What is to be told to whom.
 pub(super) type Tellings<T> = BTreeMap<NodeId, T>;
 
-/// Addresses whose flows can't be worked out anew: those that are translated.
-pub(super) fn translated(services: &Services) -> BTreeSet<IpAddr> {
-    let nat = services.iter().filter(|(_, it)| it.mode == Forward::Nat);
-    nat.map(|(frontend, _)| frontend.address).collect()
+/// Addresses of which others can't work everything out anew: those whose flows are translated, or whose clients are kept.
+pub(super) fn recorded(services: &Services) -> BTreeSet<IpAddr> {
+    let recorded = services
+        .iter()
+        .filter(|(_, it)| it.mode == Forward::Nat || it.affinity.is_some());
+    recorded.map(|(frontend, _)| frontend.address).collect()
 }
 
 /// The next holders, as the state has them, of those addresses that `me` holds. Agents can't be told, they do not listen.
 pub(super) fn next_holders(
     state: &State,
     me: NodeId,
-    translated: &BTreeSet<IpAddr>,
+    recorded: &BTreeSet<IpAddr>,
 ) -> BTreeMap<IpAddr, NodeId> {
     let mine = |address: &IpAddr| {
         let allocation = state.allocations().get(address);
         allocation.is_some_and(|allocation| allocation.holder == Some(me))
     };
-    if !translated.iter().any(mine) {
+    if !recorded.iter().any(mine) {
         return BTreeMap::new();
     }
     let listens = |node: &NodeId| {
@@ -43,7 +45,7 @@ pub(super) fn next_holders(
     state
         .loss(me)
         .into_iter()
-        .filter(|(address, _)| translated.contains(address))
+        .filter(|(address, _)| recorded.contains(address))
         .filter_map(|(address, next)| Some((address, next.filter(listens)?)))
         .collect()
 }
@@ -86,10 +88,11 @@ impl Book {
         let mut sorted = Tellings::<Vec<FlowNews>>::new();
         for item in news {
             let address = match &item {
-                FlowNews::Made(record) => record.key.destination,
-                FlowNews::Gone(key) => key.destination,
+                FlowNews::Made(record) => record.key.destination.into(),
+                FlowNews::Gone(key) => key.destination.into(),
+                FlowNews::Kept(kept) => kept.frontend.address,
             };
-            if let Some(node) = self.next.get(&IpAddr::from(address)) {
+            if let Some(node) = self.next.get(&address) {
                 sorted.entry(*node).or_default().push(item);
             }
         }
@@ -99,7 +102,7 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::tests::record;
+    use super::super::wire::tests::{kept, record};
     use super::*;
 
     fn address(last: u8) -> IpAddr {
@@ -141,10 +144,12 @@ mod tests {
             FlowNews::Made(record(1, 101)),
             FlowNews::Gone(record(2, 100).key),
             FlowNews::Made(record(1, 102)),
+            FlowNews::Kept(kept(1, 101)),
+            FlowNews::Kept(kept(1, 102)),
         ];
         let sorted = book.sort(news.clone());
         assert_eq!(sorted.len(), 2);
         assert_eq!(sorted[&NodeId(2)], [news[0], news[2]]);
-        assert_eq!(sorted[&NodeId(3)], [news[1]]);
+        assert_eq!(sorted[&NodeId(3)], [news[1], news[4]]);
     }
 }

@@ -1,5 +1,5 @@
-//! Connections survive their holder: it tells the node that would hold an address next of each flow that this node could
-//! not work out by itself, and that node puts them into its own kernel, where nothing uses them before it is the holder.
+//! Connections survive their holder, and clients come back to their backends: it tells the node that would hold an address next of each flow,
+//! and of each client that is kept, which this node could not work out by itself, and that node puts them into its own kernel, where nothing uses them before it is the holder.
 //!
 //! ```text
 //!   kernel ── news of flows ──> book: who holds the address next? ──> a queue for each node ──tell──> that node's kernel
@@ -22,10 +22,10 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 use vipd_core::id::NodeId;
-use vipd_datapath::{DatapathError, FlowKey, FlowNews, FlowRecord, Records, Services};
+use vipd_datapath::{DatapathError, FlowKey, FlowNews, FlowRecord, Kept, Records, Services};
 use vipd_raft::{RaftNode, TellError, Told};
 
-use book::{Book, Tellings, next_holders, translated};
+use book::{Book, Tellings, next_holders, recorded};
 
 /// Between two looks at who holds what next; a first change is looked at at once.
 const LOOKS: Duration = Duration::from_millis(100);
@@ -140,13 +140,13 @@ impl Teller {
 
     /// Who holds what next may have changed.
     async fn look(&mut self, services: &Services) {
-        let translated = translated(services);
-        if translated.is_empty() && self.book.is_empty() {
+        let recorded = recorded(services);
+        if recorded.is_empty() && self.book.is_empty() {
             return;
         }
         let (state, me) = (self.raft.state().read().clone(), self.raft.id());
         // On a copy and aside: entries wait for neither, and it works out what this node's loss would do.
-        let next = spawn_blocking(move || next_holders(&state, me, &translated));
+        let next = spawn_blocking(move || next_holders(&state, me, &recorded));
         let Ok(mut next) = next.await else {
             return;
         };
@@ -193,8 +193,8 @@ impl Teller {
                         part.clear();
                     }
                 };
-                let read = records.all(&addresses, &mut |record| {
-                    part.push(FlowNews::Made(record));
+                let read = records.all(&addresses, &mut |news| {
+                    part.push(news);
                     if part.len() == wire::AT_ONCE {
                         send(&mut part);
                     }
@@ -257,10 +257,10 @@ async fn listen(raft: RaftNode, records: Arc<dyn Records>, mut told: mpsc::Recei
                 continue;
             }
         };
-        let (made, gone) = believed(&raft, from, news);
+        let believed = believed(&raft, from, news);
         let records = records.clone();
         // Thousands of writes to the kernel's maps: not on a thread that others wait for.
-        let taken = spawn_blocking(move || take(&*records, &made, &gone)).await;
+        let taken = spawn_blocking(move || take(&*records, &believed)).await;
         match taken {
             Ok(Ok(taken)) => debug!(node = %from, taken, "told of flows"),
             Ok(Err(error)) => warn!(node = %from, "its flows cannot be taken: {error}"),
@@ -269,39 +269,43 @@ async fn listen(raft: RaftNode, records: Arc<dyn Records>, mut told: mpsc::Recei
     }
 }
 
-/// Of each flow what was told last. What is made may be told late, by the last holder; what is gone only the holder knows.
-fn believed(
-    raft: &RaftNode,
-    from: NodeId,
-    news: Vec<FlowNews>,
-) -> (Vec<FlowRecord>, BTreeSet<FlowKey>) {
+/// What is believed of a telling.
+#[derive(Default)]
+struct Believed {
+    made: BTreeMap<FlowKey, FlowRecord>,
+    gone: BTreeSet<FlowKey>,
+    kept: Vec<Kept>,
+}
+
+/// Of each flow what was told last. What is made, and who is kept, may be told late, by the last holder; what is gone only the
+/// holder knows.
+fn believed(raft: &RaftNode, from: NodeId, news: Vec<FlowNews>) -> Believed {
     let state = raft.state();
     let state = state.read();
     let holds = |key: &FlowKey| {
         let allocation = state.allocations().get(&IpAddr::from(key.destination));
         allocation.is_some_and(|allocation| allocation.holder == Some(from))
     };
-    let (mut made, mut gone) = (BTreeMap::new(), BTreeSet::new());
+    let mut believed = Believed::default();
     for item in news {
         match item {
-            FlowNews::Made(record) => drop(made.insert(record.key, record)),
+            FlowNews::Made(record) => drop(believed.made.insert(record.key, record)),
             FlowNews::Gone(key) if holds(&key) => {
-                made.remove(&key);
-                gone.insert(key);
+                believed.made.remove(&key);
+                believed.gone.insert(key);
             }
             FlowNews::Gone(_) => {}
+            FlowNews::Kept(kept) => believed.kept.push(kept),
         }
     }
-    (made.into_values().collect(), gone)
+    believed
 }
 
 /// What was made after it had gone, with the same ports, is another flow.
-fn take(
-    records: &dyn Records,
-    made: &[FlowRecord],
-    gone: &BTreeSet<FlowKey>,
-) -> Result<usize, DatapathError> {
-    let gone: Vec<FlowKey> = gone.iter().copied().collect();
+fn take(records: &dyn Records, believed: &Believed) -> Result<usize, DatapathError> {
+    let gone: Vec<FlowKey> = believed.gone.iter().copied().collect();
+    let made: Vec<FlowRecord> = believed.made.values().copied().collect();
     records.forget(&gone)?;
-    records.install(made)
+    let kept = records.keep(&believed.kept)?;
+    Ok(kept + records.install(&made)?)
 }

@@ -1,12 +1,16 @@
-//! News of flows as bytes between nodes. Only what means the same on all of them: interfaces, the numbers of services and
+//! News of flows, and of clients that are kept, as bytes between nodes. Only what means the same on all of them: interfaces, the numbers of services and
 //! backends, and what was counted are each node's own. Flags are not told: flows that have one are no news to others.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
-use vipd_datapath::{AddressKey, Flow, FlowKey, FlowNews, FlowRecord, Progress};
+use vipd_datapath::{
+    AddressKey, Flow, FlowKey, FlowNews, FlowRecord, Frontend, Kept, Progress, Protocol,
+};
 
 /// The layout of what follows it. A node that reads another says so and takes nothing.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 /// Bytes of the longest item, and of what stands before the first.
 const ITEM: usize = 1 + KEY + 16 + 16 + 2 + 2;
 const KEY: usize = 16 + 16 + 2 + 2 + 1;
@@ -32,6 +36,10 @@ pub(super) fn encode(news: &[FlowNews]) -> Bytes {
             FlowNews::Gone(key) => {
                 1u8.encode(&mut out);
                 put_key(key, &mut out);
+            }
+            FlowNews::Kept(kept) => {
+                2u8.encode(&mut out);
+                put_kept(kept, &mut out);
             }
         }
     }
@@ -77,6 +85,7 @@ fn item(input: &mut Reader<'_>) -> Result<FlowNews, DecodeError> {
             Ok(FlowNews::Made(FlowRecord { key, flow }))
         }
         1 => Ok(FlowNews::Gone(get_key(input)?)),
+        2 => Ok(FlowNews::Kept(get_kept(input)?)),
         tag => Err(DecodeError::Tag {
             of: "news of a flow",
             tag,
@@ -100,6 +109,45 @@ fn get_key(input: &mut Reader<'_>) -> Result<FlowKey, DecodeError> {
         destination_port: Wire::decode(input)?,
         protocol: u8::decode(input)?,
         reserved: [0; 3],
+    })
+}
+
+fn put_kept(kept: &Kept, out: &mut Writer) {
+    let Kept {
+        client,
+        frontend,
+        backend: (backend, port),
+        age,
+    } = kept;
+    AddressKey::from(*client).octets.encode(out);
+    AddressKey::from(frontend.address).octets.encode(out);
+    frontend.port.encode(out);
+    frontend.protocol.number().encode(out);
+    AddressKey::from(*backend).octets.encode(out);
+    port.encode(out);
+    u64::try_from(age.as_millis())
+        .unwrap_or(u64::MAX)
+        .encode(out);
+}
+
+fn get_kept(input: &mut Reader<'_>) -> Result<Kept, DecodeError> {
+    let client = get_address(input)?.into();
+    let address = get_address(input)?.into();
+    let port = Wire::decode(input)?;
+    let number = u8::decode(input)?;
+    let protocol = Protocol::of(number).ok_or(DecodeError::Tag {
+        of: "protocol of a service",
+        tag: number,
+    })?;
+    Ok(Kept {
+        client,
+        frontend: Frontend {
+            address,
+            port,
+            protocol,
+        },
+        backend: (get_address(input)?.into(), Wire::decode(input)?),
+        age: Duration::from_millis(Wire::decode(input)?),
     })
 }
 
@@ -141,8 +189,23 @@ pub(super) mod tests {
         }
     }
 
+    pub(in crate::node::records) fn kept(client: u8, vip: u8) -> Kept {
+        let address = |last| std::net::IpAddr::from([10, 0, 0, last]);
+        Kept {
+            client: address(client),
+            frontend: Frontend {
+                address: address(vip),
+                port: 80,
+                protocol: Protocol::Udp,
+            },
+            backend: (address(30), 8080),
+            age: Duration::from_millis(1_234),
+        }
+    }
+
     fn some() -> Vec<FlowNews> {
         vec![
+            FlowNews::Kept(kept(4, 101)),
             FlowNews::Made(record(1, 100)),
             FlowNews::Gone(record(2, 100).key),
             FlowNews::Made(record(3, 101)),

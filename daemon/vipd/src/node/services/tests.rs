@@ -293,14 +293,22 @@ fn affinity_and_source_ranges_are_those_of_each_service() {
         ..nat(&[(80, 0)], &[("10.9.0.1", 0, 1)])
     };
     put(&mut state, "a", spec);
-    put(&mut state, "b", nat(&[(80, 0)], &[("10.9.0.1", 0, 1)]));
+    let spec = VipSpec {
+        affinity: Affinity::Client,
+        affinity_timeout: Some(Millis(90_000)),
+        ..nat(&[(80, 0)], &[("10.9.0.1", 0, 1)])
+    };
+    put(&mut state, "b", spec);
+    put(&mut state, "c", nat(&[(80, 0)], &[("10.9.0.1", 0, 1)]));
     let services = Balanced::default().follow(&state, ME);
     let told: Vec<_> = services
         .values()
         .map(|service| (service.affinity, service.ranges.len()))
         .collect();
     // Two addresses each, IPv4 first.
-    assert_eq!(told, [(true, 2), (false, 0), (true, 2), (false, 0)]);
+    let seconds = |n| Some(Duration::from_secs(n));
+    let each = [(seconds(3 * 3600), 2), (seconds(90), 0), (None, 0)];
+    assert_eq!(told, [each, each].concat());
 }
 
 #[derive(Clone, Debug)]

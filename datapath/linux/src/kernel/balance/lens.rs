@@ -5,19 +5,21 @@ use std::{
     net::IpAddr,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use aya::maps::{HashMap, MapData, PerCpuHashMap};
 use vipd_datapath_common::{
     AddressKey,
     balance::{
-        Backend, Direction, Flow, FlowKey, Reason, Service, ServiceKey, Table, Tally, TallyKey,
-        backend_flags, flow_flags, service_flags, slot_of_client,
+        AffinityKey, Backend, Direction, Flow, FlowKey, Member, Reason, Service, ServiceKey, Table,
+        Tally, TallyKey, backend_flags, flow_flags, service_flags, slot_of_client,
     },
     name,
 };
 
 use super::{
+    affinity::Clients,
     flows::{Door, FlowTable},
     maps::failed,
     news::News,
@@ -35,6 +37,8 @@ use crate::{
 
 pub(super) struct KernelLens {
     pub(super) door: Door,
+    pub(super) clients: Clients,
+    pub(super) members: HashMap<MapData, Member, u32>,
     pub(super) services: HashMap<MapData, ServiceKey, Service>,
     pub(super) tables: HashMap<MapData, u32, Table>,
     pub(super) backends: HashMap<MapData, u32, Backend>,
@@ -170,9 +174,22 @@ impl Lens for KernelLens {
 
     fn affinity(&self, client: IpAddr) -> Result<Vec<Affine>, DatapathError> {
         let mut affine = Vec::new();
+        let now = boottime_ns();
         for (frontend, service) in self.all_services()? {
-            let keeps = service.flags & service_flags::BY_CLIENT != 0 && frontend.port != 0;
+            let keeps = service.flags & service_flags::BY_CLIENT != 0;
             if !keeps || frontend.address.is_ipv4() != client.is_ipv4() {
+                continue;
+            }
+            if let Some((backend, left)) = self.kept(&service, client, false, now)? {
+                let spot = Spot::of(&backend);
+                affine.push(Affine {
+                    frontend,
+                    backend: Some((spot.address, spot.port)),
+                    left: Some(left),
+                });
+                continue;
+            }
+            if frontend.port == 0 {
                 continue;
             }
             let ServiceKey {
@@ -196,6 +213,7 @@ impl Lens for KernelLens {
             affine.push(Affine {
                 frontend,
                 backend: spot.map(|spot| (spot.address, spot.port)),
+                left: None,
             });
         }
         affine.sort_by_key(|it| it.frontend);
@@ -221,6 +239,38 @@ impl KernelLens {
     pub(super) fn service(&self, frontend: Frontend) -> Result<Option<Service>, DatapathError> {
         optional(self.services.get(&ServiceKey::from(frontend), 0))
             .map_err(failed(name::SERVICES, format!("read {frontend}")))
+    }
+
+    /// The backend that a service keeps a client with `now`, as the programs see it, and for how long if it does not come back. `open`: in
+    /// the sight of a connection that has begun before.
+    pub(super) fn kept(
+        &self,
+        service: &Service,
+        client: IpAddr,
+        open: bool,
+        now: u64,
+    ) -> Result<Option<(Backend, Duration)>, DatapathError> {
+        let key = affinity_key(service, client);
+        let Some(known) = self.clients.get(&key)? else {
+            return Ok(None);
+        };
+        let member = Member {
+            table: service.table,
+            backend: known.backend,
+        };
+        if !(open || known.holds(service.timeout, now)) || !self.is_member(&member)? {
+            return Ok(None);
+        }
+        let age = u64::try_from(known.age(now)).unwrap_or(0);
+        let left = u64::from(service.timeout) * 1_000_000;
+        let left = Duration::from_nanos(left.saturating_sub(age));
+        Ok(self.backend(known.backend)?.map(|backend| (backend, left)))
+    }
+
+    fn is_member(&self, member: &Member) -> Result<bool, DatapathError> {
+        let found = optional(self.members.get(member, 0));
+        let found = found.map_err(failed(name::MEMBERS, "read who takes new connections"))?;
+        Ok(found.is_some())
     }
 
     fn slots(&self, table: u32) -> Result<Option<Box<Table>>, DatapathError> {
@@ -306,6 +356,13 @@ fn optional<T>(found: Result<T, aya::maps::MapError>) -> Result<Option<T>, aya::
         Ok(value) => Ok(Some(value)),
         Err(aya::maps::MapError::KeyNotFound) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+pub(super) fn affinity_key(service: &Service, client: IpAddr) -> AffinityKey {
+    AffinityKey {
+        client: client.into(),
+        service: service.id,
     }
 }
 

@@ -16,12 +16,13 @@ use aya::{
 };
 use vipd_datapath_common::{
     balance::{
-        Answer, Backend, Balance, Range, SLOTS, Service, ServiceKey, Table, Tally, TallyKey,
+        Answer, Backend, Balance, Member, Range, SLOTS, Service, ServiceKey, Table, Tally, TallyKey,
     },
     name,
 };
 
 use super::{
+    affinity::Clients,
     flows::{Door, again},
     lens::{Aside, KernelLens},
     news::News,
@@ -43,6 +44,7 @@ pub(super) struct Maps {
     tally: PerCpuHashMap<MapData, TallyKey, Tally>,
     ranges: LpmTrie<MapData, Range, u32>,
     answers: HashMap<MapData, ServiceKey, Answer>,
+    members: HashMap<MapData, Member, u32>,
     cpus: usize,
 }
 
@@ -72,6 +74,7 @@ impl Maps {
             tally: typed(ebpf, name::TALLY)?,
             ranges: typed(ebpf, name::RANGES)?,
             answers: typed(ebpf, name::ANSWERS)?,
+            members: typed(ebpf, name::MEMBERS)?,
             cpus: nr_cpus()
                 .map_err(|(path, source)| DatapathError::system(format!("read {path}"), source))?,
         })
@@ -107,6 +110,7 @@ impl Maps {
                 .map_err(failed(name::TALLY, "list the counters"))?,
             ranges: self.ranges()?,
             answers: self.answers()?,
+            members: self.members()?,
             ..Actual::default()
         };
         for item in self.tables.iter() {
@@ -117,7 +121,10 @@ impl Maps {
         let ids = actual.services.values().map(|service| service.id);
         let tables = actual.tables.keys().copied();
         let backends = actual.backends.keys().copied();
-        actual.last = ids.chain(tables).chain(backends).max().unwrap_or(0);
+        // Those of a table that was not made any more, too: its number is not given again while they are there.
+        let members = actual.members.iter().map(|member| member.table);
+        let all = ids.chain(tables).chain(backends).chain(members);
+        actual.last = all.max().unwrap_or(0);
         Ok(actual)
     }
 
@@ -138,6 +145,12 @@ impl Maps {
             .map_err(|error| DatapathError::system("read the map ANSWERS", error))?;
         let known = |(key, answer)| Some((Frontend::of(&key)?, answer));
         Ok(all.into_iter().filter_map(known).collect())
+    }
+
+    fn members(&self) -> Result<BTreeSet<Member>, DatapathError> {
+        let all = read::<Member, u32>(self.members.map().fd().as_fd())
+            .map_err(|error| DatapathError::system("read the map MEMBERS", error))?;
+        Ok(all.into_keys().collect())
     }
 
     fn ranges(&self) -> Result<BTreeSet<(u32, Prefix)>, DatapathError> {
@@ -195,6 +208,10 @@ impl Maps {
                 missing_is_fine(self.answers.remove(&key))
                     .map_err(failed(name::ANSWERS, format!("remove {end}")))
             }
+            Step::Member(member) => with_patience(|| self.members.insert(member, 1, 0))
+                .map_err(failed(name::MEMBERS, format!("keep clients by {member:?}"))),
+            Step::DropMember(member) => missing_is_fine(self.members.remove(member))
+                .map_err(failed(name::MEMBERS, format!("remove {member:?}"))),
             Step::DropService(frontend) => {
                 let key = ServiceKey::from(*frontend);
                 missing_is_fine(self.services.remove(&key))
@@ -215,7 +232,7 @@ impl Maps {
     /// For reading, on another thread.
     pub(super) fn lens(
         &self,
-        door: Door,
+        (door, clients): (Door, Clients),
         left_out: Arc<Mutex<Arc<[LeftOut]>>>,
         program: Arc<OwnedFd>,
         news: News,
@@ -226,6 +243,8 @@ impl Maps {
         let open = || {
             Ok(KernelLens {
                 door,
+                clients,
+                members: hash(self.members.map())?.try_into()?,
                 services: hash(self.services.map())?.try_into()?,
                 tables: hash(self.tables.map())?.try_into()?,
                 backends: hash(self.backends.map())?.try_into()?,

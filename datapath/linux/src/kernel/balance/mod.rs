@@ -3,6 +3,7 @@
 //! Every node that may hold an address has its services all the time, so this has nothing to do in
 //! a takeover. Nobody else writes the maps: what was written is known, and is read back once.
 
+mod affinity;
 mod collector;
 mod flows;
 mod lens;
@@ -31,11 +32,12 @@ use vipd_datapath_common::{
 
 pub(super) use self::lens::Aside;
 use self::{
+    affinity::Clients,
     collector::Collector,
     flows::Door,
     maps::{Maps, failed, typed},
     news::{News, Reporter},
-    records::{Installer, KernelRecords, Numbers},
+    records::{Installer, KernelRecords, Numbers, SharedNumbers},
 };
 use super::{Kernel, interfaces_of, steps::Later};
 use crate::{
@@ -72,8 +74,9 @@ pub(super) struct Balancer {
     marks: Arc<BTreeMap<IpAddr, u32>>,
     /// Shared with those that look.
     left_out: Arc<Mutex<Arc<[LeftOut]>>>,
-    numbers: Arc<Mutex<Arc<Numbers>>>,
+    numbers: SharedNumbers,
     door: Door,
+    clients: Clients,
     collector: Collector,
     reporter: Arc<Reporter>,
     news: News,
@@ -109,7 +112,10 @@ impl Balancer {
             .try_clone_to_owned()
             .map_err(|error| DatapathError::system("open the program again", error))?;
         let news = News::default();
-        let reporter = Arc::new(Reporter::new(typed(ebpf, name::NEW_FLOWS)?, news.clone()));
+        let numbers = SharedNumbers::default();
+        let ring = typed(ebpf, name::NEW_FLOWS)?;
+        let reporter = Reporter::new(ring, news.clone(), Arc::clone(&numbers));
+        let clients = Clients::new(typed(ebpf, name::AFFINITY)?);
         let actual = maps.read_back()?;
         let balance = maps.balance()?;
         Ok(Self {
@@ -125,10 +131,11 @@ impl Balancer {
             goal: Goal::default(),
             marks: Arc::default(),
             left_out: Arc::default(),
-            numbers: Arc::default(),
+            numbers,
             collector: Collector::spawn(&door, news.clone(), &bounds)?,
             door,
-            reporter,
+            clients,
+            reporter: Arc::new(reporter),
             news,
             program: Arc::new(program),
             actual,
@@ -155,6 +162,7 @@ impl Balancer {
             reporter: Arc::clone(&self.reporter),
             numbers: Arc::clone(&self.numbers),
             table: Installer::open(&self.door)?,
+            clients: Mutex::new(self.clients.again()?),
         }))
     }
 
@@ -162,9 +170,10 @@ impl Balancer {
     pub(super) fn lens(&self, aside: Aside) -> Result<Box<dyn Lens>, DatapathError> {
         let (door, left_out) = (self.door.clone(), Arc::clone(&self.left_out));
         let (program, news) = (Arc::clone(&self.program), self.news.clone());
+        let ways = (door, self.clients.again()?);
         let lens = self
             .maps
-            .lens(door, left_out, program, news, self.bounds, aside)?;
+            .lens(ways, left_out, program, news, self.bounds, aside)?;
         Ok(Box::new(lens))
     }
 
@@ -320,14 +329,14 @@ impl Balancer {
         }
         let services = self.actual.services.iter();
         let backends = self.actual.backends.iter();
-        let numbers = Numbers {
-            services: services
+        let numbers = Numbers::new(
+            services
                 .map(|(frontend, service)| (*frontend, service.id))
                 .collect(),
-            backends: backends
+            backends
                 .map(|(number, backend)| (Spot::of(backend), *number))
                 .collect(),
-        };
+        );
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(numbers);
         errors
     }

@@ -16,7 +16,12 @@ use nix::{
     sys::eventfd::{EfdFlags, EventFd},
 };
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use vipd_datapath_common::balance::flow_flags;
 
+use super::{
+    affinity::begun,
+    records::{Numbers, SharedNumbers, is_told},
+};
 use crate::{DatapathError, FlowNews, FlowRecord};
 
 /// News in a batch.
@@ -66,6 +71,7 @@ impl News {
 /// Reads the ring buffer, as soon as somebody wants to know.
 pub(super) struct Reporter {
     news: News,
+    numbers: SharedNumbers,
     ring: Mutex<Option<RingBuf<MapData>>>,
     running: Mutex<Option<Running>>,
 }
@@ -76,9 +82,10 @@ struct Running {
 }
 
 impl Reporter {
-    pub(super) fn new(ring: RingBuf<MapData>, news: News) -> Self {
+    pub(super) fn new(ring: RingBuf<MapData>, news: News, numbers: SharedNumbers) -> Self {
         Self {
             news,
+            numbers,
             ring: Mutex::new(Some(ring)),
             running: Mutex::default(),
         }
@@ -91,7 +98,7 @@ impl Reporter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()?;
-        match run(ring, self.news.clone()) {
+        match run(ring, self.news.clone(), Arc::clone(&self.numbers)) {
             Ok(running) => {
                 *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
                 Some(self.news.listen())
@@ -114,7 +121,11 @@ impl Drop for Running {
     }
 }
 
-fn run(mut ring: RingBuf<MapData>, news: News) -> Result<Running, DatapathError> {
+fn run(
+    mut ring: RingBuf<MapData>,
+    news: News,
+    numbers: SharedNumbers,
+) -> Result<Running, DatapathError> {
     let stop = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
         .map_err(|errno| DatapathError::system("make an eventfd", errno))?;
     let stop = Arc::new(stop);
@@ -124,7 +135,7 @@ fn run(mut ring: RingBuf<MapData>, news: News) -> Result<Running, DatapathError>
             let stop = Arc::clone(&stop);
             move || {
                 while !waits(&stop, Some(&ring), PollTimeout::NONE) {
-                    report(&mut ring, &news, &stop);
+                    report(&mut ring, &news, &Numbers::of(&numbers), &stop);
                 }
             }
         })
@@ -150,11 +161,19 @@ fn waits(stop: &EventFd, ring: Option<&RingBuf<MapData>>, time: PollTimeout) -> 
 }
 
 /// Empties the ring, then gives new flows the time to become a batch.
-fn report(ring: &mut RingBuf<MapData>, news: &News, stop: &EventFd) {
+fn report(ring: &mut RingBuf<MapData>, news: &News, numbers: &Numbers, stop: &EventFd) {
     let mut batch = Vec::new();
     while let Some(item) = ring.next() {
-        batch.extend(FlowRecord::from_bytes(&item).map(FlowNews::Made));
-        if batch.len() == BATCH {
+        let Some(record) = FlowRecord::from_bytes(&item) else {
+            continue;
+        };
+        if is_told(&record.flow) {
+            batch.push(FlowNews::Made(record));
+        }
+        if record.flow.has(flow_flags::STICKY) {
+            batch.extend(begun(&record, numbers).map(FlowNews::Kept));
+        }
+        if batch.len() >= BATCH {
             news.tell(std::mem::take(&mut batch));
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::mpsc::Receiver;
@@ -13,11 +13,12 @@ use vipd_datapath_common::{
 };
 
 use super::{
+    affinity::Clients,
     flows::{Door, FlowTable},
     news::Reporter,
 };
 use crate::{
-    DatapathError, FlowNews, Frontend, Protocol, Records,
+    DatapathError, FlowNews, Frontend, Kept, Protocol, Records,
     balance::{Reach, Spot},
     kernel::boottime_ns,
     netlink::Routes,
@@ -28,13 +29,47 @@ use crate::{
 pub(super) struct Numbers {
     pub(super) services: BTreeMap<Frontend, u32>,
     pub(super) backends: BTreeMap<Spot, u32>,
+    frontends: BTreeMap<u32, Frontend>,
+    spots: BTreeMap<u32, Spot>,
+}
+
+/// As whoever changes them shares them with those who read.
+pub(super) type SharedNumbers = Arc<Mutex<Arc<Numbers>>>;
+
+impl Numbers {
+    pub(super) fn new(services: BTreeMap<Frontend, u32>, backends: BTreeMap<Spot, u32>) -> Self {
+        Self {
+            frontends: services
+                .iter()
+                .map(|(its, number)| (*number, *its))
+                .collect(),
+            spots: backends
+                .iter()
+                .map(|(its, number)| (*number, *its))
+                .collect(),
+            services,
+            backends,
+        }
+    }
+
+    /// As they are now.
+    pub(super) fn of(shared: &SharedNumbers) -> Arc<Self> {
+        Arc::clone(&shared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The service and the backend that have these.
+    pub(super) fn named(&self, service: u32, backend: u32) -> Option<(Frontend, Spot)> {
+        let frontend = self.frontends.get(&service)?;
+        Some((*frontend, *self.spots.get(&backend)?))
+    }
 }
 
 pub(super) struct KernelRecords {
     pub(super) door: Door,
     pub(super) reporter: Arc<Reporter>,
-    pub(super) numbers: Arc<Mutex<Arc<Numbers>>>,
+    pub(super) numbers: SharedNumbers,
     pub(super) table: Mutex<Installer>,
+    pub(super) clients: Mutex<Clients>,
 }
 
 /// Writes flows of other nodes.
@@ -60,22 +95,25 @@ impl Records for KernelRecords {
     fn all(
         &self,
         of: &BTreeSet<IpAddr>,
-        each: &mut dyn FnMut(FlowRecord),
+        each: &mut dyn FnMut(FlowNews),
     ) -> Result<(), DatapathError> {
-        let of: BTreeSet<AddressKey> = of.iter().copied().map(AddressKey::from).collect();
+        let keys: BTreeSet<AddressKey> = of.iter().copied().map(AddressKey::from).collect();
         self.door.open()?.read(|key, flow| {
-            if is_told(flow) && of.contains(&key.destination) {
-                each(FlowRecord {
+            if is_told(flow) && keys.contains(&key.destination) {
+                each(FlowNews::Made(FlowRecord {
                     key: *key,
                     flow: *flow,
-                });
+                }));
             }
             true
-        })
+        })?;
+        let clients = self.clients().again()?;
+        let numbers = Numbers::of(&self.numbers);
+        clients.read(of, &numbers, |kept| each(FlowNews::Kept(kept)))
     }
 
     fn install(&self, flows: &[FlowRecord]) -> Result<usize, DatapathError> {
-        let numbers = Arc::clone(&self.numbers.lock().unwrap_or_else(PoisonError::into_inner));
+        let numbers = Numbers::of(&self.numbers);
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let Installer { table, routes } = &mut *table;
         let mut here = Here {
@@ -93,6 +131,16 @@ impl Records for KernelRecords {
         Ok(installed)
     }
 
+    fn keep(&self, clients: &[Kept]) -> Result<usize, DatapathError> {
+        let numbers = Numbers::of(&self.numbers);
+        let mut known = self.clients();
+        let mut taken = 0;
+        for kept in clients {
+            taken += usize::from(known.keep(kept, &numbers)?);
+        }
+        Ok(taken)
+    }
+
     fn forget(&self, flows: &[FlowKey]) -> Result<(), DatapathError> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let table = &mut table.table;
@@ -105,6 +153,12 @@ impl Records for KernelRecords {
             }
         }
         Ok(())
+    }
+}
+
+impl KernelRecords {
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

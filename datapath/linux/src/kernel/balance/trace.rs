@@ -5,13 +5,18 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use vipd_datapath_common::balance::{Flow, Reason, Service, Tally};
+use vipd_datapath_common::balance::{
+    Affinity, AffinityKey, Flow, Reason, Service, Tally, service_flags,
+};
 
-use super::{lens::KernelLens, records::is_told};
+use super::{
+    lens::{KernelLens, affinity_key},
+    records::is_told,
+};
 use crate::{
-    DatapathError, FlowNews, Forward, Frontend, Packet, Trace, Verdict,
+    DatapathError, FlowNews, Forward, Frontend, Packet, Protocol, Trace, Verdict,
     balance::{ends, unwrap},
-    kernel::run,
+    kernel::{boottime_ns, run},
 };
 
 /// TCX_NEXT, TCX_DROP and TCX_REDIRECT of linux/bpf.h.
@@ -43,10 +48,16 @@ impl KernelLens {
             client: packet.client.0,
             vip: packet.vip.0,
         })?;
+        let client = self.client_of(service.map(|(_, service)| service), &packet)?;
         let ran = run::ingress(program.as_fd(), entry.ifindex, &frame);
         let (code, frame) =
             ran.map_err(|error| DatapathError::system("run the program on a frame", error))?;
         let after = table.get(&key)?;
+        if let Some(Client { key, known, .. }) = &client
+            && self.clients.get(key)? != *known
+        {
+            self.clients.again()?.set(key, *known)?;
+        }
         if let (None, Some(flow)) = (before, after) {
             table.forget(&key, &flow)?;
             if is_told(&flow) {
@@ -82,12 +93,37 @@ impl KernelLens {
             known: before.is_some(),
             service: service.map(|(frontend, _)| frontend),
             backend: flow.as_ref().map(backend),
+            kept: before.is_none()
+                && flow.is_some_and(|flow| {
+                    client.is_some_and(|client| client.backend == Some(flow.backend))
+                }),
             source,
             destination,
             outer,
             reason,
             ..trace(&packet, verdict)
         })
+    }
+
+    /// What is known of the client of a packet, where its service keeps clients.
+    fn client_of(
+        &self,
+        service: Option<Service>,
+        packet: &Packet,
+    ) -> Result<Option<Client>, DatapathError> {
+        let keeps = |service: &Service| service.flags & service_flags::BY_CLIENT != 0;
+        let Some(service) = service.filter(keeps) else {
+            return Ok(None);
+        };
+        let address = packet.client.0;
+        let key = affinity_key(&service, address);
+        let open = packet.protocol == Protocol::Tcp && !packet.opens;
+        let kept = self.kept(&service, address, open, boottime_ns())?;
+        Ok(Some(Client {
+            key,
+            known: self.clients.get(&key)?,
+            backend: kept.map(|(backend, _)| backend.id),
+        }))
     }
 
     /// The service that a packet belongs to.
@@ -121,6 +157,15 @@ impl KernelLens {
     }
 }
 
+/// A client of a service that keeps clients.
+struct Client {
+    key: AffinityKey,
+    /// What the map has of it.
+    known: Option<Affinity>,
+    /// The number of the backend that it is kept with.
+    backend: Option<u32>,
+}
+
 /// As the packet came.
 fn trace(packet: &Packet, verdict: Verdict) -> Trace {
     Trace {
@@ -128,6 +173,7 @@ fn trace(packet: &Packet, verdict: Verdict) -> Trace {
         known: false,
         service: None,
         backend: None,
+        kept: false,
         source: packet.client,
         destination: packet.vip,
         outer: None,

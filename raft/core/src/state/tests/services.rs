@@ -185,7 +185,24 @@ fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
         client: ClientAddress::Keep,
         ..spec(mode, [(80, to(0))], [])
     };
-    let table: [(VipSpec, &str); 30] = [
+    let kept = |affinity, ms| VipSpec {
+        affinity,
+        affinity_timeout: Some(Millis(ms)),
+        ..spec(Nat, [(80, to(0))], [])
+    };
+    let table: [(VipSpec, &str); 33] = [
+        (
+            kept(Affinity::None, 60_000),
+            "has an affinity_timeout and no affinity: choose affinity client",
+        ),
+        (
+            kept(Affinity::Client, 999),
+            "has an affinity_timeout of 999 ms: 1 s to 24 h can be",
+        ),
+        (
+            kept(Affinity::Client, 86_400_001),
+            "has an affinity_timeout of 86400001 ms: 1 s to 24 h can be",
+        ),
         (
             keeping(Dsr),
             "has client_address keep, but its mode is dsr: backends of mode dsr see clients as they are anyway",
@@ -331,6 +348,11 @@ fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
 #[test]
 fn what_a_datapath_can_serve_is_taken() {
     use Mode::{Dsr, Local, Nat};
+    let kept = |affinity_timeout| VipSpec {
+        affinity: Affinity::Client,
+        affinity_timeout,
+        ..spec(Nat, [(80, to(0))], [])
+    };
     let table = [
         spec(Local, [(80, called("web"))], []),
         spec(Local, [(0, to(0))], []),
@@ -344,6 +366,9 @@ fn what_a_datapath_can_serve_is_taken() {
         spec(Dsr, [(0, to(0))], ["10.9.0.1", "fd00::1"]),
         weighing(0),
         weighing(256),
+        kept(None),
+        kept(Some(Affinity::SHORTEST)),
+        kept(Some(Affinity::LONGEST)),
     ];
     let mut c = Cluster::of(1);
     c.pool("web", &["10.0.0.0/24"]).unwrap();
