@@ -192,6 +192,18 @@ fn clients_come_back_to_their_backends_over_a_change_of_backends_and_the_holders
         inside.enter(|| page(client, vips()[0]).map(Some))
     })
     .unwrap();
+    // Nobody has told that one before: it has only now become the next one.
+    let [last] = rest[..]
+        .iter()
+        .filter(|it| **it != next)
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{next} of {rest:?}");
+    };
+    wait("the last node knows, too", PATIENCE, || {
+        Ok((site.said(last, CAME)? == kept).then_some(()))
+    })
+    .unwrap();
     assert_eq!(site.served(), before, "the next holder");
     let [client, _] = clients(CAME)[0];
     let path = format!(

@@ -19,8 +19,8 @@ use support::{
     with_net,
 };
 use vipd_datapath::{
-    Affine, Datapath, FlowNews, Forward, Frontend, Kept, Kernel, Lens, Packet, Protocol, Verdict,
-    Wanted,
+    Affine, Datapath, Dispatch, FlowNews, Forward, Frontend, Kept, Kernel, Lens, Packet, Protocol,
+    Verdict, Wanted,
 };
 
 const LONG: Duration = Duration::from_secs(600);
@@ -48,8 +48,8 @@ fn affine(lens: &dyn Lens, vip: &str) -> Affine {
 }
 
 /// The number of the backend that an address is of.
-fn number(affine: &Affine) -> u8 {
-    let (address, port) = affine.backend.unwrap();
+fn number(backend: Option<(IpAddr, u16)>) -> u8 {
+    let (address, port) = backend.unwrap();
     assert_eq!(port, 8080);
     let text = address.to_string();
     let last = text.rsplit(['.', ':']).next().unwrap().parse::<u8>();
@@ -74,7 +74,7 @@ fn a_client_comes_back_to_its_backend_as_long_as_that_takes_new_connections() {
             let there = one(3);
             kernel.apply(&sticky(&against(there), LONG)).await.unwrap();
             let shown = affine(&*lens, vip);
-            assert_eq!(number(&shown), there);
+            assert_eq!(number(shown.backend), there);
             assert!(shown.left.unwrap() > LONG / 2, "{shown:?}");
             assert_eq!(one(5), there, "{vip}");
 
@@ -102,6 +102,7 @@ fn a_client_comes_back_to_its_backend_as_long_as_that_takes_new_connections() {
             let mut drained = against(there);
             drained[usize::from(there) - 1].1 = 0;
             kernel.apply(&sticky(&drained, LONG)).await.unwrap();
+            assert_eq!(affine(&*lens, vip).left, None, "{vip}");
             let then = one(5);
             assert_ne!(then, there, "{vip}");
             kernel.apply(&sticky(&against(then), LONG)).await.unwrap();
@@ -118,6 +119,64 @@ fn a_client_comes_back_to_its_backend_as_long_as_that_takes_new_connections() {
                 .unwrap();
             assert_eq!(one(5), then, "{vip}");
         }
+        kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn what_the_maps_have_for_clients_goes_with_the_service_whichever_daemon_wrote_it() {
+    with_net(|net| async {
+        let mut kernel = Kernel::open(&net.pins).await.unwrap();
+        let backends = [(11, 1), (12, 1), (13, 0)];
+        let lens = kernel.lens().unwrap();
+        let members = || {
+            let found = lens.map("members", None, 100).unwrap();
+            found.unwrap().elements.len()
+        };
+        kernel.apply(&sticky(&backends, LONG)).await.unwrap();
+        assert_eq!(members(), 4, "two of each family take new connections");
+        // By the same table: who takes new ones of that is true as long as it is used.
+        let without = balanced(services(Forward::Nat, &backends));
+        kernel.apply(&without).await.unwrap();
+        assert_eq!(members(), 4);
+        drop(kernel);
+        let mut kernel = Kernel::open(&net.pins).await.unwrap();
+        let without = balanced(services(Forward::Nat, &[(11, 1)]));
+        for _ in 0..3 {
+            kernel.apply(&without).await.unwrap();
+        }
+        assert_eq!(members(), 0);
+        kernel.remove().await.unwrap();
+    });
+}
+
+#[test]
+fn of_a_service_of_all_ports_it_is_said_where_a_client_is_once_it_is_kept() {
+    with_net(|net| async {
+        let mut kernel = Kernel::open(&net.pins).await.unwrap();
+        let (lens, records) = (kernel.lens().unwrap(), kernel.records().unwrap());
+        let mut all = services(Forward::Nat, &[(11, 1), (12, 1)]);
+        let mut service = all.remove(&frontend(VIP4, 80, Protocol::Tcp)).unwrap();
+        Arc::make_mut(&mut service).affinity = Some(LONG);
+        let frontend = frontend(VIP4, 0, Protocol::Tcp);
+        kernel
+            .apply(&balanced([(frontend, service)].into()))
+            .await
+            .unwrap();
+        let client = client_address(VIP4);
+        assert_eq!(lens.affinity(client).unwrap(), [], "the port decides");
+        let backend = (lan_address(true, 2), 8080);
+        let kept = Kept {
+            client,
+            frontend,
+            backend,
+            age: Duration::ZERO,
+        };
+        assert_eq!(records.keep(&[kept]).unwrap(), 1);
+        let [one] = lens.affinity(client).unwrap()[..] else {
+            panic!("it is kept");
+        };
+        assert_eq!((one.frontend, one.backend), (frontend, Some(backend)));
         kernel.remove().await.unwrap();
     });
 }
@@ -140,8 +199,21 @@ fn a_client_that_stays_away_for_the_time_is_placed_by_the_table() {
                 assert!(begin.elapsed() < Duration::from_secs(5), "{vip}");
                 thread::sleep(Duration::from_millis(20));
             }
-            let by_table = number(&affine(&*lens, vip));
+            let by_table = number(affine(&*lens, vip).backend);
             assert_ne!(by_table, there, "that has 16 of 8171 slots");
+            // But for a connection that has begun elsewhere, perhaps when it was there.
+            let traced = |opens| {
+                let packet = Packet {
+                    client: (client_address(vip), 40_000),
+                    vip: (vip.parse().unwrap(), 80),
+                    protocol: Protocol::Tcp,
+                    opens,
+                };
+                let traced = lens.trace(&packet).unwrap();
+                (number(traced.backend), traced.kept)
+            };
+            assert_eq!(traced(false), (there, true), "{vip}");
+            assert_eq!(traced(true), (by_table, false), "{vip}");
             assert_eq!(ask(), [(by_table, 1)].into(), "{vip}");
         }
         kernel.remove().await.unwrap();
@@ -199,7 +271,11 @@ fn the_next_holder_is_told_where_clients_are_and_sends_them_there() {
         for ((vip, there), other) in VIPS.into_iter().zip(there).zip([VIP6, VIP4]) {
             let (mut kernel, _node) = hold(net, &sticky(&against(there), LONG)).await;
             let (lens, records) = (kernel.lens().unwrap(), kernel.records().unwrap());
-            assert_ne!(number(&affine(&*lens, vip)), there, "by the table alone");
+            assert_ne!(
+                number(affine(&*lens, vip).backend),
+                there,
+                "by the table alone"
+            );
             let known: Vec<Kept> = all
                 .iter()
                 .map(|kept| Kept {
@@ -208,7 +284,7 @@ fn the_next_holder_is_told_where_clients_are_and_sends_them_there() {
                 })
                 .collect();
             assert_eq!(records.keep(&known).unwrap(), 4);
-            assert_eq!(number(&affine(&*lens, vip)), there);
+            assert_eq!(number(affine(&*lens, vip).backend), there);
             let left = affine(&*lens, vip).left.unwrap();
             assert!(left <= LONG - Duration::from_secs(300), "{left:?}");
 
@@ -240,6 +316,48 @@ fn the_next_holder_is_told_where_clients_are_and_sends_them_there() {
             assert_eq!(records.keep(&wrong).unwrap(), 2);
             kernel.remove().await.unwrap();
         }
+    });
+}
+
+/// With what is told of a flow the next holder could not know that it is none of nat.
+#[test]
+fn of_flows_without_translation_the_next_holder_is_told_the_client_alone() {
+    with_net(|net| async move {
+        let _lan = Lan::new(net, 1);
+        let mut all = services(Forward::Dsr(Dispatch::L2), &[(11, 1)]);
+        for service in all.values_mut() {
+            Arc::make_mut(service).affinity = Some(LONG);
+        }
+        let (mut kernel, _node) = hold(net, &balanced(all)).await;
+        let (lens, records) = (kernel.lens().unwrap(), kernel.records().unwrap());
+        let mut news = records.news().unwrap();
+        for vip in VIPS {
+            let client = client_address(vip);
+            let packet = Packet {
+                client: (client, 40_000),
+                vip: (vip.parse().unwrap(), 80),
+                protocol: Protocol::Tcp,
+                opens: true,
+            };
+            assert_eq!(lens.trace(&packet).unwrap().verdict, Verdict::Sent);
+            let begin = Instant::now();
+            let batch = loop {
+                assert!(begin.elapsed() < Duration::from_secs(5), "{vip}");
+                if let Ok(batch) = news.try_recv() {
+                    break batch;
+                }
+                thread::sleep(Duration::from_millis(5));
+            };
+            let kept = Kept {
+                client,
+                frontend: frontend(vip, 80, Protocol::Tcp),
+                backend: (lan_address(client.is_ipv4(), 1), 0),
+                age: Duration::ZERO,
+            };
+            assert_eq!(batch, [FlowNews::Kept(kept)]);
+        }
+        drop((lens, records));
+        kernel.remove().await.unwrap();
     });
 }
 

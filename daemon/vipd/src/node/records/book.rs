@@ -105,6 +105,11 @@ mod tests {
     use super::super::wire::tests::{kept, record};
     use super::*;
 
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use vipd_datapath::{Dispatch, Frontend, Protocol, WantedService};
+
     fn address(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
@@ -133,6 +138,32 @@ mod tests {
     fn book_of(node: u64, addresses: &[u8]) -> Tellings<BTreeSet<IpAddr>> {
         let addresses = addresses.iter().map(|last| address(*last)).collect();
         BTreeMap::from([(NodeId(node), addresses)])
+    }
+
+    #[test]
+    fn addresses_with_flows_or_clients_that_others_cannot_work_out_are_recorded() {
+        let port = |last, port| Frontend {
+            address: address(last),
+            port,
+            protocol: Protocol::Tcp,
+        };
+        let service = |mode, affinity| {
+            Arc::new(WantedService {
+                mode,
+                backends: Vec::new(),
+                keep: false,
+                affinity,
+                ranges: Vec::new(),
+            })
+        };
+        let (dsr, hour) = (Forward::Dsr(Dispatch::L2), Duration::from_secs(3600));
+        let services = Services::from([
+            (port(100, 80), service(Forward::Nat, None)),
+            (port(101, 80), service(dsr, None)),
+            (port(102, 80), service(dsr, None)),
+            (port(102, 81), service(dsr, Some(hour))),
+        ]);
+        assert_eq!(recorded(&services), [address(100), address(102)].into());
     }
 
     #[test]
