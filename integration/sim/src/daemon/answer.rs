@@ -12,7 +12,7 @@ use vipd_core::id::NodeId;
 use vipd_core::time::Instant;
 use vipd_raft::parts;
 
-use super::{Process, Voter};
+use super::{Process, Voter, heartbeats};
 use crate::lock;
 use crate::mutant::Mutant;
 use crate::raft::{Request, Response};
@@ -44,6 +44,14 @@ impl Process {
                 }
                 Err(error) => failed(error),
             },
+            Request::Vote(rpc)
+                if !rpc.leadership_transfer && heartbeats::waits_for_leader(self) =>
+            {
+                Response::Vote(heartbeats::refusal(voter))
+            }
+            Request::PreVote(_) if heartbeats::waits_for_leader(self) => {
+                Response::Vote(heartbeats::refusal(voter))
+            }
             Request::Vote(rpc) => raft.vote(rpc).await.map_or_else(failed, Response::Vote),
             Request::PreVote(rpc) => raft.pre_vote(rpc).await.map_or_else(failed, Response::Vote),
             Request::Snapshot(vote, snapshot) => {

@@ -60,7 +60,7 @@ pub(super) async fn run(process: Arc<Process>) {
             };
             // Sealed with a key that only members have.
             if peers.contains_key(&from) {
-                p.words.of(from).note(word, now(p));
+                p.words.of(from).note(word, at);
                 pulse.on_datagram(at, from, datagram, &mut effects);
             }
         }

@@ -35,6 +35,7 @@ impl Process {
         let words = Arc::new(Words::new(heartbeat(timing)));
         let process = Arc::new(Self {
             words,
+            given_up: std::sync::Mutex::default(),
             world: world.clone(),
             host: host.clone(),
             timing,

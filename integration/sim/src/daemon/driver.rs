@@ -144,8 +144,7 @@ impl Driver {
         for event in inbox.events {
             if let Event::Fencing { node, epoch } = event {
                 self.write_fence(node, epoch);
-                let process = self.process.clone();
-                spawn(async move { heartbeats::give_up(&process, node).await });
+                heartbeats::give_up(&self.process, node);
             }
             self.with_facts(|steward, facts, state| steward.on_event(facts, state, event));
             if let (Event::Certified { node, epoch, .. }, Mutant::OneCertificate) =
@@ -233,19 +232,14 @@ impl Driver {
         self.propose(proposals);
         self.process.keep_quiet(quiet);
         if elect && let Some(voter) = self.process.voter.get() {
-            let process = self.process.clone();
+            let process = &self.process;
             process.world.trace.line(format_args!(
                 "{} n{}: stands for election",
                 process.host.id,
                 process.me()
             ));
             let raft = voter.raft.clone();
-            spawn(async move {
-                if let Some(leader) = process.leader() {
-                    heartbeats::give_up(&process, leader).await;
-                }
-                drop(raft.trigger().elect(true).await);
-            });
+            spawn(async move { drop(raft.trigger().elect(true).await) });
         }
     }
 

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteResponse};
 use vipd_core::id::NodeId;
 use vipd_core::time::Instant;
 use vipd_raft::parts::{Vote, Word};
 
 use super::{Process, Voter};
 use crate::lock;
-use crate::runtime::{NodeRuntime, sleep};
+use crate::raft::Types;
+use crate::runtime::{Local, NodeRuntime, sleep, spawn};
 
 /// Runs until the process ends.
 pub(super) async fn keep(process: Arc<Process>, heartbeat: Duration) {
@@ -29,7 +30,11 @@ pub(super) async fn keep(process: Arc<Process>, heartbeat: Duration) {
         let quiet = voter.quiet.load(Ordering::Relaxed);
         let word = led_by.map(|(_, word)| word).filter(|word| {
             let leads = NodeId(word.leader) == process.me();
-            if leads { !quiet } else { heard }
+            if leads {
+                !quiet && process.words.is_leading(now(&process))
+            } else {
+                heard
+            }
         });
         process.words.say(word.unwrap_or_default(), now(&process));
         sleep(heartbeat).await;
@@ -52,7 +57,8 @@ async fn hear_by_beats(
         committed: 0,
         ..word
     };
-    if leader == process.me() || !words.speaks(now) || !words.says(leader, said, now) {
+    let told = lock(&process.heard).is_some_and(|at| at.elapsed() < heartbeat / 2);
+    if told || leader == process.me() || !words.speaks(now) || !words.says(leader, said, now) {
         return;
     }
     let told = voter.raft.append_entries(AppendEntriesRequest {
@@ -69,18 +75,40 @@ async fn hear_by_beats(
 }
 
 /// This voter has fenced `leader`: if that one leads, its Raft waits for it no longer.
-pub(super) async fn give_up(process: &Process, leader: NodeId) {
-    let Some(voter) = process.voter.get() else {
+pub(super) fn give_up(process: &Arc<Process>, leader: NodeId) {
+    let led_by = process.voter.get().and_then(established);
+    let Some((vote, _)) = led_by.filter(|(_, word)| NodeId(word.leader) == leader) else {
         return;
     };
-    let led_by = established(voter).filter(|(_, word)| NodeId(word.leader) == leader);
-    if let Some((vote, _)) = led_by
-        && leader != process.me()
-    {
-        process.words.unspoken();
-        let handing = TransferLeaderRequest::new(vote, leader.0, None);
-        drop(voter.raft.handle_transfer_leader(handing).await);
+    if leader == process.me() {
+        return;
     }
+    process.words.unspoken();
+    *lock(&process.given_up) = Some(Local::now());
+    let process = process.clone();
+    spawn(async move {
+        if let Some(voter) = process.voter.get() {
+            let handing = TransferLeaderRequest::new(vote, leader.0, None);
+            drop(voter.raft.handle_transfer_leader(handing).await);
+        }
+    });
+}
+
+/// Whether a leader that was given up was heard again, and lately.
+pub(super) fn waits_for_leader(process: &Process) -> bool {
+    let (given_up, heard) = (*lock(&process.given_up), *lock(&process.heard));
+    let again = given_up.zip(heard).is_some_and(|(up, heard)| heard > up);
+    let lease = Duration::from_nanos(process.timing.lease.0);
+    let lately = heard.is_some_and(|at| at.elapsed() < lease);
+    let led = process.voter.get().and_then(established);
+    again && lately && led.is_some_and(|(_, word)| NodeId(word.leader) != process.me())
+}
+
+/// No vote: this node hears a leader.
+pub(super) fn refusal(voter: &Voter) -> VoteResponse<Types> {
+    let metrics = voter.raft.metrics();
+    let now = metrics.borrow_watched();
+    VoteResponse::new(now.vote, None, false)
 }
 
 fn established(voter: &Voter) -> Option<(Vote, Word)> {

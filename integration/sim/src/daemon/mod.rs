@@ -66,6 +66,8 @@ pub(crate) struct Process {
     /// What has arrived, and when by its clock.
     socket: Mutex<VecDeque<(NodeId, Instant, Word, Datagram)>>,
     beat_wake: Arc<Notify>,
+    /// When it last gave a leader up.
+    given_up: Mutex<Option<Local>>,
     /// What beats say of the lead.
     words: Arc<Words>,
     /// The membership by which its kernel's deadline was reckoned.

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::async_runtime::Instant as _;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
@@ -24,7 +23,6 @@ use vipd_raft::parts::{Member, Snapshot, Vote, Word, Words};
 use super::Types;
 use crate::host::host_at;
 use crate::net::HostId;
-use crate::runtime::Local;
 use crate::world::{CallError, NOTICED, World};
 
 /// The pause before replication tries an unreachable peer again.
@@ -129,14 +127,14 @@ impl RaftNetworkFactory<Types> for Network {
             to: host_at(node.peer),
             world: self.world.clone(),
             quiet: self.quiet.clone(),
-            words: None,
-            answered: None,
+            words: self.words.clone(),
+            beats: false,
         }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Client {
         Client {
-            words: Some(self.words.clone()),
+            beats: true,
             ..self.new_client(target, node).await
         }
     }
@@ -150,28 +148,32 @@ pub(crate) struct Client {
     to: HostId,
     world: Arc<World>,
     quiet: Arc<AtomicBool>,
+    words: Arc<Words>,
     /// For heartbeats alone.
-    words: Option<Arc<Words>>,
-    /// When the peer last took a heartbeat, if it took the last one.
-    answered: Option<Local>,
+    beats: bool,
 }
 
 impl Client {
     /// Whether the peer's beats answer this.
     fn is_answered_by_beats(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
-        let (Some(words), Some(answered)) = (&self.words, self.answered) else {
-            return false;
-        };
         let word = Word {
             leader: rpc.vote.leader_id.voted_for,
             term: rpc.vote.leader_id.term,
             committed: rpc.leader_commit.map_or(0, |id| id.index),
         };
-        let now = Instant(self.world.host(self.from).clock.now());
+        let now = self.now();
         rpc.entries.is_empty()
             && !self.quiet.load(Ordering::Relaxed)
-            && words.may_ride(answered.elapsed())
-            && words.says(NodeId(self.target), word, now)
+            && self.words.may_ride(NodeId(self.target), now)
+            && self.words.says(NodeId(self.target), word, now)
+    }
+
+    fn now(&self) -> Instant {
+        Instant(self.world.host(self.from).clock.now())
+    }
+
+    fn answered(&self, well: bool) {
+        self.words.answered(NodeId(self.target), well, self.now());
     }
 
     /// What a leader says, by which others take it for alive.
@@ -184,7 +186,11 @@ impl Client {
         if self.quiet.load(Ordering::Relaxed) {
             return Err(Unreachable::from_string("quiet").into());
         }
-        self.call(action, request, patience).await
+        let reply = self.call(action, request, patience).await;
+        if reply.is_err() {
+            self.answered(false);
+        }
+        reply
     }
 
     async fn call(
@@ -225,10 +231,12 @@ impl RaftNetworkV2<Types> for Client {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        if self.is_answered_by_beats(&rpc) {
-            return Ok(AppendEntriesResponse::Success);
+        if self.beats {
+            self.words.leads(self.now());
+            if self.is_answered_by_beats(&rpc) {
+                return Ok(AppendEntriesResponse::Success);
+            }
         }
-        self.answered = None;
         match self
             .lead(
                 RPCTypes::AppendEntries,
@@ -238,7 +246,9 @@ impl RaftNetworkV2<Types> for Client {
             .await?
         {
             Response::Append(reply) => {
-                self.answered = reply.is_success().then(Local::now);
+                if self.beats {
+                    self.answered(reply.is_success());
+                }
                 Ok(reply)
             }
             _ => Err(unexpected()),

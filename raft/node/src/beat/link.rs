@@ -23,6 +23,7 @@ use sha2::Sha256;
 use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::id::NodeId;
 use vipd_core::lease::Datagram;
+use vipd_core::time::Instant;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::{Heard, Peer, Word, Words, now};
@@ -56,8 +57,9 @@ pub(super) struct Link {
 
 /// What a read of the socket gave.
 pub(super) enum Read {
-    /// A datagram from a member, and when the kernel says by its wall clock that it arrived; see [`super::arrival`].
-    From(NodeId, Datagram, Option<TimeSpec>),
+    /// A datagram from a member, its word of the lead, and when the kernel says by its wall clock that it arrived; see
+    /// [`super::arrival`].
+    From(NodeId, Word, Datagram, Option<TimeSpec>),
     /// One that is not.
     Rejected,
     /// Nothing is there.
@@ -101,7 +103,7 @@ impl Link {
             }
             let shared = self.secret.diffie_hellman(&PublicKey::from(member.key));
             let mut key = [0; 32];
-            Hkdf::<Sha256>::new(Some(b"vipd beat v1"), shared.as_bytes())
+            Hkdf::<Sha256>::new(Some(b"vipd beat v2"), shared.as_bytes())
                 .expand(&[], &mut key)
                 .expect("32 bytes is a valid HKDF-SHA256 length");
             let key = XChaCha20Poly1305::new(&key.into());
@@ -162,12 +164,19 @@ impl Link {
             Err(_) => return Read::Rejected,
         };
         self.open(&mut buffer[..n])
-            .map_or(Read::Rejected, |(from, datagram)| {
-                Read::From(from, datagram, stamp)
+            .map_or(Read::Rejected, |(from, Payload(word, datagram))| {
+                Read::From(from, word, datagram, stamp)
             })
     }
 
-    fn open(&self, datagram: &mut [u8]) -> Option<(NodeId, Datagram)> {
+    /// `from` was heard to say that, at that time.
+    pub(super) fn note(&self, from: NodeId, word: Word, at: Instant) {
+        if let Some(peer) = self.peers.get(&from) {
+            peer.heard.note(word, at);
+        }
+    }
+
+    fn open(&self, datagram: &mut [u8]) -> Option<(NodeId, Payload)> {
         if datagram.len() < HEAD + TAG {
             return None;
         }
@@ -179,13 +188,12 @@ impl Link {
         peer.key
             .decrypt_in_place_detached(nonce, &pair(from, self.me), payload, tag)
             .ok()?;
-        let Payload(word, datagram) = Payload::from_bytes(payload).ok()?;
-        peer.heard.note(word, now());
-        Some((from, datagram))
+        Some((from, Payload::from_bytes(payload).ok()?))
     }
 }
 
 /// What is sealed.
+#[derive(Debug, PartialEq)]
 struct Payload(Word, Datagram);
 
 impl Wire for Payload {
@@ -262,6 +270,10 @@ mod tests {
         }
     }
 
+    fn said() -> Payload {
+        Payload(Word::default(), ack())
+    }
+
     fn raw(link: &Link) -> Vec<u8> {
         let mut buffer = [0; MAX];
         for _ in 0..1000 {
@@ -278,7 +290,7 @@ mod tests {
         let (mut a, b) = links();
         assert!(a.send(NodeId(2), ack()));
         let sealed = raw(&b);
-        assert_eq!(b.open(&mut sealed.clone()), Some((NodeId(1), ack())));
+        assert_eq!(b.open(&mut sealed.clone()), Some((NodeId(1), said())));
         for i in 0..sealed.len() {
             let mut forged = sealed.clone();
             forged[i] ^= 1;
@@ -297,7 +309,7 @@ mod tests {
             assert!(a.send(NodeId(2), ack()));
             std::thread::sleep(Duration::from_millis(5));
             let began = now();
-            let Read::From(NodeId(1), datagram, stamp) = b.receive() else {
+            let Read::From(NodeId(1), _, datagram, stamp) = b.receive() else {
                 panic!("nothing arrived");
             };
             assert_eq!(datagram, ack());
@@ -328,14 +340,16 @@ mod tests {
         };
         let says = |a: &mut Link, b: &Link| {
             a.send(NodeId(2), ack());
-            assert_eq!(b.open(&mut raw(b)), Some((NodeId(1), ack())));
-            let heard = b.peers[&NodeId(1)].heard.clone();
-            assert!(heard.at().is_some());
-            heard.says(now())
+            let (_, Payload(word, datagram)) = b.open(&mut raw(b)).unwrap();
+            assert_eq!(datagram, ack());
+            word
         };
         assert_eq!(says(&mut a, &b), Word::default());
         a.words.say(word, now());
         assert_eq!(says(&mut a, &b), word);
+        let at = now();
+        b.note(NodeId(1), word, at);
+        assert_eq!(b.peers[&NodeId(1)].heard.at(), Some(at));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::arrival::Arrivals;
 use super::clock::Standstill;
 use super::handle::{BeatSettings, Ears, Told};
 use super::link::{Link, Read};
-use super::{Gate, now};
+use super::{Gate, Word, now};
 
 /// Datagrams taken before the thread looks at its timers again: enough for hundreds of nodes, and a bound on
 /// what a flood can do.
@@ -49,7 +49,7 @@ pub(super) struct Beating {
     /// The socket was not read empty.
     more: bool,
     /// What was read and not yet taken; empty between steps, kept for its memory.
-    read: Vec<(NodeId, Datagram, Option<TimeSpec>)>,
+    read: Vec<(NodeId, Word, Datagram, Option<TimeSpec>)>,
     /// What the pulse wants done; empty between steps, kept for its memory.
     effects: Vec<Effect>,
 }
@@ -189,15 +189,16 @@ impl Beating {
                 Read::Rejected => {
                     self.ears.stats.rejected.fetch_add(1, Ordering::Relaxed);
                 }
-                Read::From(from, datagram, stamp) => {
+                Read::From(from, word, datagram, stamp) => {
                     self.ears.stats.received.fetch_add(1, Ordering::Relaxed);
-                    self.read.push((from, datagram, stamp));
+                    self.read.push((from, word, datagram, stamp));
                 }
             }
         }
         let batch = self.arrivals.as_mut().map(|all| all.batch(began));
-        for (from, datagram, stamp) in self.read.drain(..) {
+        for (from, word, datagram, stamp) in self.read.drain(..) {
             let at = batch.map_or_else(now, |batch| batch.arrived(stamp));
+            self.link.note(from, word, at);
             self.pulse
                 .on_datagram(at, from, datagram, &mut self.effects);
         }

@@ -23,6 +23,10 @@ use vipd_core::time::{Instant, Span};
 
 /// One heartbeat in so many goes through the connection, so that one that carries nothing is noticed.
 const EACH: u64 = 10;
+/// Words of others count for so long at least: two beats of the profile `lan`, which others may have while it is changed.
+const FRESH: Span = Span::millis(50);
+/// And words through the connection for so long at least.
+const SPOKEN: Span = Span::millis(2_000);
 
 /// Who leads, in which term, as somebody says who leads or follows him. The default is that nobody does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +95,8 @@ impl Slot {
 #[derive(Debug, Default)]
 pub struct Heard {
     slot: Slot,
+    /// When it last took a heartbeat through the connection, in nanoseconds; 0 if something has failed there since.
+    answered: AtomicU64,
 }
 
 impl Heard {
@@ -105,11 +111,6 @@ impl Heard {
     pub fn note(&self, word: Word, now: Instant) {
         self.slot.put(word, now);
     }
-
-    #[cfg(test)]
-    pub(super) fn says(&self, now: Instant) -> Word {
-        self.slot.get(now, Span::millis(1_000)).unwrap_or_default()
-    }
 }
 
 /// What this node's beats say of Raft, and what those of others were heard to say.
@@ -118,8 +119,10 @@ pub struct Words {
     heartbeat: Span,
     own: Slot,
     heard: Mutex<BTreeMap<NodeId, Arc<Heard>>>,
-    /// When a leader's word last came through its connection, in nanoseconds.
+    /// When a leader's word last came through its connection, in nanoseconds; 0 if he was given up since.
     spoken: AtomicU64,
+    /// When this node's Raft last sent a heartbeat, whatever became of it, in nanoseconds.
+    led: AtomicU64,
     /// Reads that wait for a true answer.
     asking: AtomicUsize,
 }
@@ -133,12 +136,13 @@ impl Words {
             own: Slot::default(),
             heard: Mutex::default(),
             spoken: AtomicU64::new(0),
+            led: AtomicU64::new(0),
             asking: AtomicUsize::new(0),
         }
     }
 
-    /// What this node's beats say for the next two heartbeats, unless they are told something else: a Raft that stands still
-    /// must not be taken for alive.
+    /// What this node's beats say for the next two heartbeats, unless they are told something else: a daemon that stands
+    /// still must not be taken for alive.
     pub fn say(&self, word: Word, now: Instant) {
         self.own.put(word, now);
     }
@@ -169,10 +173,11 @@ impl Words {
         self.lock().retain(|node, _| member(*node));
     }
 
-    /// Whether `node` says so now, with at least as much committed: within two thirds of a heartbeat, which is two beats.
+    /// Whether `node` says so now, with at least as much committed: within two thirds of a heartbeat, or [`FRESH`] if that
+    /// is longer.
     #[must_use]
     pub fn says(&self, node: NodeId, word: Word, now: Instant) -> bool {
-        let within = Span(self.heartbeat.0 / 3 * 2);
+        let within = Span(self.heartbeat.0 / 3 * 2).max(FRESH);
         let heard = self.lock().get(&node).cloned();
         heard.is_some_and(|heard| {
             let said = heard.slot.get(now, within);
@@ -200,14 +205,34 @@ impl Words {
     #[must_use]
     pub fn speaks(&self, now: Instant) -> bool {
         let at = self.spoken.load(Ordering::Relaxed);
-        at > 0 && now.since(Instant(at)).0 <= self.heartbeat.0.saturating_mul(2 * EACH)
+        let lasts = Span(self.heartbeat.0.saturating_mul(2 * EACH)).max(SPOKEN);
+        at > 0 && now.since(Instant(at)) <= lasts
     }
 
-    /// Whether a heartbeat that somebody answered through the connection `ago` may be followed by one that beats answer.
+    /// This node's Raft sends a heartbeat, so it leads and does not stand still.
+    pub fn leads(&self, now: Instant) {
+        self.led.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Whether it did so within two heartbeats. It does not while it hands the lead to another.
     #[must_use]
-    pub fn may_ride(&self, ago: Duration) -> bool {
-        let each = Duration::from_nanos(self.heartbeat.0.saturating_mul(EACH));
-        ago < each && self.asking.load(Ordering::SeqCst) == 0
+    pub fn is_leading(&self, now: Instant) -> bool {
+        let at = self.led.load(Ordering::Relaxed);
+        at > 0 && now.since(Instant(at)).0 <= self.heartbeat.0.saturating_mul(2)
+    }
+
+    /// `node` has taken a heartbeat through the connection, or has failed to answer anything there.
+    pub fn answered(&self, node: NodeId, well: bool, now: Instant) {
+        let at = if well { now.0 } else { 0 };
+        self.of(node).answered.store(at, Ordering::Relaxed);
+    }
+
+    /// Whether the beats of `node` may answer a heartbeat: it took one through the connection lately, and nobody asks.
+    #[must_use]
+    pub fn may_ride(&self, node: NodeId, now: Instant) -> bool {
+        let at = self.of(node).answered.load(Ordering::Relaxed);
+        let lately = at > 0 && now.since(Instant(at)).0 < self.heartbeat.0.saturating_mul(EACH);
+        lately && self.asking.load(Ordering::SeqCst) == 0
     }
 
     /// Until it is dropped, every heartbeat goes through the connections: what is asked after this call is not answered by
@@ -288,7 +313,7 @@ mod tests {
         assert!(!words.speaks(now()), "it never did");
         words.spoke(now());
         assert!(words.speaks(now()));
-        words.spoken.store(ago(1_501).0, Ordering::Relaxed);
+        words.spoken.store(ago(2_001).0, Ordering::Relaxed);
         assert!(!words.speaks(now()));
         words.spoke(now());
         words.unspoken();
@@ -298,13 +323,29 @@ mod tests {
     #[test]
     fn one_heartbeat_in_ten_and_all_while_somebody_asks_go_through_the_connection() {
         let words = Words::new(HEARTBEAT);
-        assert!(words.may_ride(HEARTBEAT * 10 - Duration::from_millis(1)));
-        assert!(!words.may_ride(HEARTBEAT * 10));
+        let rides = || words.may_ride(NodeId(2), now());
+        assert!(!rides(), "it never answered");
+        words.answered(NodeId(2), true, ago(751));
+        assert!(!rides());
+        words.answered(NodeId(2), true, now());
+        assert!(rides() && !words.may_ride(NodeId(3), now()));
         let (one, other) = (words.ask(), words.ask());
-        assert!(!words.may_ride(Duration::ZERO));
+        assert!(!rides());
         drop(one);
-        assert!(!words.may_ride(Duration::ZERO), "another still waits");
+        assert!(!rides(), "another still waits");
         drop(other);
-        assert!(words.may_ride(Duration::ZERO));
+        assert!(rides());
+        words.answered(NodeId(2), false, now());
+        assert!(!rides(), "its connection has failed since");
+    }
+
+    #[test]
+    fn a_raft_that_sends_no_heartbeats_is_not_leading() {
+        let words = Words::new(HEARTBEAT);
+        assert!(!words.is_leading(now()));
+        words.leads(now());
+        assert!(words.is_leading(now()));
+        words.leads(ago(151));
+        assert!(!words.is_leading(now()));
     }
 }

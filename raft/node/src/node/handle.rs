@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) leader: watch::Sender<Option<NodeId>>,
     /// When a leader with a majority was last heard, by a node that does not lead.
     pub(crate) heard: watch::Sender<Option<Instant>>,
+    /// When this voter last gave a leader up.
+    pub(crate) given_up: Mutex<Option<Instant>>,
     /// What beats say of the lead.
     pub(crate) words: Arc<Words>,
     /// Why this node can no longer take part.

@@ -91,6 +91,7 @@ impl RaftNode {
         let core = Core {
             settings,
             words,
+            given_up: Mutex::default(),
             directory,
             voter: None,
             leader: watch::Sender::new(None),

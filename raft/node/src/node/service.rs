@@ -4,11 +4,13 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::VoteResponse;
 use tokio::time::timeout;
 use vipd_core::asker::Asker;
 use vipd_core::id::NodeId;
 
-use super::handle::{Core, RaftNode};
+use super::handle::{Core, RaftNode, Voter};
 use super::propose::{Attempt, write};
 use super::read::read_index;
 use super::removal::{REMOVAL, RemovalError};
@@ -17,7 +19,7 @@ use super::transfer::hand_over;
 use crate::agent;
 use crate::join;
 use crate::peer::{Feeder, JoinAnswer, JoinAsk, Request, Response, Service};
-use crate::types::Snapshot;
+use crate::types::{Snapshot, Types};
 
 /// How long the leader works on a forwarded request before the asker is told to ask again.
 const FORWARDED: Duration = Duration::from_secs(5);
@@ -90,6 +92,10 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
             }
             reply
         }
+        Request::Vote(rpc) if !rpc.leadership_transfer && node.core.waits_for_leader() => {
+            Response::Vote(refusal(voter))
+        }
+        Request::PreVote(_) if node.core.waits_for_leader() => Response::Vote(refusal(voter)),
         Request::Vote(rpc) => reply(raft.vote(rpc).await, Response::Vote),
         Request::PreVote(rpc) => reply(raft.pre_vote(rpc).await, Response::Vote),
         Request::Snapshot { vote, meta, body } => {
@@ -118,6 +124,13 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
             settle_within(REMOVAL, removal, removed).await
         }
     }
+}
+
+/// No vote: this node hears a leader.
+fn refusal(voter: &Voter) -> VoteResponse<Types> {
+    let metrics = voter.raft.metrics();
+    let now = metrics.borrow_watched();
+    VoteResponse::new(now.vote, None, false)
 }
 
 /// A node may say who asked it, not who asked another: which one it is, its certificate tells.

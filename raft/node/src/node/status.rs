@@ -137,26 +137,20 @@ impl RaftNode {
         }
     }
 
-    /// Stands for election at once, with a pre-vote round first: harmless while the others hear a leader. This voter
-    /// itself hears none any more. Nothing on an agent.
+    /// Stands for election at once, with a pre-vote round first: harmless while a leader is alive. Nothing on an
+    /// agent.
     pub async fn elect(&self) {
-        let Some(voter) = &self.core.voter else {
-            return;
-        };
-        let leader = *self.core.leader.borrow();
-        if let Some(leader) = leader {
-            self.core.give_up(leader).await;
-        }
-        if let Err(error) = voter.raft.trigger().elect(true).await {
+        if let Some(voter) = &self.core.voter
+            && let Err(error) = voter.raft.trigger().elect(true).await
+        {
             tracing::warn!(%error, "cannot stand for election");
         }
     }
 
     /// This voter has fenced `leader`: if that one leads, its Raft need not wait until it finds out by itself, and refuses
-    /// nobody that stands. A word of the leader through its connection makes it wait again. Nothing on an agent.
+    /// nobody that stands. It does again once the leader is heard anew, through its connection first. Nothing on an agent.
     pub fn give_up(&self, leader: NodeId) {
-        let core = self.core.clone();
-        self.core.spawn(async move { core.give_up(leader).await });
+        self.core.give_up(leader);
     }
 
     /// Writes a snapshot of what is applied now and lets go of the log behind it. Returns when it is durable.

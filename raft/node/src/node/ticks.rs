@@ -7,8 +7,8 @@
 //! While beats say who leads and who follows ([`crate::beat::Words`]), heartbeats go by them: a follower looks once a
 //! heartbeat whether its leader's beats say so, and tells its own Raft in the leader's stead.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -75,7 +75,7 @@ pub(super) async fn keep(core: Arc<Core>) {
         }
         let quiet = voter.quiet.load(Ordering::Relaxed);
         let say = match (need, word) {
-            (Need::Heartbeat, Some(word)) if !quiet => word,
+            (Need::Heartbeat, Some(word)) if !quiet && core.words.is_leading(now()) => word,
             (Need::Nothing, Some(word)) => word,
             (Need::Heartbeat | Need::Nothing | Need::Ticks, _) => Word::default(),
         };
@@ -105,7 +105,12 @@ async fn hear_by_beats(core: &Core, voter: &Voter, vote: Vote, word: Word) {
         ..word
     };
     let (words, now) = (&core.words, now());
-    if leader == core.identity.node || !words.speaks(now) || !words.says(leader, said, now) {
+    // Raft has just been told by the leader itself.
+    let told = core
+        .heard_ago()
+        .is_some_and(|ago| ago < core.settings.heartbeat / 2);
+    if told || leader == core.identity.node || !words.speaks(now) || !words.says(leader, said, now)
+    {
         return;
     }
     let heartbeat = AppendEntriesRequest {
@@ -134,23 +139,42 @@ impl Core {
     /// See [`super::RaftNode::give_up`].
     ///
     /// openraft has one way to end the time for which a follower refuses votes: the message by which a leader hands the lead
-    /// to another. To a follower that is not the one it says nothing else.
-    pub(super) async fn give_up(&self, leader: NodeId) {
-        let Some(voter) = &self.voter else {
-            return;
-        };
-        let Some((vote, word)) = established(voter) else {
+    /// to another. To a follower that is not the one it says nothing else. But it ends it for the whole term, so from
+    /// then on this node keeps that time itself: [`Core::waits_for_leader`].
+    pub(super) fn give_up(self: &Arc<Self>, leader: NodeId) {
+        let Some((vote, word)) = self.voter.as_ref().and_then(established) else {
             return;
         };
         if leader == self.identity.node || NodeId(word.leader) != leader {
             return;
         }
         self.words.unspoken();
-        let handing = TransferLeaderRequest::new(vote, leader.0, None);
-        if let Err(error) = voter.raft.handle_transfer_leader(handing).await {
-            tracing::debug!(%error, "Raft does not give its leader up");
-        }
+        *lock(&self.given_up) = Some(Instant::now().into_std());
+        let core = self.clone();
+        self.spawn(async move {
+            let handing = TransferLeaderRequest::new(vote, leader.0, None);
+            if let Some(voter) = &core.voter
+                && let Err(error) = voter.raft.handle_transfer_leader(handing).await
+            {
+                tracing::debug!(%error, "Raft does not give its leader up");
+            }
+        });
     }
+
+    /// Whether a leader that this follower gave up in this term was heard again, and lately, so that votes are refused.
+    pub(super) fn waits_for_leader(&self) -> bool {
+        let (given_up, heard) = (*lock(&self.given_up), *self.heard.borrow());
+        let again = given_up.zip(heard).is_some_and(|(up, heard)| heard > up);
+        let lately = heard.is_some_and(|at| at.elapsed() < self.settings.election_max);
+        let led = self.voter.as_ref().and_then(established);
+        let led = led.is_some_and(|(_, word)| NodeId(word.leader) != self.identity.node);
+        again && lately && led
+    }
+}
+
+/// A poisoned lock holds a whole time all the same.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The vote of the leader that this node follows or is, as far as its Raft knows, and what its beats may say of it.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{
@@ -60,8 +60,8 @@ impl Network {
             lane: self.directory.lane(target, lane),
             pulse,
             quiet: self.quiet.clone(),
-            words: None,
-            answered: None,
+            words: self.words.clone(),
+            beats: false,
         }
     }
 }
@@ -75,7 +75,7 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Client {
         Client {
-            words: Some(self.words.clone()),
+            beats: true,
             ..self.client(target, node, Lane::Pulse)
         }
     }
@@ -92,10 +92,9 @@ pub(crate) struct Client {
     lane: Arc<Link>,
     pulse: Arc<Link>,
     quiet: Arc<AtomicBool>,
+    words: Arc<Words>,
     /// For heartbeats alone: an append without entries that is none asks where the peer's log is, which no beat says.
-    words: Option<Arc<Words>>,
-    /// When the peer last took a heartbeat through the connection, if it took the last one.
-    answered: Option<Instant>,
+    beats: bool,
 }
 
 impl Client {
@@ -136,24 +135,26 @@ impl Client {
             let why = "not asked: this leader keeps quiet, as no majority answers it";
             return Err(Unreachable::from_string(why).into());
         }
-        self.call(&self.lane, action, request, patience).await
+        let reply = self.call(&self.lane, action, request, patience).await;
+        if reply.is_err() {
+            self.words.answered(self.target, false, now());
+        }
+        reply
     }
 
     /// Whether the peer's beats answer this: it is a heartbeat, and by them the peer follows this leader and knows what is
     /// committed, as it would say.
     fn is_answered_by_beats(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
-        let (Some(words), Some(answered)) = (&self.words, self.answered) else {
-            return false;
-        };
         let word = Word {
             leader: rpc.vote.leader_id.voted_for,
             term: rpc.vote.leader_id.term,
             committed: rpc.leader_commit.map_or(0, |id| id.index),
         };
+        let now = now();
         rpc.entries.is_empty()
             && !self.quiet.load(Ordering::Relaxed)
-            && words.may_ride(answered.elapsed())
-            && words.says(self.target, word, now())
+            && self.words.may_ride(self.target, now)
+            && self.words.says(self.target, word, now)
     }
 
     fn unexpected(&self, reply: &Response) -> RPCError<Types> {
@@ -187,10 +188,12 @@ impl RaftNetworkV2<Types> for Client {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        if self.is_answered_by_beats(&rpc) {
-            return Ok(AppendEntriesResponse::Success);
+        if self.beats {
+            self.words.leads(now());
+            if self.is_answered_by_beats(&rpc) {
+                return Ok(AppendEntriesResponse::Success);
+            }
         }
-        self.answered = None;
         match self
             .lead(
                 RPCTypes::AppendEntries,
@@ -200,7 +203,9 @@ impl RaftNetworkV2<Types> for Client {
             .await?
         {
             Response::Append(reply) => {
-                self.answered = reply.is_success().then(Instant::now);
+                if self.beats {
+                    self.words.answered(self.target, reply.is_success(), now());
+                }
                 Ok(reply)
             }
             other => Err(self.unexpected(&other)),
@@ -286,20 +291,8 @@ mod tests {
         let member = Member {
             peer: core.identity.peer,
         };
-        assert!(network.new_client(2, &member).await.words.is_none());
-        assert!(
-            network
-                .new_snapshot_client(2, &member)
-                .await
-                .words
-                .is_none()
-        );
-        assert!(
-            network
-                .new_heartbeat_client(2, &member)
-                .await
-                .words
-                .is_some()
-        );
+        assert!(!network.new_client(2, &member).await.beats);
+        assert!(!network.new_snapshot_client(2, &member).await.beats);
+        assert!(network.new_heartbeat_client(2, &member).await.beats);
     }
 }

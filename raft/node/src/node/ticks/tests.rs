@@ -100,9 +100,6 @@ async fn a_read_is_answered_by_no_beat() {
     let leader = led(&hosts).await;
     let leader = hosts.remove(leader);
     let said = leader.node.words().own(now());
-    for gone in &hosts {
-        gone.node.shutdown().await;
-    }
     let follow = || {
         for gone in &hosts {
             let words = leader.node.words();
@@ -112,6 +109,27 @@ async fn a_read_is_answered_by_no_beat() {
                 .note(Word { committed, ..said }, now());
         }
     };
+    let words = leader.node.words();
+    until("beats may answer heartbeats", || {
+        follow();
+        let mut both = hosts.iter().map(|gone| gone.node.id());
+        both.all(|gone| words.may_ride(gone, now()))
+    })
+    .await;
+    // Nobody fails to answer, and nobody answers: only what goes through the connections finds out.
+    for gone in &hosts {
+        gone.node.core.stop.cancel();
+        gone.node
+            .core
+            .voter
+            .as_ref()
+            .unwrap()
+            .listener
+            .get()
+            .unwrap()
+            .stop()
+            .await;
+    }
     let read = leader.node.linearizable();
     tokio::pin!(read);
     let began = Instant::now();
@@ -156,6 +174,8 @@ async fn voters_that_have_given_their_leader_up_refuse_nobody_that_stands() {
         host.node.words().of(id).note(said, now());
         host.node.give_up(id);
     }
+    let waits = |host: &Host| host.node.core.waits_for_leader();
+    assert!(!hosts.iter().any(waits), "he was not heard since");
     until("one of them leads", || {
         let stands = hosts[0].node.clone();
         tokio::spawn(async move { stands.elect().await });
@@ -164,4 +184,52 @@ async fn voters_that_have_given_their_leader_up_refuse_nobody_that_stands() {
             .all(|host| host.node.status().leader.is_some_and(|led| led != id))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_heard_again_after_he_was_given_up_is_waited_for() {
+    let hosts = three_voters().await;
+    let leader = led(&hosts).await;
+    let (id, term) = (hosts[leader].node.id(), hosts[leader].node.status().term);
+    let (doubter, other) = (&hosts[(leader + 1) % 3], &hosts[(leader + 2) % 3]);
+    doubter.node.give_up(id);
+    let waits = || doubter.node.core.waits_for_leader();
+    until("it hears him through the connection", waits).await;
+    // The other loses him, too, and stands: refused by both, again and again.
+    for _ in 0..50 {
+        other.node.give_up(id);
+        other.node.elect().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let now = doubter.node.status();
+    assert_eq!((now.leader, now.term), (Some(id), term));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hands_the_lead_to_nobody_is_not_spoken_of() {
+    // The third voter waits for longer than this test does, so that the leader stays one.
+    let minute = Duration::from_secs(60);
+    let mut hosts = three_voters_that_wait((minute, minute * 2)).await;
+    let leader = led(&hosts).await;
+    let leader = hosts.remove(leader);
+    let gone = hosts.remove(0);
+    let id = gone.node.id();
+    gone.node.shutdown().await;
+    let raft = &leader.node.core.voter.as_ref().unwrap().raft;
+    raft.trigger().transfer_leader(id.0).await.unwrap();
+    let words = leader.node.words();
+    let (mut silent, heartbeat) = (0, leader.node.core.settings.heartbeat);
+    until(
+        "nobody is told that it leads, and goes on not to be",
+        || {
+            silent = if words.own(now()) == Word::default() {
+                silent + 1
+            } else {
+                0
+            };
+            Duration::from_millis(5) * silent > heartbeat * 5
+        },
+    )
+    .await;
+    assert_eq!(leader.node.status().leader, Some(leader.node.id()));
 }
