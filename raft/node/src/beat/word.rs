@@ -173,8 +173,8 @@ impl Words {
         self.lock().retain(|node, _| member(*node));
     }
 
-    /// Whether `node` says so now, with at least as much committed: within two thirds of a heartbeat, or [`FRESH`] if that
-    /// is longer.
+    /// Whether `node` says so now, with at least as much committed: within two thirds of a heartbeat, or 50 ms if that is
+    /// longer.
     #[must_use]
     pub fn says(&self, node: NodeId, word: Word, now: Instant) -> bool {
         let within = Span(self.heartbeat.0 / 3 * 2).max(FRESH);
