@@ -129,7 +129,7 @@ pub mod flow_flags {
     /// nat to another host: the backend sees the client itself, and its answers are to that. So their destination is no
     /// managed address.
     pub const KEEP: u32 = 1 << 5;
-    /// Its service keeps clients with their backends ([`super::service_flags::BY_CLIENT`]): who would hold the address next shall
+    /// Its service keeps clients with their backends ([`crate::balance::service_flags::BY_CLIENT`]): who would hold the address next shall
     /// know where this one is, whatever else it has to know of the flow.
     pub const STICKY: u32 = 1 << 6;
 }

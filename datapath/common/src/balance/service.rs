@@ -36,7 +36,7 @@ pub mod service_flags {
     pub const NAT: u32 = 1;
     /// Packets go to the MAC of a backend that has the address itself and answers clients directly.
     pub const DSR: u32 = 1 << 1;
-    /// All flows of a client's address go to one backend: where its last one within [`Service::timeout`] went
+    /// All flows of a client's address go to one backend: where its last one within [`super::Service::timeout`] went
     /// (`AFFINITY`), as long as that takes new connections (`MEMBERS`). Else its address alone chooses the slot, the same on every node.
     pub const BY_CLIENT: u32 = 1 << 2;
     /// Only clients in one of its ranges in `RANGES` may begin a flow.
