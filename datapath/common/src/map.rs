@@ -2,8 +2,8 @@
 //! loader checks pinned maps against them, a test checks the object against them.
 
 use crate::balance::{
-    Affinity, AffinityKey, Answer, Backend, Balance, FlowKey, FragmentKey, Guard, Half, Member,
-    Peer, PeerKey, Ports, Range, Service, ServiceKey, Table, Tally, TallyKey,
+    Affinity, AffinityKey, Answer, Backend, Balance, Claim, FlowKey, FragmentKey, Guard, Half,
+    Member, Peer, PeerKey, Ports, Range, Service, ServiceKey, Table, Tally, TallyKey,
 };
 use crate::{AddressKey, Counters, Deadline, Entry};
 
@@ -40,6 +40,8 @@ pub mod name {
     pub const NEW_FLOWS: &str = "NEW_FLOWS";
     /// New flows of this second.
     pub const GUARD: &str = "GUARD";
+    /// What is being recorded.
+    pub const CLAIM: &str = "CLAIM";
     /// Whom sockets of this host talk to.
     pub const PEERS: &str = "PEERS";
     /// Services by the ends of backends that see clients' addresses.
@@ -78,6 +80,8 @@ pub mod max_entries {
     pub const NEW_FLOWS: usize = 262_144;
     /// One for each CPU.
     pub const GUARD: usize = 1;
+    /// One.
+    pub const CLAIM: usize = 1;
     /// Sockets of this host that talk to virtual IPs; those that were not heard of for longest are forgotten. About 2 MiB.
     pub const PEERS: usize = 16_384;
     /// Ends of backends that see clients' addresses.
@@ -165,7 +169,7 @@ impl MapSpec {
 }
 
 /// All maps.
-pub const MAPS: [MapSpec; 19] = [
+pub const MAPS: [MapSpec; 20] = [
     MapSpec::new::<u32, Deadline>(
         (name::GATE, "gate"),
         MapKind::Array,
@@ -214,6 +218,12 @@ pub const MAPS: [MapSpec; 19] = [
         (name::GUARD, "guard"),
         MapKind::PerCpuArray,
         max_entries::GUARD,
+        0,
+    ),
+    MapSpec::new::<u32, Claim>(
+        (name::CLAIM, "claim"),
+        MapKind::PerCpuArray,
+        max_entries::CLAIM,
         0,
     ),
     MapSpec::new::<PeerKey, Peer>(

@@ -182,6 +182,17 @@ impl Flow {
     }
 }
 
+/// The value of `CLAIM`, one for each CPU: the half of a flow for which a key is being looked for, and the key that it tries. It
+/// says nothing from one packet to the next.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The key.
+    pub key: FlowKey,
+    /// The half.
+    pub half: Half,
+}
+
 /// An event of the ring buffer `NEW_FLOWS`: the client's half of a nat flow to another host, as it
 /// was recorded. Whoever holds the address next can take it over as it is, since nothing in it but
 /// interfaces is of this node. Or of any flow with [`flow_flags::STICKY`], for the sake of where its client is.
@@ -240,6 +251,7 @@ pub struct Ports {
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<Flow>() == 80 && align_of::<Flow>() == 8);
 const _: () = assert!(size_of::<Half>() == 88 && align_of::<Half>() == 8);
+const _: () = assert!(size_of::<Claim>() == 40 + 88);
 const _: () = assert!(size_of::<Progress>() == 4);
 const _: () = assert!(FlowRecord::SIZE == 40 + 80);
 const _: () = assert!(size_of::<FragmentKey>() == 40);

@@ -23,7 +23,7 @@ mod tally;
 pub use affinity::{Affinity, AffinityKey, Member};
 pub use answer::Answer;
 pub use backend::{Backend, backend_flags};
-pub use flow::{Flow, FlowKey, FlowRecord, FragmentKey, Half, Ports, Progress, flow_flags};
+pub use flow::{Claim, Flow, FlowKey, FlowRecord, FragmentKey, Half, Ports, Progress, flow_flags};
 pub use hash::{slot, slot_of_client};
 pub use peer::{Peer, PeerKey};
 pub use ports::SourcePorts;

@@ -7,8 +7,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use vipd_datapath_common::balance::{
-    Affinity, AffinityKey, Answer, Backend, Balance, Flow, FlowKey, FlowRecord, FragmentKey, Guard,
-    Half, Member, Peer, PeerKey, Ports, Range, Service, ServiceKey, Table, Tally, TallyKey,
+    Affinity, AffinityKey, Answer, Backend, Balance, Claim, Flow, FlowKey, FlowRecord, FragmentKey,
+    Guard, Half, Member, Peer, PeerKey, Ports, Range, Service, ServiceKey, Table, Tally, TallyKey,
 };
 use vipd_datapath_common::{AddressKey, map_flags, max_entries};
 
@@ -53,6 +53,9 @@ static NEW_FLOWS: RingBuf<(), { max_entries::NEW_FLOWS }> = RingBuf::new();
 
 #[btf_map]
 static GUARD: PerCpuArray<Guard, { max_entries::GUARD }> = PerCpuArray::new();
+
+#[btf_map]
+static CLAIM: PerCpuArray<Claim, { max_entries::CLAIM }> = PerCpuArray::new();
 
 #[btf_map]
 static PEERS: LruHashMap<PeerKey, Peer, { max_entries::PEERS }> = LruHashMap::new();
@@ -212,6 +215,12 @@ pub fn set_peer(key: &PeerKey, peer: &Peer) -> bool {
 pub fn guard() -> Option<&'static mut Guard> {
     // SAFETY: as above.
     GUARD.get_ptr_mut(0).map(|guard| unsafe { &mut *guard })
+}
+
+/// This CPU's claim of a key for a half.
+#[inline(always)]
+pub fn claim() -> Option<*mut Claim> {
+    CLAIM.get_ptr_mut(0)
 }
 
 /// Tells the daemon of a new flow; false: it has not read the former ones yet.
