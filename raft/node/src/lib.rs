@@ -8,7 +8,7 @@
 //!                                               └── agent                    followers without a vote
 //! ```
 //! The only crate that names openraft, sled or the peer transport. Beats, the datagrams of the lease protocol, live in
-//! [`beat`] and touch neither Raft nor TCP. Deliberately absent: what a lease is for.
+//! [`beat`]; they wait for nothing of Raft or TCP, and say of Raft only who leads. Deliberately absent: what a lease is for.
 //!
 //! A node's data directory, for its owner only:
 //!

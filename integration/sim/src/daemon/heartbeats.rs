@@ -29,8 +29,7 @@ pub(super) async fn keep(process: Arc<Process>, heartbeat: Duration) {
         let heard = lock(&process.heard).is_some_and(|at| at.elapsed() < heartbeat * 2);
         let quiet = voter.quiet.load(Ordering::Relaxed);
         let word = led_by.map(|(_, word)| word).filter(|word| {
-            let leads = NodeId(word.leader) == process.me();
-            if leads {
+            if word.leader == process.me() {
                 !quiet && process.words.is_leading(now(&process))
             } else {
                 heard
@@ -52,13 +51,8 @@ async fn hear_by_beats(
     vote: Vote,
     word: Word,
 ) {
-    let (leader, words, now) = (NodeId(word.leader), &process.words, now(process));
-    let said = Word {
-        committed: 0,
-        ..word
-    };
     let told = lock(&process.heard).is_some_and(|at| at.elapsed() < heartbeat / 2);
-    if told || leader == process.me() || !words.speaks(now) || !words.says(leader, said, now) {
+    if told || word.leader == process.me() || !process.words.believes(word, now(process)) {
         return;
     }
     let told = voter.raft.append_entries(AppendEntriesRequest {
@@ -77,7 +71,7 @@ async fn hear_by_beats(
 /// This voter has fenced `leader`: if that one leads, its Raft waits for it no longer.
 pub(super) fn give_up(process: &Arc<Process>, leader: NodeId) {
     let led_by = process.voter.get().and_then(established);
-    let Some((vote, _)) = led_by.filter(|(_, word)| NodeId(word.leader) == leader) else {
+    let Some((vote, _)) = led_by.filter(|(_, word)| word.leader == leader) else {
         return;
     };
     if leader == process.me() {
@@ -101,7 +95,7 @@ pub(super) fn waits_for_leader(process: &Process) -> bool {
     let lease = Duration::from_nanos(process.timing.lease.0);
     let lately = heard.is_some_and(|at| at.elapsed() < lease);
     let led = process.voter.get().and_then(established);
-    again && lately && led.is_some_and(|(_, word)| NodeId(word.leader) != process.me())
+    again && lately && led.is_some_and(|(_, word)| word.leader != process.me())
 }
 
 /// No vote: this node hears a leader.
@@ -114,11 +108,6 @@ pub(super) fn refusal(voter: &Voter) -> VoteResponse<Types> {
 fn established(voter: &Voter) -> Option<(Vote, Word)> {
     let metrics = voter.raft.metrics();
     let now = metrics.borrow_watched();
-    let (leader, term) = (now.vote.leader_id.voted_for, now.vote.leader_id.term);
-    let word = Word {
-        leader,
-        term,
-        committed: now.local_committed.map_or(0, |id| id.index),
-    };
-    (now.vote.committed && now.current_leader == Some(leader)).then_some((now.vote, word))
+    let word = Word::of(&now.vote, now.local_committed.map(|id| id.index));
+    (now.vote.committed && now.current_leader == Some(word.leader.0)).then_some((now.vote, word))
 }

@@ -156,11 +156,7 @@ pub(crate) struct Client {
 impl Client {
     /// Whether the peer's beats answer this.
     fn is_answered_by_beats(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
-        let word = Word {
-            leader: rpc.vote.leader_id.voted_for,
-            term: rpc.vote.leader_id.term,
-            committed: rpc.leader_commit.map_or(0, |id| id.index),
-        };
+        let word = Word::of(&rpc.vote, rpc.leader_commit.map(|id| id.index));
         let now = self.now();
         rpc.entries.is_empty()
             && !self.quiet.load(Ordering::Relaxed)

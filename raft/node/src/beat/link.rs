@@ -334,7 +334,7 @@ mod tests {
     fn what_a_node_says_of_its_leader_travels_with_each_datagram() {
         let (mut a, b) = links();
         let word = Word {
-            leader: 1,
+            leader: NodeId(1),
             term: 7,
             committed: 40,
         };

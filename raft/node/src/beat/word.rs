@@ -21,6 +21,8 @@ use vipd_core::codec::{DecodeError, Reader, Wire, Writer};
 use vipd_core::id::NodeId;
 use vipd_core::time::{Instant, Span};
 
+use crate::types::Vote;
+
 /// One heartbeat in so many goes through the connection, so that one that carries nothing is noticed.
 const EACH: u64 = 10;
 /// Words of others count for so long at least: two beats of the profile `lan`, which others may have while it is changed.
@@ -31,8 +33,8 @@ const SPOKEN: Span = Span::millis(2_000);
 /// Who leads, in which term, as somebody says who leads or follows him. The default is that nobody does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Word {
-    /// The leader's number; 0 for none.
-    pub leader: u64,
+    /// The leader; 0 for none.
+    pub leader: NodeId,
     /// His term.
     pub term: u64,
     /// The last entry that whoever says so knows to be committed; 0 for none.
@@ -40,6 +42,16 @@ pub struct Word {
 }
 
 impl Word {
+    /// That whom `vote` is for leads in its term, and up to which entry the log is known to be committed.
+    #[must_use]
+    pub fn of(vote: &Vote, committed: Option<u64>) -> Self {
+        Self {
+            leader: NodeId(vote.leader_id.voted_for),
+            term: vote.leader_id.term,
+            committed: committed.unwrap_or(0),
+        }
+    }
+
     /// Whether who says this follows the leader of `asked` in its term and knows to be committed what he does.
     fn answers(self, asked: Self) -> bool {
         (self.leader, self.term) == (asked.leader, asked.term) && self.committed >= asked.committed
@@ -54,7 +66,7 @@ impl Wire for Word {
     }
     fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            leader: u64::decode(input)?,
+            leader: NodeId::decode(input)?,
             term: u64::decode(input)?,
             committed: u64::decode(input)?,
         })
@@ -73,7 +85,7 @@ struct Slot {
 
 impl Slot {
     fn put(&self, word: Word, at: Instant) {
-        self.leader.store(word.leader, Ordering::Relaxed);
+        self.leader.store(word.leader.0, Ordering::Relaxed);
         self.term.store(word.term, Ordering::Relaxed);
         self.committed.store(word.committed, Ordering::Relaxed);
         self.at.store(at.0, Ordering::Release);
@@ -83,7 +95,7 @@ impl Slot {
     fn get(&self, now: Instant, within: Span) -> Option<Word> {
         let at = Instant(self.at.load(Ordering::Acquire));
         let word = Word {
-            leader: self.leader.load(Ordering::Relaxed),
+            leader: NodeId(self.leader.load(Ordering::Relaxed)),
             term: self.term.load(Ordering::Relaxed),
             committed: self.committed.load(Ordering::Relaxed),
         };
@@ -209,6 +221,17 @@ impl Words {
         at > 0 && now.since(Instant(at)) <= lasts
     }
 
+    /// Whether the leader of `word` is taken for alive by its beats: they say that it leads, and its connection brings
+    /// words. It may have been told of fewer entries that are committed, when it has only just begun.
+    #[must_use]
+    pub fn believes(&self, word: Word, now: Instant) -> bool {
+        let word = Word {
+            committed: 0,
+            ..word
+        };
+        self.speaks(now) && self.says(word.leader, word, now)
+    }
+
     /// This node's Raft sends a heartbeat, so it leads and does not stand still.
     pub fn leads(&self, now: Instant) {
         self.led.store(now.0, Ordering::Relaxed);
@@ -265,7 +288,7 @@ mod tests {
     use crate::beat::now;
 
     const WORD: Word = Word {
-        leader: 1,
+        leader: NodeId(1),
         term: 7,
         committed: 40,
     };
@@ -283,7 +306,14 @@ mod tests {
         assert!(words.says(NodeId(2), WORD, now()));
         assert!(!words.says(NodeId(3), WORD, now()), "another has said it");
         assert!(!words.says(NodeId(2), Word { term: 6, ..WORD }, now()));
-        assert!(!words.says(NodeId(2), Word { leader: 3, ..WORD }, now()));
+        assert!(!words.says(
+            NodeId(2),
+            Word {
+                leader: NodeId(3),
+                ..WORD
+            },
+            now()
+        ));
         let committed = |committed| Word { committed, ..WORD };
         assert!(words.says(NodeId(2), committed(39), now()));
         assert!(

@@ -63,7 +63,7 @@ pub(super) async fn keep(core: Arc<Core>) {
         let last = *heard.borrow_and_update();
         let word = led_by.map(|(_, word)| word);
         let need = need(
-            word.map(|word| word.leader),
+            word.map(|word| word.leader.0),
             core.identity.node.0,
             last.map(|at| at.elapsed()),
             heartbeat,
@@ -98,19 +98,11 @@ pub(super) async fn keep(core: Arc<Core>) {
 /// Tells this follower's Raft what its leader's beats say, as the leader's heartbeat would. It has no entries and rests on
 /// none, so that it renews the leader's time and does nothing else.
 async fn hear_by_beats(core: &Core, voter: &Voter, vote: Vote, word: Word) {
-    let leader = NodeId(word.leader);
-    // He may have been told of fewer entries that are committed, when he has only just begun.
-    let said = Word {
-        committed: 0,
-        ..word
-    };
-    let (words, now) = (&core.words, now());
     // Raft has just been told by the leader itself.
     let told = core
         .heard_ago()
         .is_some_and(|ago| ago < core.settings.heartbeat / 2);
-    if told || leader == core.identity.node || !words.speaks(now) || !words.says(leader, said, now)
-    {
+    if told || word.leader == core.identity.node || !core.words.believes(word, now()) {
         return;
     }
     let heartbeat = AppendEntriesRequest {
@@ -145,7 +137,7 @@ impl Core {
         let Some((vote, word)) = self.voter.as_ref().and_then(established) else {
             return;
         };
-        if leader == self.identity.node || NodeId(word.leader) != leader {
+        if leader == self.identity.node || word.leader != leader {
             return;
         }
         self.words.unspoken();
@@ -161,13 +153,13 @@ impl Core {
         });
     }
 
-    /// Whether a leader that this follower gave up in this term was heard again, and lately, so that votes are refused.
+    /// Whether this follower once gave a leader up and has heard one since, and lately, so that votes are refused.
     pub(super) fn waits_for_leader(&self) -> bool {
         let (given_up, heard) = (*lock(&self.given_up), *self.heard.borrow());
         let again = given_up.zip(heard).is_some_and(|(up, heard)| heard > up);
         let lately = heard.is_some_and(|at| at.elapsed() < self.settings.election_max);
         let led = self.voter.as_ref().and_then(established);
-        let led = led.is_some_and(|(_, word)| NodeId(word.leader) != self.identity.node);
+        let led = led.is_some_and(|(_, word)| word.leader != self.identity.node);
         again && lately && led
     }
 }
@@ -181,13 +173,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn established(voter: &Voter) -> Option<(Vote, Word)> {
     let metrics = voter.raft.metrics();
     let now = metrics.borrow_watched();
-    let (leader, term) = (now.vote.leader_id.voted_for, now.vote.leader_id.term);
-    let word = Word {
-        leader,
-        term,
-        committed: now.local_committed.map_or(0, |id| id.index),
-    };
-    (now.vote.committed && now.current_leader == Some(leader)).then_some((now.vote, word))
+    let word = Word::of(&now.vote, now.local_committed.map(|id| id.index));
+    (now.vote.committed && now.current_leader == Some(word.leader.0)).then_some((now.vote, word))
 }
 
 #[cfg(test)]

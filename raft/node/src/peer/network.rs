@@ -145,11 +145,7 @@ impl Client {
     /// Whether the peer's beats answer this: it is a heartbeat, and by them the peer follows this leader and knows what is
     /// committed, as it would say.
     fn is_answered_by_beats(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
-        let word = Word {
-            leader: rpc.vote.leader_id.voted_for,
-            term: rpc.vote.leader_id.term,
-            committed: rpc.leader_commit.map_or(0, |id| id.index),
-        };
+        let word = Word::of(&rpc.vote, rpc.leader_commit.map(|id| id.index));
         let now = now();
         rpc.entries.is_empty()
             && !self.quiet.load(Ordering::Relaxed)

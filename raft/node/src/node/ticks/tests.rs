@@ -53,7 +53,7 @@ async fn led(hosts: &[Host]) -> usize {
         .unwrap();
     until("all follow it", || {
         let mut all = hosts.iter().map(|host| host.node.words().own(now()));
-        all.all(|word| Some(NodeId(word.leader)) == leader)
+        all.all(|word| Some(word.leader) == leader)
     })
     .await;
     place
