@@ -75,7 +75,7 @@ impl From<TrafficArg> for TrafficPolicy {
 }
 
 /// How long a client is kept where nothing is said.
-const KEPT: Duration = Duration(3 * 3_600_000);
+const KEPT: Duration = Duration(vipd_core::service::Affinity::TIMEOUT.0);
 
 /// Titles of the columns of `-o wide`.
 pub(crate) const COLUMNS: [&str; 3] = ["MODE", "PORTS", "BACKENDS"];
