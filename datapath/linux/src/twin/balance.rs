@@ -50,9 +50,7 @@ impl TwinHandle {
     pub fn flows(&self) -> BTreeMap<FlowKey, Flow> {
         self.inside().balance.flows.clone()
     }
-}
 
-impl TwinHandle {
     /// The clients that are kept with backends.
     #[must_use]
     pub fn kept(&self) -> Vec<Kept> {
