@@ -1,4 +1,5 @@
-//! Heartbeats that travel with beats: what `vipd-raft` does in its `ticks.rs`, but for the ticks, which openraft has here.
+//! Heartbeats that travel with beats, and a clock of Raft that stands still while a leader is heard: what `vipd-raft` does in its
+//! `ticks.rs`, but that a leader's heartbeats come from openraft's ticks here.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,12 +22,21 @@ pub(super) async fn keep(process: Arc<Process>, heartbeat: Duration) {
     let Some(voter) = process.voter.get() else {
         return;
     };
+    let (mut ticking, mut untold) = (true, false);
     loop {
         let led_by = established(voter);
         if let Some((vote, word)) = led_by {
-            hear_by_beats(&process, voter, heartbeat, vote, word).await;
+            untold = hear_by_beats(&process, voter, heartbeat, (vote, word), untold).await;
         }
-        let heard = lock(&process.heard).is_some_and(|at| at.elapsed() < heartbeat * 2);
+        let last = lock(&process.heard).map(|at| at.elapsed());
+        let silent = last.and_then(|ago| (heartbeat * 2).checked_sub(ago));
+        let heard = silent.is_some_and(|left| left > Duration::ZERO);
+        let follows = led_by.is_some_and(|(_, word)| word.leader != process.me());
+        let tick = !(follows && heard);
+        if tick != ticking {
+            ticking = tick;
+            voter.raft.runtime_config().tick(tick);
+        }
         let quiet = voter.quiet.load(Ordering::Relaxed);
         let word = led_by.map(|(_, word)| word).filter(|word| {
             if word.leader == process.me() {
@@ -36,7 +46,9 @@ pub(super) async fn keep(process: Arc<Process>, heartbeat: Duration) {
             }
         });
         process.words.say(word.unwrap_or_default(), now(&process));
-        sleep(heartbeat).await;
+        // A leader that falls silent is noticed when that is so, not at the next look.
+        let left = silent.filter(|_| heard).unwrap_or(heartbeat);
+        sleep(left.min(heartbeat)).await;
     }
 }
 
@@ -48,12 +60,18 @@ async fn hear_by_beats(
     process: &Process,
     voter: &Voter,
     heartbeat: Duration,
-    vote: Vote,
-    word: Word,
-) {
-    let told = lock(&process.heard).is_some_and(|at| at.elapsed() < heartbeat / 2);
-    if told || word.leader == process.me() || !process.words.believes(word, now(process)) {
-        return;
+    (vote, word): (Vote, Word),
+    untold: bool,
+) -> bool {
+    if word.leader == process.me() {
+        return false;
+    }
+    if process.words.believes(word, now(process)) {
+        process.hear_by_beat();
+        return true;
+    }
+    if !untold || !heeds_leader(process) {
+        return false;
     }
     let told = voter.raft.append_entries(AppendEntriesRequest {
         vote,
@@ -61,11 +79,8 @@ async fn hear_by_beats(
         leader_commit: None,
         entries: Vec::new(),
     });
-    if let Ok(Ok(reply)) = NodeRuntime::timeout(heartbeat, told).await
-        && reply.is_success()
-    {
-        process.hear_by_beat();
-    }
+    drop(NodeRuntime::timeout(heartbeat, told).await);
+    false
 }
 
 /// This voter has fenced `leader`: if that one leads, its Raft waits for it no longer.
@@ -88,14 +103,17 @@ pub(super) fn give_up(process: &Arc<Process>, leader: NodeId) {
     });
 }
 
-/// Whether a leader that was given up was heard again, and lately.
+/// Whether this node follows a leader that it has heard lately, so that votes are refused.
 pub(super) fn waits_for_leader(process: &Process) -> bool {
-    let (given_up, heard) = (*lock(&process.given_up), *lock(&process.heard));
-    let again = given_up.zip(heard).is_some_and(|(up, heard)| heard > up);
-    let lease = Duration::from_nanos(process.timing.lease.0);
-    let lately = heard.is_some_and(|at| at.elapsed() < lease);
     let led = process.voter.get().and_then(established);
-    again && lately && led.is_some_and(|(_, word)| word.leader != process.me())
+    led.is_some_and(|(_, word)| word.leader != process.me()) && heeds_leader(process)
+}
+
+/// Whether a leader was heard within an election time-out, and since this node last gave one up.
+fn heeds_leader(process: &Process) -> bool {
+    let (given_up, heard) = (*lock(&process.given_up), *lock(&process.heard));
+    let lease = Duration::from_nanos(process.timing.lease.0);
+    heard.is_some_and(|heard| heard.elapsed() < lease && given_up.is_none_or(|up| heard > up))
 }
 
 /// No vote: this node hears a leader.

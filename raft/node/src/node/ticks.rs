@@ -5,7 +5,9 @@
 //! here, and a voter has its ticks only while it hears no leader. What it then does, and when, stays openraft's.
 //!
 //! While beats say who leads and who follows ([`crate::beat::Words`]), heartbeats go by them: a follower looks once a
-//! heartbeat whether its leader's beats say so, and tells its own Raft in the leader's stead.
+//! heartbeat whether its leader's beats say so. Its Raft, whose clock stands still, need not know; the votes that it would refuse
+//! while it hears a leader are refused in its stead ([`Core::waits_for_leader`]). When the beats fall silent it is told once that
+//! the leader was heard until then, and from there on all is openraft's.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,12 +55,14 @@ pub(super) async fn keep(core: Arc<Core>) {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut led, mut heard) = (core.leader.subscribe(), core.heard.subscribe());
     let mut ticking = true;
+    // Beats were heard that this node's Raft does not know of.
+    let mut untold = false;
     loop {
         // Before the look, so that what changes after it ends the wait.
         led.mark_unchanged();
         let led_by = established(voter);
         if let Some((vote, word)) = led_by {
-            hear_by_beats(&core, voter, vote, word).await;
+            untold = hear_by_beats(&core, voter, vote, word, untold).await;
         }
         let last = *heard.borrow_and_update();
         let word = led_by.map(|(_, word)| word);
@@ -95,15 +99,19 @@ pub(super) async fn keep(core: Arc<Core>) {
     }
 }
 
-/// Tells this follower's Raft what its leader's beats say, as the leader's heartbeat would. It has no entries and rests on
-/// none, so that it renews the leader's time and does nothing else.
-async fn hear_by_beats(core: &Core, voter: &Voter, vote: Vote, word: Word) {
-    // Raft has just been told by the leader itself.
-    let told = core
-        .heard_ago()
-        .is_some_and(|ago| ago < core.settings.heartbeat / 2);
-    if told || word.leader == core.identity.node || !core.words.believes(word, now()) {
-        return;
+/// Notes what this follower's leader says by its beats; when they no longer do, tells its Raft that they did, as the leader's
+/// heartbeat would. That has no entries and rests on none, so that it renews the leader's time and does nothing else. Whether Raft
+/// does not know yet of what was heard.
+async fn hear_by_beats(core: &Core, voter: &Voter, vote: Vote, word: Word, untold: bool) -> bool {
+    if word.leader == core.identity.node {
+        return false;
+    }
+    if core.words.believes(word, now()) {
+        core.hear_by_beat();
+        return true;
+    }
+    if !untold || !core.heeds_leader() {
+        return false;
     }
     let heartbeat = AppendEntriesRequest {
         vote,
@@ -112,12 +120,14 @@ async fn hear_by_beats(core: &Core, voter: &Voter, vote: Vote, word: Word) {
         entries: Vec::new(),
     };
     // Raft answers once its log is on the disk, which may take longer.
-    let told = voter.raft.append_entries(heartbeat);
-    if let Ok(Ok(reply)) = timeout(core.settings.heartbeat, told).await
-        && reply.is_success()
-    {
-        core.hear_by_beat();
-    }
+    drop(
+        timeout(
+            core.settings.heartbeat,
+            voter.raft.append_entries(heartbeat),
+        )
+        .await,
+    );
+    false
 }
 
 async fn until(at: Option<Instant>) {
@@ -153,14 +163,19 @@ impl Core {
         });
     }
 
-    /// Whether this follower once gave a leader up and has heard one since, and lately, so that votes are refused.
+    /// Whether this node follows a leader that it has heard lately, so that votes are refused.
     pub(super) fn waits_for_leader(&self) -> bool {
-        let (given_up, heard) = (*lock(&self.given_up), *self.heard.borrow());
-        let again = given_up.zip(heard).is_some_and(|(up, heard)| heard > up);
-        let lately = heard.is_some_and(|at| at.elapsed() < self.settings.election_max);
         let led = self.voter.as_ref().and_then(established);
         let led = led.is_some_and(|(_, word)| word.leader != self.identity.node);
-        again && lately && led
+        led && self.heeds_leader()
+    }
+
+    /// Whether a leader was heard within an election time-out, and since this node last gave one up.
+    fn heeds_leader(&self) -> bool {
+        let (given_up, heard) = (*lock(&self.given_up), *self.heard.borrow());
+        heard.is_some_and(|heard| {
+            heard.elapsed() < self.settings.election_max && given_up.is_none_or(|up| heard > up)
+        })
     }
 }
 
