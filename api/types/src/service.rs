@@ -194,7 +194,8 @@ impl FromStr for Port {
 /// A host that serves what comes to a VIP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Backend {
-    /// Its address. It serves the VIP's addresses of its own family.
+    /// Its address. It serves the VIP's addresses of its own family. A loopback address (mode `nat`, TCP) is that of whichever node
+    /// holds the VIP, and serves at the ports that the node's `vipd.toml` names.
     pub address: String,
     /// Its port, in mode `nat`; what the VIP's port says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -277,6 +277,7 @@ impl Value for Half {
             (flow_flags::GUE, "gue"),
             (flow_flags::KEEP, "keep"),
             (flow_flags::STICKY, "sticky"),
+            (flow_flags::LOOPBACK, "loopback"),
         ];
         let progress = flow.progress;
         let progress = [

@@ -6,6 +6,7 @@
 
 mod kinds;
 mod local;
+mod loopback;
 mod next;
 mod patient;
 

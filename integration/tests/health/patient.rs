@@ -28,11 +28,20 @@ pub(crate) struct Patient<'a>(pub(crate) &'a Host);
 impl Patient<'_> {
     /// Starts it; with TLS if it has a certificate.
     pub(crate) fn start(self) {
+        self.listen(["", "[::]:"]);
+    }
+
+    /// The same at loopback addresses alone.
+    pub(crate) fn start_on_loopback(self) {
+        self.listen(["127.0.0.1:", "[::1]:"]);
+    }
+
+    fn listen(self, [v4, v6]: [&str; 2]) {
         let disk = self.0.disk();
         let file = |name: &str| disk.join(name).display().to_string();
         let server = |port: u16, tls: &str, log: &str, location: &str| {
             format!(
-                "server {{\nlisten {port}{tls};\nlisten [::]:{port}{tls};\naccess_log {} who;\nlocation / {{ {location} }}\n}}\n",
+                "server {{\nlisten {v4}{port}{tls};\nlisten {v6}{port}{tls};\naccess_log {} who;\nlocation / {{ {location} }}\n}}\n",
                 file(log)
             )
         };

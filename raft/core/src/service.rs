@@ -211,10 +211,10 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// Whether it runs on this node: it says so, or it is where the node is.
+    /// Whether it runs on this node: it says so, or it is where the node is. One at a loopback address runs on whichever node asks.
     #[must_use]
     pub fn is_on(&self, at: &Endpoint, node: &Node) -> bool {
-        self.node.as_ref() == Some(&node.name) || node.owns(at.address)
+        self.node.as_ref() == Some(&node.name) || node.owns(at.address) || at.address.is_loopback()
     }
 }
 

@@ -118,6 +118,7 @@ async fn serve(
         attach,
         refresh: config.refresh,
         bounds: config.bounds,
+        loopback: config.loopback_ports.clone(),
         xdp: config.xdp,
     })
     .await?;

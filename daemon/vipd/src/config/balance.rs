@@ -1,5 +1,6 @@
 //! `[balance]`: bounds of load balancing on this node.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct BalanceSection {
     pub xdp: Option<String>,
     /// Elements of the table of flows; a connection of mode `nat` takes two.
     pub flows: u32,
+    /// Ports at which backends may be at loopback addresses: whoever writes VIPs can let others in to these.
+    pub loopback_ports: Vec<u32>,
     /// New flows that all CPUs together may record in a second. Default: what fills three quarters of the table in ten seconds, and at
     /// least 5,000 for each CPU.
     pub new_flows: Option<u32>,
@@ -44,6 +47,7 @@ impl Default for BalanceSection {
         } = Bounds::default();
         Self {
             xdp: None,
+            loopback_ports: Vec::new(),
             flows,
             new_flows,
             collect_s: collect.as_secs(),
@@ -81,6 +85,21 @@ impl BalanceSection {
                 format!("{other:?} is not one of off, auto, force"),
             )),
         }
+    }
+
+    /// The ports at which backends may be at loopback addresses.
+    ///
+    /// # Errors
+    /// If one is none, with the key.
+    pub(super) fn loopback_ports(&self) -> Result<BTreeSet<u16>, (&'static str, String)> {
+        let port = |port: &u32| match u16::try_from(*port) {
+            Ok(port) if port > 0 => Ok(port),
+            Ok(_) | Err(_) => Err((
+                "balance.loopback_ports",
+                format!("{port} is no port: 1 to 65535 can be"),
+            )),
+        };
+        self.loopback_ports.iter().map(port).collect()
     }
 
     /// Checks every value.

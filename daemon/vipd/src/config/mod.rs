@@ -6,6 +6,7 @@ mod load;
 mod template;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
@@ -242,6 +243,8 @@ pub struct Checked {
     pub pin_dir: PathBuf,
     /// Bounds of load balancing.
     pub bounds: Bounds,
+    /// Ports at which backends may be at loopback addresses.
+    pub loopback_ports: BTreeSet<u16>,
     /// Whether packets of open connections are sent on in drivers of network cards.
     pub xdp: Xdp,
     /// Where health checks may run programs from, if anywhere.
@@ -340,6 +343,7 @@ impl Config {
             force_tc,
             pin_dir: self.datapath.pin_dir.clone(),
             bounds: self.balance.bounds()?,
+            loopback_ports: self.balance.loopback_ports()?,
             xdp: self.balance.xdp(xdp)?,
             exec_dir: self.health.exec_dir()?,
             log_level: log_level(&self.log.level).map_err(|error| ("log.level", error))?,

@@ -68,6 +68,12 @@ fn every_fault_is_one_line_with_file_line_and_what_would_be_right() {
         ("[balance]\ntcp_open_s = 1\n", 2, "between 60 and 604800"),
         ("[balance]\nnew_flows = 1\n", 2, "between 100 and 10000000"),
         ("[balance]\nudp_s = 1\n", 2, "udp_s"),
+        (
+            "[balance]\nloopback_ports = [70000]\n",
+            2,
+            "70000 is no port: 1 to 65535",
+        ),
+        ("[balance]\nloopback_ports = [0]\n", 2, "0 is no port"),
         ("[balance]\nxdp = \"on\"\n", 2, "off, auto, force"),
         ("[datapath]\nattach = \"dpdk\"\n", 2, "auto, tc, xdp"),
         (
@@ -99,6 +105,18 @@ fn bounds_of_balancing_are_those_of_the_datapath_but_for_what_is_named() {
     assert_eq!((named.flows, named.new_flows), (65_536, Some(5_000)));
     assert_eq!(named.times.open.as_secs(), 600);
     assert_eq!(named.times.stream, usual.times.stream);
+}
+
+#[test]
+fn nobody_is_let_in_to_loopback_addresses_but_at_ports_that_are_named() {
+    let ports = |text| {
+        Config::parse(Path::new("vipd.toml"), text)
+            .unwrap()
+            .loopback_ports
+    };
+    assert_eq!(ports(""), [].into());
+    let named = ports("[balance]\nloopback_ports = [8080, 80]\n");
+    assert_eq!(named, [80, 8080].into());
 }
 
 #[test]

@@ -148,12 +148,13 @@ impl<D: Datapath + 'static> Node<D> {
         };
         let config = Arc::new(config);
         let exec_dir = config.exec_dir.clone();
+        let loopback = config.loopback_ports.clone();
         let shared = Arc::new(Shared::default());
         let (node, stats, timing) = (raft.clone(), beats.stats(), config.timing);
         let control = NodeControl::new(node, shared.clone(), stats, timing, meter, lens);
         let (balances, services) = watch::channel(Arc::default());
         let (ill, down) = watch::channel(Arc::default());
-        let doctor = health::keep(raft.clone(), shared.clone(), ill, exec_dir);
+        let doctor = health::keep(raft.clone(), shared.clone(), ill, exec_dir, loopback);
         let probing = Probing::start(prober, shared.clone())?;
         let beside = Beside {
             balances,

@@ -27,6 +27,9 @@ pub struct Backend {
 pub mod backend_flags {
     /// The address is one of this host's.
     pub const LOCAL: u16 = 1;
+    /// It is a loopback address, and so one of this host's: what goes there stays at the virtual IP, but for the port, and whoever
+    /// listens at the loopback address gets it.
+    pub const LOOPBACK: u16 = 1 << 1;
     /// How many bits in front its address has in common with all hosts of its link, as this host's route to that says (IPv4 as
     /// `::ffff:0:0/96`, so plus 96), in the upper byte; 0: a router is in between, or nobody knows.
     pub const LINK: u16 = 0xff00;
@@ -38,6 +41,13 @@ impl Backend {
     #[must_use]
     pub const fn is_local(&self) -> bool {
         self.flags & backend_flags::LOCAL != 0
+    }
+
+    /// Whether it is at a loopback address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_loopback(&self) -> bool {
+        self.flags & backend_flags::LOOPBACK != 0
     }
 
     /// Whether its packets to this address do not come by here, although this host is its router: they are to itself, or to

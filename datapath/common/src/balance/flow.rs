@@ -132,6 +132,8 @@ pub mod flow_flags {
     /// Its service keeps clients with their backends ([`crate::balance::service_flags::BY_CLIENT`]): who would hold the address next shall
     /// know where this one is, whatever else it has to know of the flow.
     pub const STICKY: u32 = 1 << 6;
+    /// With [`LOCAL`]: the backend listens at a loopback address ([`crate::balance::backend_flags::LOOPBACK`]).
+    pub const LOOPBACK: u32 = 1 << 7;
 }
 
 /// How far a TCP connection has come, as one half knows it. A byte each, 0 or 1, since bytes can be

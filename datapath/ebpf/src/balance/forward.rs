@@ -7,7 +7,7 @@ use vipd_datapath_common::balance::{Complaint, Direction, Flow, Reason, flow_fla
 use vipd_datapath_common::frame::ETHERNET;
 
 use super::packet::{self, Packet};
-use super::{count, encap, out, place::Place, state, tell, translate};
+use super::{count, encap, listen, out, place::Place, state, tell, translate};
 use crate::verdict::Verdict;
 
 /// Frames up to this length fit any link that anybody runs IP on, so nobody is asked.
@@ -65,6 +65,9 @@ fn carry_out(ctx: &TcContext, packet: &Packet, flow: &Flow) -> Verdict {
     let hops = if local { packet.hops } else { packet.hops - 1 };
     if !translate::packet(ctx, packet, flow, hops) {
         return Verdict::Drop;
+    }
+    if flow.has(flow_flags::LOOPBACK) && !flow.has(flow_flags::REVERSE) && !packet.later {
+        listen::hand(ctx, packet, flow);
     }
     out::onward(flow, packet.v4)
 }

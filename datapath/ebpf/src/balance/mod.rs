@@ -9,7 +9,7 @@
 //! One file a subject: [`packet`] what is read of one, [`open`]
 //! new flows, [`choose`] their backend, [`affinity`] that of clients who were here before, [`record`] how they are remembered, [`forward`] packets of
 //! known ones, [`place`] where a flow lies in its map, [`guard`] the bound on new ones, [`state`] what TCP tells of them,
-//! [`translate`] the rewriting, [`out`] where it goes, [`encap`] dsr through routers, [`icmp`] errors about flows,
+//! [`translate`] the rewriting, [`out`] where it goes, [`listen`] who gets it at a loopback address of the holder, [`encap`] dsr through routers, [`icmp`] errors about flows,
 //! [`tell`] those that the holder makes, [`kept`] answers to clients whose addresses backends see, [`sockets`] clients on the holder itself, [`pieces`] fragments, [`stray`] answers that nobody here knows
 //! of, [`count`] the counters; [`short`] the short way of packets of open flows, in front of all this.
 
@@ -21,6 +21,7 @@ mod forward;
 mod guard;
 mod icmp;
 mod kept;
+mod listen;
 mod maps;
 mod open;
 mod out;

@@ -86,7 +86,9 @@ fn prepare(packet: &Packet, begins: &Beginning) {
         return;
     };
     let dsr = service.flags & service_flags::DSR != 0;
-    if !old.has(flow_flags::DSR) && (dsr || old.destination != backend.address) {
+    if !old.has(flow_flags::DSR)
+        && (dsr || old.destination != *record::place_of(&packet.key, backend))
+    {
         forget(old, packet.key.protocol);
     }
 }

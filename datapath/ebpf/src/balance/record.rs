@@ -2,6 +2,7 @@
 
 use core::{hint::black_box, mem::MaybeUninit};
 
+use vipd_datapath_common::AddressKey;
 use vipd_datapath_common::balance::{
     Backend, Claim, Flow, FlowKey, Half, Progress, Reason, Service, SourcePorts, flow_flags,
     service_flags,
@@ -40,7 +41,7 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
         key,
         Flow {
             source: key.source,
-            destination: backend.address,
+            destination: *place_of(key, backend),
             source_port: key.source_port,
             destination_port: key.destination_port,
             ifindex: 0,
@@ -56,6 +57,9 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
     let mut flow = &mut half.flow;
     if backend.is_local() {
         flow.flags |= flow_flags::LOCAL;
+    }
+    if backend.is_loopback() {
+        flow.flags |= flow_flags::LOOPBACK;
     }
     if begins.keeps {
         flow.flags |= flow_flags::KEEP;
@@ -73,7 +77,7 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
         let port = backends_half(key, backend, begins.arrival, &mut half)?;
         half.proof = key.proof();
         flow = &mut half.flow;
-        flow.destination = backend.address;
+        flow.destination = *place_of(key, backend);
         flow.destination_port = target(key, backend);
         flow.source_port = port;
         flow.flags &= !flow_flags::REVERSE;
@@ -104,6 +108,17 @@ pub fn flow(packet: &Packet, begins: &Beginning) -> Result<(), Reason> {
         }
     }
     Ok(())
+}
+
+/// The address that packets for the backend get. One at a loopback address is reached at the virtual IP: the kernel takes nothing
+/// in from a link that is to a loopback address.
+#[inline(always)]
+pub fn place_of<'a>(key: &'a FlowKey, backend: &'a Backend) -> &'a AddressKey {
+    if backend.is_loopback() {
+        &key.destination
+    } else {
+        &backend.address
+    }
 }
 
 /// The port at which the backend is reached.
@@ -141,7 +156,7 @@ fn backends_half(
     // here again.
     let claim = unsafe { &mut *place };
     // One by one: a whole one would be made on the stack first, and 6.1 has no room for it.
-    claim.key.source = backend.address;
+    claim.key.source = *place_of(key, backend);
     claim.key.destination = if own { key.source } else { key.destination };
     claim.key.source_port = target(key, backend);
     claim.key.protocol = key.protocol;

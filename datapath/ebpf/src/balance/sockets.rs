@@ -177,9 +177,11 @@ fn backend(asked: &mut FlowKey, given: &mut PeerKey) -> Given {
     if dsr && backend.is_local() {
         return Given::Nothing;
     }
-    // The address of this host that the backend will see.
+    // The address of this host that the backend will see. That of a loopback address says nothing of who asks.
     let everybody_here = asked.source;
-    asked.source = backend.source;
+    if !backend.is_loopback() {
+        asked.source = backend.source;
+    }
     if !choose::may_use(service, asked) {
         count::refused(service.id, 0, Reason::Forbidden);
         return Given::Refusal;

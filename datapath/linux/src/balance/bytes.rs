@@ -94,7 +94,13 @@ impl Spot {
                 .and_then(|reach| reach.source)
                 .map_or(AddressKey { octets: [0; 16] }, AddressKey::from),
             port: self.port.to_be_bytes(),
-            flags: link | if local { backend_flags::LOCAL } else { 0 },
+            flags: link
+                | if local { backend_flags::LOCAL } else { 0 }
+                | if self.address.is_loopback() {
+                    backend_flags::LOOPBACK
+                } else {
+                    0
+                },
             ifindex: reach.map_or(0, |reach| reach.ifindex),
             id: number,
             mtu: reach.and_then(|reach| reach.mtu).unwrap_or(0),

@@ -85,6 +85,8 @@ pub enum Why {
     NoPrograms,
     /// Its address is of the other family than that of the service.
     OtherFamily,
+    /// It is at a loopback address, and nothing from outside may go to that port there.
+    Loopback,
 }
 
 impl fmt::Display for Why {
@@ -101,6 +103,9 @@ impl fmt::Display for Why {
                 "it is reached through an interface that vipd has no programs on (only Ethernet gets them, and no port of a bridge or bond)"
             }
             Self::OtherFamily => "its address is not of the service's family",
+            Self::Loopback => {
+                "vipd.toml of this node lets nothing in to that port of loopback addresses: see loopback_ports under [balance]"
+            }
         })
     }
 }
@@ -135,9 +140,17 @@ pub(crate) struct Goal {
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// What shall be. A backend whose reach is not known counts as out of reach; `covered` are the interfaces that have the
-/// programs.
-pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u32>) -> Goal {
+/// What this host has for balancing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Host {
+    /// The interfaces that have the programs.
+    pub(crate) covered: BTreeSet<u32>,
+    /// The ports at which backends may be at loopback addresses.
+    pub(crate) loopback: BTreeSet<u16>,
+}
+
+/// What shall be. A backend whose reach is not known counts as out of reach.
+pub(crate) fn goal(services: &Services, reaches: &Reaches, host: &Host) -> Goal {
     let mut goal = Goal::default();
     // Most services of an installation have the same few backends.
     let mut recipes = BTreeSet::new();
@@ -148,7 +161,7 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, covered: &BTreeSet<u3
         let mut spots = BTreeSet::new();
         for backend in &service.backends {
             let reach = reaches.get(&backend.address).copied().flatten();
-            let found = place(frontend, service.mode, backend, reach, covered);
+            let found = place(frontend, service.mode, backend, reach, host);
             if found != Err(Why::OtherFamily) {
                 goal.spots.insert(backend.spot(), reach);
                 spots.insert(backend.spot());
@@ -272,16 +285,23 @@ fn place(
     mode: Forward,
     backend: &WantedBackend,
     reach: Option<Reach>,
-    covered: &BTreeSet<u32>,
+    host: &Host,
 ) -> Result<(), Why> {
     if backend.address.is_ipv4() != frontend.address.is_ipv4() {
         return Err(Why::OtherFamily);
+    }
+    let port = match backend.port {
+        0 => frontend.port,
+        own => own,
+    };
+    if backend.address.is_loopback() && !host.loopback.contains(&port) {
+        return Err(Why::Loopback);
     }
     let reach = reach.ok_or(Why::Unreachable)?;
     if reach.local {
         return Ok(());
     }
-    if !covered.contains(&reach.ifindex) {
+    if !host.covered.contains(&reach.ifindex) {
         return Err(Why::NoPrograms);
     }
     match mode {

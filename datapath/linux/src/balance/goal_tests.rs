@@ -40,6 +40,14 @@ fn backend(address: &str, weight: u32) -> WantedBackend {
     }
 }
 
+/// Covered is the interface of [`LINK`] and [`ROUTED`].
+fn host() -> Host {
+    Host {
+        covered: [2].into(),
+        loopback: [80].into(),
+    }
+}
+
 fn of(mode: Forward, backends: &[WantedBackend], reaches: &[(&str, Option<Reach>)]) -> Goal {
     let backends = backends.to_vec();
     let service = WantedService {
@@ -55,7 +63,7 @@ fn of(mode: Forward, backends: &[WantedBackend], reaches: &[(&str, Option<Reach>
     goal(
         &[(frontend(), Arc::new(service))].into(),
         &reaches.collect(),
-        &[2].into(),
+        &host(),
     )
 }
 
@@ -65,6 +73,20 @@ fn in_table(goal: &Goal) -> Vec<String> {
         .iter()
         .map(|(spot, weight)| format!("{} {weight}", spot.address))
         .collect()
+}
+
+#[test]
+fn a_backend_at_a_loopback_address_is_there_if_the_node_names_its_port() {
+    let found = [("127.0.0.1", Some(HERE))];
+    let other = WantedBackend {
+        port: 8080,
+        ..backend("127.0.0.1", 1)
+    };
+    let goal = of(Forward::Nat, &[backend("127.0.0.1", 1), other], &found);
+    assert_eq!(in_table(&goal), ["127.0.0.1 1"]);
+    assert!(goal.local, "answers are looked at");
+    let left: Vec<_> = goal.left_out.iter().map(|left| left.why).collect();
+    assert_eq!(left, [Why::Loopback], "port 8080 is not named");
 }
 
 #[test]
@@ -189,7 +211,7 @@ fn a_backend_of_the_other_family_gets_no_number() {
 #[test]
 fn an_address_without_services_has_no_mark() {
     assert_eq!(
-        goal(&Services::new(), &Reaches::new(), &[2].into()),
+        goal(&Services::new(), &Reaches::new(), &host()),
         Goal::default()
     );
 }
@@ -215,7 +237,7 @@ fn services_of_the_same_backends_share_a_recipe_in_whatever_order_they_name_them
         (other, service([two, one])),
     ];
     let reaches = [one.address, two.address].map(|address| (address, Some(LINK)));
-    let goal = goal(&services.into(), &reaches.into(), &[2].into());
+    let goal = goal(&services.into(), &reaches.into(), &host());
     let (a, b) = (
         &goal.services[&frontend()].recipe,
         &goal.services[&other].recipe,
@@ -246,7 +268,7 @@ fn a_backend_that_sees_clients_answers_for_the_one_service_that_its_end_belongs_
         (port(53), keeping(DSR, &[at("10.0.0.3", 0)])),
     ];
     let reaches = [one.address, two.address].map(|address| (address, Some(LINK)));
-    let goal = goal(&services.into(), &reaches.into(), &[2].into());
+    let goal = goal(&services.into(), &reaches.into(), &host());
     assert!(goal.keeps);
     let end = |address: &str, port| Frontend {
         address: address.parse().unwrap(),

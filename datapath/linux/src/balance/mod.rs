@@ -19,7 +19,7 @@ mod records;
 mod trace;
 
 pub use bounds::{Bounds, Times};
-pub(crate) use goal::{Goal, Prefix, Reach, Reaches, Recipe, Spot, goal};
+pub(crate) use goal::{Goal, Host, Prefix, Reach, Reaches, Recipe, Spot, goal};
 pub use goal::{LeftOut, Why};
 pub use lens::{
     Affine, BackendSeen, FlowFilter, FlowSeen, Flows, Lens, ServiceSeen, TableSeen, Traffic,

@@ -50,7 +50,11 @@ fn reaches() -> Reaches {
 }
 
 fn goal(services: &Services, reaches: &Reaches) -> Goal {
-    goal::goal(services, reaches, &[2].into())
+    let host = goal::Host {
+        covered: [2].into(),
+        loopback: BTreeSet::new(),
+    };
+    goal::goal(services, reaches, &host)
 }
 
 /// Does a plan on a model of the maps, and checks after each step that whatever is named is there.

@@ -123,7 +123,7 @@ impl Kernel {
         let sockets = Sockets::load(&mut ebpf, pins.clone());
         let gate = Deadline::new(&maps::take(&mut ebpf, name::GATE)?)?;
         let maps = Maps::take(&mut ebpf)?;
-        let balancer = Balancer::open(&mut ebpf, maps.addresses_map(), &options.bounds)?;
+        let balancer = Balancer::open(&mut ebpf, maps.addresses_map(), &options)?;
         let conflicts = maps::take(&mut ebpf, name::CONFLICTS)?
             .try_into()
             .map_err(|source| DatapathError::Map {

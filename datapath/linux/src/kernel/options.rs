@@ -1,6 +1,6 @@
 //! How to open the datapath.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use super::Attach;
 use crate::{Bounds, Xdp};
@@ -17,6 +17,9 @@ pub struct Options {
     pub refresh: Duration,
     /// Bounds of balancing.
     pub bounds: Bounds,
+    /// The ports at which backends may be at loopback addresses of this host: whoever writes VIPs could else let others in to what
+    /// was meant for the host alone.
+    pub loopback: BTreeSet<u16>,
     /// Whether packets of open connections are sent on in drivers of network cards.
     pub xdp: Xdp,
 }
@@ -28,6 +31,7 @@ impl Default for Options {
             attach: Attach::Auto,
             refresh: crate::DEFAULT_REFRESH,
             bounds: Bounds::default(),
+            loopback: BTreeSet::new(),
             xdp: Xdp::default(),
         }
     }

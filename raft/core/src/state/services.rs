@@ -10,7 +10,8 @@ use crate::name::Name;
 use crate::node::Prefix;
 use crate::rejection::Rejection;
 use crate::service::{
-    Affinity, Backend, ClientAddress, Dispatch, Endpoint, Mode, Port, PortSpec, TrafficPolicy,
+    Affinity, Backend, ClientAddress, Dispatch, Endpoint, Mode, Port, PortSpec, Protocol,
+    TrafficPolicy,
 };
 use crate::vip::VipSpec;
 
@@ -153,10 +154,13 @@ fn ports(spec: &VipSpec) -> Result<(), String> {
 fn backends(spec: &VipSpec) -> Result<(), String> {
     let all = spec.ports.keys().find(|port| port.port == 0);
     let mut last: Option<&Endpoint> = None;
-    for (endpoint, Backend { weight, node: _ }) in &spec.backends {
+    for (endpoint, Backend { weight, node }) in &spec.backends {
         let Endpoint { address, port } = *endpoint;
         if let Some(what) = unfit(address) {
             return Err(format!("has backend {endpoint}, which is {what}"));
+        }
+        if address.is_loopback() {
+            on_loopback(spec, endpoint, node.as_ref())?;
         }
         if spec.addresses.contains(&address) {
             return Err(format!(
@@ -185,6 +189,33 @@ fn backends(spec: &VipSpec) -> Result<(), String> {
     Ok(())
 }
 
+/// A backend at a loopback address is a program on whichever node holds the VIP: what it accepts are connections of the VIP.
+fn on_loopback(spec: &VipSpec, at: &Endpoint, node: Option<&Name>) -> Result<(), String> {
+    let udp = |port: &&Port| port.protocol == Protocol::Udp;
+    let all = |port: &&Port| port.port == 0;
+    if spec.mode == Mode::Dsr {
+        Err(format!(
+            "has backend {at}, but its mode is dsr: backends at loopback addresses are for mode nat"
+        ))
+    } else if let Some(node) = node {
+        Err(format!(
+            "has backend {at} on node {node}, but a loopback address is that of whichever node holds the VIP: name an address of {node} that \
+             others see"
+        ))
+    } else if let Some(port) = spec.ports.keys().find(udp) {
+        Err(format!(
+            "has backend {at} and port {port}, but a loopback address can't answer by UDP beyond its host: name the host's address that \
+             others see, or a VIP of its own for {port}"
+        ))
+    } else if let Some(all) = spec.ports.keys().find(all) {
+        Err(format!(
+            "has backend {at} and {all}: of a loopback address name each port that others shall reach"
+        ))
+    } else {
+        Ok(())
+    }
+}
+
 fn sources(spec: &VipSpec) -> Result<(), String> {
     let is_network = |prefix: &&Prefix| {
         let net = ipnet::IpNet::new(prefix.address, prefix.len);
@@ -210,8 +241,6 @@ fn unfit(address: IpAddr) -> Option<&'static str> {
     };
     if address.is_unspecified() {
         Some("no address of a host")
-    } else if address.is_loopback() {
-        Some("a loopback address: name the host's address that others see")
     } else if address.is_multicast() || broadcast {
         Some("not the address of one host")
     } else if link_local {

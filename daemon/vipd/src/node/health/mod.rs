@@ -83,9 +83,10 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     down: watch::Sender<Arc<Down>>,
     exec_dir: Option<PathBuf>,
+    loopback: BTreeSet<u16>,
 ) {
     let mut applied = raft.applied();
-    let mut ward = Ward::new(raft, shared, down, Asker::new(exec_dir));
+    let mut ward = Ward::new(raft, shared, down, Asker::new(exec_dir, loopback));
     let (mut changed, mut look) = (true, Instant::now());
     loop {
         tokio::select! {

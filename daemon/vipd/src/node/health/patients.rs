@@ -78,7 +78,9 @@ pub(super) fn patients(state: &State, me: NodeId) -> Patients {
                 check: check.clone(),
                 counts: backend.weight > 0 && own && vip.addresses.iter().any(|at| same(&at)),
                 holds,
-                from: from.filter(|_| asks_as_the_vip(vip, check)).copied(),
+                from: from
+                    .filter(|_| asks_as_the_vip(vip, check) && !endpoint.address.is_loopback())
+                    .copied(),
             };
             patients.all.insert((vip.name.clone(), *endpoint), patient);
         }
@@ -96,7 +98,7 @@ fn own(vip: &Vip, at: &Endpoint, me: Option<&Node>) -> bool {
 }
 
 /// In mode `nat` a backend sees the VIP as its client, and must be able to answer it. With `dsr` it has that address itself. And
-/// where the VIP claims all ports, the answer would be taken for a client's packet.
+/// where the VIP claims all ports, the answer would be taken for a client's packet. (What is at a loopback address sees others than clients.)
 fn asks_as_the_vip(vip: &Vip, check: &Check) -> bool {
     let protocol: Protocol = check.question.protocol();
     let mut ports = vip.spec.ports.keys();

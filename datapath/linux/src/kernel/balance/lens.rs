@@ -23,6 +23,7 @@ use super::{
     flows::{Door, FlowTable},
     maps::failed,
     news::News,
+    records::{Numbers, SharedNumbers},
 };
 use crate::{
     Affine, BackendSeen, Bounds, DatapathError, Elements, FlowFilter, FlowSeen, Flows, Forward,
@@ -44,6 +45,7 @@ pub(super) struct KernelLens {
     pub(super) backends: HashMap<MapData, u32, Backend>,
     pub(super) tally: PerCpuHashMap<MapData, TallyKey, Tally>,
     pub(super) left_out: Arc<Mutex<Arc<[LeftOut]>>>,
+    pub(super) numbers: SharedNumbers,
     pub(super) program: Arc<OwnedFd>,
     pub(super) news: News,
     pub(super) bounds: Bounds,
@@ -128,12 +130,13 @@ impl Lens for KernelLens {
         let now = boottime_ns();
         let mut found = Flows::default();
         let mut shown = Vec::new();
+        let numbers = Numbers::of(&self.numbers);
         table.read(|key, flow| {
             if flow.has(flow_flags::REVERSE) {
                 return true;
             }
             found.known += 1;
-            if lets_through(filter, key, flow) {
+            if lets_through(filter, key, flow, &numbers) {
                 found.matching += 1;
                 if shown.len() < at_most {
                     shown.push((*key, *flow));
@@ -145,7 +148,7 @@ impl Lens for KernelLens {
             let times = &self.bounds.times;
             found
                 .flows
-                .extend(flow_seen(&table, times, &key, &flow, now)?);
+                .extend(flow_seen(&table, times, &key, &flow, &numbers, now)?);
         }
         Ok(found)
     }
@@ -380,13 +383,13 @@ fn traffic(tally: &Tally) -> Traffic {
     }
 }
 
-fn lets_through(filter: &FlowFilter, key: &FlowKey, flow: &Flow) -> bool {
+fn lets_through(filter: &FlowFilter, key: &FlowKey, flow: &Flow, numbers: &Numbers) -> bool {
     let is = |wanted: Option<IpAddr>, found: &AddressKey| {
         wanted.is_none_or(|wanted| AddressKey::from(wanted) == *found)
     };
     is(filter.client, &key.source)
         && is(filter.vip, &key.destination)
-        && is(filter.backend, &flow.destination)
+        && is(filter.backend, &numbers.backend_of(flow))
         && !(filter.nat && flow.has(flow_flags::DSR))
         && filter
             .port
@@ -399,6 +402,7 @@ fn flow_seen(
     times: &Times,
     key: &FlowKey,
     flow: &Flow,
+    numbers: &Numbers,
     now: u64,
 ) -> Result<Option<FlowSeen>, DatapathError> {
     let Some(protocol) = Protocol::of(key.protocol) else {
@@ -425,7 +429,7 @@ fn flow_seen(
         client: end(&key.source, key.source_port),
         vip: end(&key.destination, key.destination_port),
         protocol,
-        backend: end(&flow.destination, flow.destination_port),
+        backend: end(&numbers.backend_of(flow), flow.destination_port),
         source: rewritten.then(|| end(&flow.source, flow.source_port)),
         mode: Forward::of_flow(flow),
         local: flow.has(flow_flags::LOCAL),

@@ -26,6 +26,7 @@ use super::{
     flows::{Door, again},
     lens::{Aside, KernelLens},
     news::News,
+    records::SharedNumbers,
 };
 use crate::{
     Bounds, DatapathError, Frontend, LeftOut,
@@ -233,7 +234,7 @@ impl Maps {
     pub(super) fn lens(
         &self,
         (door, clients): (Door, Clients),
-        left_out: Arc<Mutex<Arc<[LeftOut]>>>,
+        (left_out, numbers): (Arc<Mutex<Arc<[LeftOut]>>>, SharedNumbers),
         program: Arc<OwnedFd>,
         news: News,
         bounds: Bounds,
@@ -250,6 +251,7 @@ impl Maps {
                 backends: hash(self.backends.map())?.try_into()?,
                 tally: Map::PerCpuHashMap(again(self.tally.map())?).try_into()?,
                 left_out,
+                numbers,
                 program,
                 news,
                 bounds,

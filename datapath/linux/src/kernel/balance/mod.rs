@@ -39,10 +39,10 @@ use self::{
     news::{News, Reporter},
     records::{Installer, KernelRecords, Numbers, SharedNumbers},
 };
-use super::{Kernel, interfaces_of, steps::Later};
+use super::{Kernel, Options, interfaces_of, steps::Later};
 use crate::{
     Bounds, DatapathError, LeftOut, Lens, Records, Services, Wanted,
-    balance::{Actual, Goal, Reaches, Spot, goal, plan},
+    balance::{Actual, Goal, Host, Reaches, Spot, goal, plan},
     netlink::Routes,
     plan,
 };
@@ -65,8 +65,7 @@ pub(super) struct Balancer {
     routes: Routes,
     wanted: Arc<Services>,
     reaches: Reaches,
-    /// Interfaces that have the programs.
-    covered: BTreeSet<u32>,
+    host: Host,
     /// Backends to look for again, and when all of them were begun with.
     stale: VecDeque<IpAddr>,
     looked: Option<Instant>,
@@ -98,11 +97,11 @@ impl Balancer {
     pub(super) fn open(
         ebpf: &mut Ebpf,
         addresses: &MapData,
-        bounds: &Bounds,
+        options: &Options,
     ) -> Result<Self, DatapathError> {
         let maps = Maps::take(ebpf)?;
         let flows: HashMap<MapData, FlowKey, Half> = typed(ebpf, name::FLOWS)?;
-        let bounds = bounds_here(bounds, flows.map(), maps.cpus())?;
+        let bounds = bounds_here(&options.bounds, flows.map(), maps.cpus())?;
         let door = Door::new(flows, addresses)?;
         let program = ebpf.program(INGRESS).and_then(|program| program.fd().ok());
         let program = program
@@ -125,7 +124,10 @@ impl Balancer {
             routes: Routes::open()?,
             wanted: Arc::default(),
             reaches: Reaches::new(),
-            covered: BTreeSet::new(),
+            host: Host {
+                covered: BTreeSet::new(),
+                loopback: options.loopback.clone(),
+            },
             stale: VecDeque::new(),
             looked: None,
             goal: Goal::default(),
@@ -171,9 +173,10 @@ impl Balancer {
         let (door, left_out) = (self.door.clone(), Arc::clone(&self.left_out));
         let (program, news) = (Arc::clone(&self.program), self.news.clone());
         let ways = (door, self.clients.again()?);
+        let known = (left_out, Arc::clone(&self.numbers));
         let lens = self
             .maps
-            .lens(ways, left_out, program, news, self.bounds, aside)?;
+            .lens(ways, known, program, news, self.bounds, aside)?;
         Ok(Box::new(lens))
     }
 
@@ -190,8 +193,8 @@ impl Balancer {
         covered: BTreeSet<u32>,
     ) -> Vec<DatapathError> {
         let mut errors = Vec::new();
-        let mut aim = self.covered != covered;
-        self.covered = covered;
+        let mut aim = self.host.covered != covered;
+        self.host.covered = covered;
         if self.is_news(services) {
             self.wanted = Arc::clone(services);
             errors.extend(self.look_for_new_ones());
@@ -282,7 +285,7 @@ impl Balancer {
     }
 
     fn aim(&mut self) {
-        self.goal = goal(&self.wanted, &self.reaches, &self.covered);
+        self.goal = goal(&self.wanted, &self.reaches, &self.host);
         if *self.marks != self.goal.marks {
             self.marks = Arc::new(self.goal.marks.clone());
         }

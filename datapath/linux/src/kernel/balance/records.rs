@@ -57,6 +57,13 @@ impl Numbers {
         Arc::clone(&shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The backend of a flow: what goes to a loopback address has the virtual IP as its destination.
+    pub(super) fn backend_of(&self, flow: &Flow) -> AddressKey {
+        let spot = self.spots.get(&flow.backend);
+        let loopback = spot.filter(|_| flow.has(flow_flags::LOOPBACK));
+        loopback.map_or(flow.destination, |spot| spot.address.into())
+    }
+
     /// The service and the backend that have these.
     pub(super) fn named(&self, service: u32, backend: u32) -> Option<(Frontend, Spot)> {
         let frontend = self.frontends.get(&service)?;

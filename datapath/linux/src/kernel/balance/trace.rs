@@ -11,7 +11,7 @@ use vipd_datapath_common::balance::{
 
 use super::{
     lens::{KernelLens, affinity_key},
-    records::is_told,
+    records::{Numbers, is_told},
 };
 use crate::{
     DatapathError, FlowNews, Forward, Frontend, Packet, Protocol, Trace, Verdict,
@@ -92,7 +92,9 @@ impl KernelLens {
         Ok(Trace {
             known: before.is_some(),
             service: service.map(|(frontend, _)| frontend),
-            backend: flow.as_ref().map(backend),
+            backend: flow
+                .as_ref()
+                .map(|flow| backend(flow, &Numbers::of(&self.numbers))),
             kept: before.is_none()
                 && flow.is_some_and(|flow| {
                     client.is_some_and(|client| client.backend == Some(flow.backend))
@@ -186,9 +188,9 @@ fn how(flow: Option<&Flow>, service: Option<Service>) -> Option<Forward> {
     by_flow.or_else(|| service.map(|service| Forward::of_service(service.flags)))
 }
 
-fn backend(flow: &Flow) -> (IpAddr, u16) {
+fn backend(flow: &Flow, numbers: &Numbers) -> (IpAddr, u16) {
     (
-        flow.destination.into(),
+        numbers.backend_of(flow).into(),
         u16::from_be_bytes(flow.destination_port),
     )
 }

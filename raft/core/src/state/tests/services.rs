@@ -154,6 +154,38 @@ fn weighing(weight: u16) -> VipSpec {
     }
 }
 
+fn on_node(backend: &str, node: &str) -> VipSpec {
+    let one = Backend {
+        weight: 1,
+        node: Some(name(node)),
+    };
+    VipSpec {
+        backends: [(at(backend), one)].into(),
+        ..spec(Mode::Nat, [(80, to(0))], [])
+    }
+}
+
+fn by_udp(backend: &str) -> VipSpec {
+    let protocol = Protocol::Udp;
+    VipSpec {
+        ports: [(Port { protocol, port: 53 }, PortSpec::default())].into(),
+        ..spec(Mode::Nat, [], [backend])
+    }
+}
+
+#[test]
+fn a_backend_at_a_loopback_address_is_one_of_each_node() {
+    let c = Cluster::of(3);
+    let near = VipSpec {
+        traffic: TrafficPolicy::Local,
+        ..spec(Mode::Nat, [(80, to(8080))], ["127.0.0.1"])
+    };
+    for (_, node) in c.state.nodes() {
+        assert!(near.has_backend_for(node, Family::V4));
+        assert!(!near.has_backend_for(node, Family::V6));
+    }
+}
+
 #[test]
 fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
     use Mode::{Dsr, Local, Nat};
@@ -190,7 +222,7 @@ fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
         affinity_timeout: Some(Millis(ms)),
         ..spec(Nat, [(80, to(0))], [])
     };
-    let table: [(VipSpec, &str); 33] = [
+    let table: [(VipSpec, &str); 35] = [
         (
             kept(Affinity::None, 60_000),
             "has an affinity_timeout and no affinity: choose affinity client",
@@ -294,12 +326,20 @@ fn ports_and_backends_that_cannot_be_served_are_refused_with_what_is_wrong() {
         ),
         (spec(Nat, [(80, to(0))], ["::"]), "no address of a host"),
         (
-            spec(Nat, [(80, to(0))], ["127.0.0.1:80"]),
-            "has backend 127.0.0.1:80, which is a loopback address",
+            spec(Dsr, [(80, to(0))], ["127.0.0.1"]),
+            "has backend 127.0.0.1, but its mode is dsr",
         ),
         (
-            spec(Nat, [(80, to(0))], ["[::1]:80"]),
-            "has backend [::1]:80, which is a loopback address",
+            spec(Nat, [(0, to(0))], ["::1"]),
+            "has backend ::1 and TCP all ports: of a loopback address name each port",
+        ),
+        (
+            on_node("127.0.0.1:80", "n2"),
+            "has backend 127.0.0.1:80 on node n2, but a loopback address is that of whichever node",
+        ),
+        (
+            by_udp("[::1]:53"),
+            "has backend [::1]:53 and port UDP 53, but a loopback address can't answer by UDP",
         ),
         (
             spec(Nat, [(80, to(0))], ["224.0.0.1"]),
@@ -364,6 +404,11 @@ fn what_a_datapath_can_serve_is_taken() {
         spec(Nat, [(80, to(0))], []),
         spec(Nat, [(0, to(0)), (22, to(2222))], ["10.9.0.1"]),
         spec(Dsr, [(0, to(0))], ["10.9.0.1", "fd00::1"]),
+        spec(
+            Nat,
+            [(80, to(8080))],
+            ["127.0.0.1", "[::1]:9000", "10.9.0.1"],
+        ),
         weighing(0),
         weighing(256),
         kept(None),

@@ -5,6 +5,7 @@ mod http;
 mod trust;
 mod udp;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ use trust::Trust;
 pub(super) struct Asker {
     trust: Trust,
     programs: Programs,
+    /// Ports at which backends may be at loopback addresses.
+    loopback: BTreeSet<u16>,
 }
 
 /// Whom to ask, and as whom.
@@ -40,11 +43,13 @@ pub(super) struct Call {
 }
 
 impl Asker {
-    /// `exec_dir` is where programs may be run from; nowhere without.
-    pub(super) fn new(exec_dir: Option<PathBuf>) -> Arc<Self> {
+    /// `exec_dir` is where programs may be run from; nowhere without. `loopback`: the ports at which loopback addresses may be
+    /// asked, since the answer is for whoever writes VIPs.
+    pub(super) fn new(exec_dir: Option<PathBuf>, loopback: BTreeSet<u16>) -> Arc<Self> {
         Arc::new(Self {
             trust: Trust::default(),
             programs: Programs::new(exec_dir),
+            loopback,
         })
     }
 
@@ -52,6 +57,12 @@ impl Asker {
     pub(super) async fn ask(&self, call: &Call, check: &Check) -> Result<String, String> {
         let patience = Duration::from_millis(check.timeout.0);
         let at = call.at;
+        if at.ip().is_loopback() && !self.loopback.contains(&at.port()) {
+            return Err(format!(
+                "{at} is not asked: vipd.toml of this node does not name port {} in loopback_ports under [balance]",
+                at.port()
+            ));
+        }
         let late = |_| format!("{at} did not answer within {patience:?}");
         match &check.question {
             Question::Tcp => {
@@ -118,8 +129,27 @@ mod tests {
         }
     }
 
+    pub(super) fn anywhere() -> BTreeSet<u16> {
+        (1..=u16::MAX).collect()
+    }
+
+    #[tokio::test]
+    async fn a_loopback_address_is_asked_at_the_ports_that_the_node_names_alone() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = server.local_addr().unwrap();
+        let ask = async |ports: &[u16]| {
+            let asker = Asker::new(None, ports.iter().copied().collect());
+            asker.ask(&to(at), &check(Question::Tcp)).await
+        };
+        assert!(ask(&[at.port()]).await.is_ok());
+        let why = ask(&[1]).await.unwrap_err();
+        assert!(why.contains("loopback_ports under [balance]"), "{why}");
+    }
+
     pub(super) async fn ask(at: SocketAddr, question: Question) -> Result<String, String> {
-        Asker::new(None).ask(&to(at), &check(question)).await
+        Asker::new(None, anywhere())
+            .ask(&to(at), &check(question))
+            .await
     }
 
     #[tokio::test]
@@ -148,7 +178,7 @@ mod tests {
                 from: Some(from.parse().unwrap()),
                 ..to(at)
             };
-            let (asker, check) = (Asker::new(None), check(Question::Tcp));
+            let (asker, check) = (Asker::new(None, anywhere()), check(Question::Tcp));
             let (asked, accepted) = tokio::join!(asker.ask(&call, &check), server.accept());
             assert_eq!(asked, Ok(format!("{at} accepts connections")));
             assert_eq!(accepted.unwrap().1.ip().to_string(), seen);
