@@ -59,6 +59,7 @@ impl Process {
                 installed.map_or_else(failed, |done| Response::Snapshot(done.vote))
             }
             Request::TransferLeader(rpc) => {
+                heartbeats::let_go(self);
                 let taken = raft.handle_transfer_leader(rpc).await;
                 taken.map_or_else(failed, Response::TransferLeader)
             }

@@ -22,7 +22,7 @@ pub(super) async fn keep(process: Arc<Process>, heartbeat: Duration) {
     let Some(voter) = process.voter.get() else {
         return;
     };
-    let (mut ticking, mut untold) = (true, false);
+    let (mut ticking, mut untold) = (true, None);
     loop {
         let led_by = established(voter);
         if let Some((vote, word)) = led_by {
@@ -61,17 +61,17 @@ async fn hear_by_beats(
     voter: &Voter,
     heartbeat: Duration,
     (vote, word): (Vote, Word),
-    untold: bool,
-) -> bool {
+    untold: Option<Vote>,
+) -> Option<Vote> {
     if word.leader == process.me() {
-        return false;
+        return None;
     }
     if process.words.believes(word, now(process)) {
         process.hear_by_beat();
-        return true;
+        return Some(vote);
     }
-    if !untold || !heeds_leader(process) {
-        return false;
+    if untold != Some(vote) || !heeds_leader(process) {
+        return None;
     }
     let told = voter.raft.append_entries(AppendEntriesRequest {
         vote,
@@ -80,7 +80,7 @@ async fn hear_by_beats(
         entries: Vec::new(),
     });
     drop(NodeRuntime::timeout(heartbeat, told).await);
-    false
+    None
 }
 
 /// This voter has fenced `leader`: if that one leads, its Raft waits for it no longer.
@@ -93,7 +93,7 @@ pub(super) fn give_up(process: &Arc<Process>, leader: NodeId) {
         return;
     }
     process.words.unspoken();
-    *lock(&process.given_up) = Some(Local::now());
+    let_go(process);
     let process = process.clone();
     spawn(async move {
         if let Some(voter) = process.voter.get() {
@@ -101,6 +101,11 @@ pub(super) fn give_up(process: &Arc<Process>, leader: NodeId) {
             drop(voter.raft.handle_transfer_leader(handing).await);
         }
     });
+}
+
+/// Its leader hands the lead to another.
+pub(super) fn let_go(process: &Process) {
+    *lock(&process.given_up) = Some(Local::now());
 }
 
 /// Whether this node follows a leader that it has heard lately, so that votes are refused.

@@ -107,10 +107,11 @@ async fn answer(node: &RaftNode, from: NodeId, request: Request) -> Response {
                 Response::Snapshot(done.vote)
             })
         }
-        Request::TransferLeader(rpc) => reply(
-            raft.handle_transfer_leader(rpc).await,
-            Response::TransferLeader,
-        ),
+        Request::TransferLeader(rpc) => {
+            node.core.let_go();
+            let taken = raft.handle_transfer_leader(rpc).await;
+            reply(taken, Response::TransferLeader)
+        }
         Request::Propose { id, command, by } => {
             tracing::debug!(%from, "a forwarded proposal");
             let by = vouched(from, by);

@@ -6,8 +6,8 @@
 //!
 //! While beats say who leads and who follows ([`crate::beat::Words`]), heartbeats go by them: a follower looks once a
 //! heartbeat whether its leader's beats say so. Its Raft, whose clock stands still, need not know; the votes that it would refuse
-//! while it hears a leader are refused in its stead ([`Core::waits_for_leader`]). When the beats fall silent it is told once that
-//! the leader was heard until then, and from there on all is openraft's.
+//! while it hears a leader are refused in its stead ([`Core::waits_for_leader`]). When the beats have fallen silent it is told once, at
+//! the next look, that the leader was heard, and from there on all is openraft's.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,8 +55,8 @@ pub(super) async fn keep(core: Arc<Core>) {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut led, mut heard) = (core.leader.subscribe(), core.heard.subscribe());
     let mut ticking = true;
-    // Beats were heard that this node's Raft does not know of.
-    let mut untold = false;
+    // Whose beats were heard that this node's Raft does not know of.
+    let mut untold = None;
     loop {
         // Before the look, so that what changes after it ends the wait.
         led.mark_unchanged();
@@ -100,18 +100,24 @@ pub(super) async fn keep(core: Arc<Core>) {
 }
 
 /// Notes what this follower's leader says by its beats; when they no longer do, tells its Raft that they did, as the leader's
-/// heartbeat would. That has no entries and rests on none, so that it renews the leader's time and does nothing else. Whether Raft
-/// does not know yet of what was heard.
-async fn hear_by_beats(core: &Core, voter: &Voter, vote: Vote, word: Word, untold: bool) -> bool {
+/// heartbeat would. That has no entries and rests on none, so that it renews the leader's time and does nothing else. `Some`: the
+/// leader of whom Raft does not know yet what was heard.
+async fn hear_by_beats(
+    core: &Core,
+    voter: &Voter,
+    vote: Vote,
+    word: Word,
+    untold: Option<Vote>,
+) -> Option<Vote> {
     if word.leader == core.identity.node {
-        return false;
+        return None;
     }
     if core.words.believes(word, now()) {
         core.hear_by_beat();
-        return true;
+        return Some(vote);
     }
-    if !untold || !core.heeds_leader() {
-        return false;
+    if untold != Some(vote) || !core.heeds_leader() {
+        return None;
     }
     let heartbeat = AppendEntriesRequest {
         vote,
@@ -127,7 +133,7 @@ async fn hear_by_beats(core: &Core, voter: &Voter, vote: Vote, word: Word, untol
         )
         .await,
     );
-    false
+    None
 }
 
 async fn until(at: Option<Instant>) {
@@ -151,7 +157,7 @@ impl Core {
             return;
         }
         self.words.unspoken();
-        *lock(&self.given_up) = Some(Instant::now().into_std());
+        self.let_go();
         let core = self.clone();
         self.spawn(async move {
             let handing = TransferLeaderRequest::new(vote, leader.0, None);
@@ -161,6 +167,11 @@ impl Core {
                 tracing::debug!(%error, "Raft does not give its leader up");
             }
         });
+    }
+
+    /// Its leader hands the lead to another: votes are refused for its sake no longer, until it is heard again.
+    pub(super) fn let_go(&self) {
+        *lock(&self.given_up) = Some(Instant::now().into_std());
     }
 
     /// Whether this node follows a leader that it has heard lately, so that votes are refused.

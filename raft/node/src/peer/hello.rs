@@ -13,7 +13,7 @@ use vipd_core::id::NodeId;
 /// 6: forwarded commands have more kinds of health checks, and say what nodes see of backends.
 /// 7: forwarded commands say whom backends see as the client.
 /// 8: beats say who leads, and stand for heartbeats; VIPs have a time-out of affinity, and members tell each other of the
-///    backends of clients.
+///    backends of clients; backends may be at loopback addresses.
 pub(crate) const PROTOCOL: u8 = 8;
 
 /// What a connection is for.

@@ -206,6 +206,41 @@ async fn a_leader_that_is_heard_again_after_he_was_given_up_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_hears_its_leader_by_beats_refuses_votes_though_its_raft_was_told_nothing() {
+    let hosts = three_voters().await;
+    let leader = led(&hosts).await;
+    let (id, term) = (hosts[leader].node.id(), hosts[leader].node.status().term);
+    let (hears, stands) = (&hosts[(leader + 1) % 3], &hosts[(leader + 2) % 3]);
+    // Until the lease that Raft itself granted is long over, and then some.
+    let span = hears.node.core.settings.election_max * 10;
+    let (began, mut stood) = (Instant::now(), 0);
+    let (mut seen, mut quiet) = (hears.node.words().spoken(), Instant::now());
+    while began.elapsed() < span || stood == 0 {
+        carry(&hosts);
+        if hears.node.words().spoken() != seen {
+            (seen, quiet) = (hears.node.words().spoken(), Instant::now());
+        }
+        if quiet.elapsed() > hears.node.core.settings.heartbeat * 5 {
+            stands.node.give_up(id);
+            stands.node.elect().await;
+            stood += 1;
+        }
+        assert!(began.elapsed() < span * 10, "it is told each time");
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    let now = hears.node.status();
+    assert_eq!((now.leader, now.term), (Some(id), term), "{stood} times");
+    // Whom the leader hands the lead to is waited for no longer.
+    hears.node.core.let_go();
+    assert!(!hears.node.core.waits_for_leader());
+    until("it hears him again", || {
+        carry(&hosts);
+        hears.node.core.waits_for_leader()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_hands_the_lead_to_nobody_is_not_spoken_of() {
     // The third voter waits for longer than this test does, so that the leader stays one.
     let minute = Duration::from_secs(60);
