@@ -18,7 +18,8 @@
 //! [`handing`].
 //!
 //! **Invariant:** a change of any size, offset or meaning in this crate raises [`SCHEMA`]. The
-//! pinned maps of different schemas never meet, because the schema is part of their path.
+//! pinned maps of different schemas never meet, because the schema is part of their path. An addition that older programs pass
+//! over (a map, a flag, a word that was reserved) does not: a start replaces the programs before it writes any of it.
 
 #![no_std]
 // `unsafe impl Pod` for plain `repr(C)` structs without padding; see each SAFETY comment.

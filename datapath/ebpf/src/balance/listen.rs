@@ -20,6 +20,8 @@ use super::packet::Packet;
 
 /// The network namespace of the packet's interface.
 const HERE: u64 = u64::MAX;
+/// TCP_LISTEN of net/tcp_states.h.
+const LISTENS: u32 = 10;
 
 /// Gives a packet, rewritten as its flow says, to the socket that listens for it, if no other one is meant. Without one the host's
 /// stack refuses it. Never inlined: its stack is free again behind it.
@@ -28,8 +30,8 @@ pub fn hand(ctx: &TcContext, packet: &Packet, flow: &Flow) {
     if packet.key.protocol != protocol::TCP {
         return;
     }
-    let Some(backend) = maps::backend(flow.backend) else {
-        return; // It was taken out: what it has accepted goes on.
+    let Some(backend) = maps::backend(flow.backend).filter(|backend| backend.is_loopback()) else {
+        return; // It was taken out, or its port is no longer open to others: what it has accepted goes on.
     };
     // A connection of the virtual IP, or a listener of its own there.
     if let Some(socket) = find(ctx, packet, flow, &flow.destination) {
@@ -37,9 +39,14 @@ pub fn hand(ctx: &TcContext, packet: &Packet, flow: &Flow) {
         return;
     }
     if let Some(socket) = find(ctx, packet, flow, &backend.address) {
+        // Another one than a listener is a connection of the host's own, into which nobody may speak.
         // SAFETY: the context is valid while the program runs, and the socket until it is released. A kernel that refuses (before
-        // 6.6 if several listen by SO_REUSEPORT) leaves the packet to the host's stack, which resets its connection.
-        unsafe { bpf_sk_assign(ctx.skb.skb.cast(), socket.cast(), 0) };
+        // 6.6 if the listener has SO_REUSEPORT set) leaves the packet to the host's stack, which resets its connection.
+        unsafe {
+            if (&raw const (*socket).state).read() == LISTENS {
+                bpf_sk_assign(ctx.skb.skb.cast(), socket.cast(), 0);
+            }
+        }
         release(socket);
     }
 }

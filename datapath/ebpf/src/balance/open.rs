@@ -4,7 +4,9 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::TcContext;
-use vipd_datapath_common::balance::{Direction, Flow, Reason, flow_flags, service_flags};
+use vipd_datapath_common::balance::{
+    Backend, Direction, Flow, FlowKey, Reason, flow_flags, service_flags,
+};
 
 use super::record::{self, Beginning};
 use super::{affinity, choose, count, encap, guard, maps, packet::Packet, stray, tell};
@@ -86,11 +88,16 @@ fn prepare(packet: &Packet, begins: &Beginning) {
         return;
     };
     let dsr = service.flags & service_flags::DSR != 0;
-    if !old.has(flow_flags::DSR)
-        && (dsr || old.destination != *record::place_of(&packet.key, backend))
-    {
+    if !old.has(flow_flags::DSR) && (dsr || !is_to(old, &packet.key, backend)) {
         forget(old, packet.key.protocol);
     }
+}
+
+/// Whether packets of a flow go to the backend, as a new one's with this key would.
+#[inline(always)]
+fn is_to(flow: &Flow, key: &FlowKey, backend: &Backend) -> bool {
+    flow.destination == *record::place_of(key, backend)
+        && flow.destination_port == record::target(key, backend)
 }
 
 #[inline(always)]

@@ -177,12 +177,11 @@ fn backend(asked: &mut FlowKey, given: &mut PeerKey) -> Given {
     if dsr && backend.is_local() {
         return Given::Nothing;
     }
-    // The address of this host that the backend will see. That of a loopback address says nothing of who asks.
+    // The address of this host that the backend will see.
     let everybody_here = asked.source;
-    if !backend.is_loopback() {
-        asked.source = backend.source;
-    }
-    if !choose::may_use(service, asked) {
+    asked.source = backend.source;
+    // What listens at a loopback address is there for whoever is on this host.
+    if !backend.is_loopback() && !choose::may_use(service, asked) {
         count::refused(service.id, 0, Reason::Forbidden);
         return Given::Refusal;
     }

@@ -96,7 +96,7 @@ impl Spot {
             port: self.port.to_be_bytes(),
             flags: link
                 | if local { backend_flags::LOCAL } else { 0 }
-                | if self.address.is_loopback() {
+                | if local && self.address.is_loopback() {
                     backend_flags::LOOPBACK
                 } else {
                     0

@@ -117,6 +117,8 @@ pub struct LeftOut {
     pub frontend: Frontend,
     /// The backend.
     pub backend: IpAddr,
+    /// Its port; 0: that of the service.
+    pub port: u16,
     /// Why.
     pub why: Why,
 }
@@ -163,7 +165,10 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, host: &Host) -> Goal 
             let reach = reaches.get(&backend.address).copied().flatten();
             let found = place(frontend, service.mode, backend, reach, host);
             if found != Err(Why::OtherFamily) {
-                goal.spots.insert(backend.spot(), reach);
+                // Nobody is let in there, by a flow of earlier days either.
+                let open = reach.filter(|_| found != Err(Why::Loopback));
+                let known = goal.spots.entry(backend.spot()).or_insert(None);
+                *known = open.or(*known);
                 spots.insert(backend.spot());
             }
             let backend_here = reach.is_some_and(|reach| reach.local);
@@ -178,6 +183,7 @@ pub(crate) fn goal(services: &Services, reaches: &Reaches, host: &Host) -> Goal 
                 Err(why) => goal.left_out.push(LeftOut {
                     frontend: *frontend,
                     backend: backend.address,
+                    port: backend.port,
                     why,
                 }),
             }
@@ -290,12 +296,15 @@ fn place(
     if backend.address.is_ipv4() != frontend.address.is_ipv4() {
         return Err(Why::OtherFamily);
     }
-    let port = match backend.port {
-        0 => frontend.port,
-        own => own,
-    };
-    if backend.address.is_loopback() && !host.loopback.contains(&port) {
-        return Err(Why::Loopback);
+    if backend.address.is_loopback() {
+        let port = match backend.port {
+            0 => frontend.port,
+            own => own,
+        };
+        let can = mode == Forward::Nat && frontend.protocol == Protocol::Tcp;
+        if !can || !host.loopback.contains(&port) {
+            return Err(Why::Loopback);
+        }
     }
     let reach = reach.ok_or(Why::Unreachable)?;
     if reach.local {

@@ -85,8 +85,18 @@ fn a_backend_at_a_loopback_address_is_there_if_the_node_names_its_port() {
     let goal = of(Forward::Nat, &[backend("127.0.0.1", 1), other], &found);
     assert_eq!(in_table(&goal), ["127.0.0.1 1"]);
     assert!(goal.local, "answers are looked at");
-    let left: Vec<_> = goal.left_out.iter().map(|left| left.why).collect();
-    assert_eq!(left, [Why::Loopback], "port 8080 is not named");
+    let left: Vec<_> = goal
+        .left_out
+        .iter()
+        .map(|left| (left.port, left.why))
+        .collect();
+    assert_eq!(left, [(8080, Why::Loopback)], "it is not named");
+    assert_eq!(goal.spots[&other.spot()], None, "nor by older flows");
+    assert!(goal.spots[&backend("127.0.0.1", 1).spot()].is_some());
+    for mode in [DSR, Forward::Dsr(Dispatch::Gue)] {
+        let goal = of(mode, &[backend("127.0.0.1", 1)], &found);
+        assert_eq!(goal.left_out[0].why, Why::Loopback, "{mode:?}");
+    }
 }
 
 #[test]

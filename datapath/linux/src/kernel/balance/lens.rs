@@ -320,7 +320,7 @@ impl KernelLens {
             let Spot { address, port } = Spot::of(&backend);
             let left = left_out
                 .iter()
-                .find(|left| left.frontend == frontend && left.backend == address);
+                .find(|left| (left.frontend, left.backend, left.port) == (frontend, address, port));
             backends.push(BackendSeen {
                 address,
                 port,

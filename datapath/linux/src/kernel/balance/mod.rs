@@ -297,11 +297,11 @@ impl Balancer {
                 .iter()
                 .filter(|left| !before.contains(left))
             {
-                let LeftOut {
-                    frontend,
-                    backend,
-                    why,
-                } = left;
+                let LeftOut { frontend, why, .. } = left;
+                let backend = Spot {
+                    address: left.backend,
+                    port: left.port,
+                };
                 tracing::warn!(service = %frontend, %backend, "a backend gets nothing from this host: {why}");
             }
             let after = self.goal.left_out.clone().into();
