@@ -239,6 +239,25 @@ fn a_client_that_asks_again_before_it_was_answered_gets_a_backend_that_lives() {
 }
 
 #[test]
+fn a_client_that_asks_again_begins_one_flow_until_that_was_open() {
+    each(|case| {
+        if !case.is_tcp() {
+            return;
+        }
+        let balanced = case.bench();
+        let begun = |balanced: &Balanced| balanced.tally(SERVICE, BACKEND).flows;
+        for _ in 0..3 {
+            balanced.ingress(&case.asks(SYN));
+        }
+        assert_eq!(begun(&balanced), 1, "{case:?}");
+        balanced.ingress(&case.asks(ACK));
+        balanced.ingress(&case.asks(ACK | FIN));
+        balanced.ingress(&case.asks(SYN));
+        assert_eq!(begun(&balanced), 2, "{case:?}");
+    });
+}
+
+#[test]
 fn a_service_without_a_backend_drops_and_counts() {
     each(|case| {
         let mut balanced = case.bench();

@@ -46,12 +46,14 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64, arrival: u32) -> Option<V
             now,
             keeps: choose::keeps(service, backend, &packet.key),
         };
-        prepare(packet, &begins);
-        record::flow(packet, &begins)
+        let again = prepare(packet, &begins);
+        record::flow(packet, &begins).map(|()| again)
     };
     match recorded {
-        Ok(()) => {
-            count::began(service.id, backend.id);
+        Ok(again) => {
+            if !again {
+                count::began(service.id, backend.id);
+            }
             None
         }
         // The table alone sends the next packet the same way.
@@ -76,8 +78,9 @@ pub fn new(ctx: &TcContext, packet: &Packet, now: u64, arrival: u32) -> Option<V
 /// What is to be done before a flow is recorded. Never inlined: its stack is free again when that is done.
 ///
 /// Remembers where its client is, and where the tuple had a flow to another backend, its answers have come to an end.
+/// Says whether the packet asks again for a connection that has not come about: that is no further flow.
 #[inline(never)]
-fn prepare(packet: &Packet, begins: &Beginning) {
+fn prepare(packet: &Packet, begins: &Beginning) -> bool {
     let (service, backend) = (begins.service, begins.backend);
     if service.flags & service_flags::BY_CLIENT != 0 {
         affinity::note(service, &packet.key.source, backend.id, begins.now);
@@ -85,12 +88,13 @@ fn prepare(packet: &Packet, begins: &Beginning) {
     let mut copy = MaybeUninit::uninit();
     let Some(old) = maps::flow(&packet.key).and_then(|place| place.flow(&packet.key, &mut copy))
     else {
-        return;
+        return false;
     };
     let dsr = service.flags & service_flags::DSR != 0;
     if !old.has(flow_flags::DSR) && (dsr || !is_to(old, &packet.key, backend)) {
         forget(old, packet.key.protocol);
     }
+    old.backend == backend.id && old.service == service.id && old.progress.established == 0
 }
 
 /// Whether packets of a flow go to the backend, as a new one's with this key would.
