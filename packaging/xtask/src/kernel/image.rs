@@ -20,7 +20,17 @@ const TOOLS: [&str; 6] = ["ip", "tc", "ping", "traceroute", "ethtool", "setpriv"
 const APPLETS: [&str; 3] = ["sh", "find", "sysctl"];
 
 /// Modules in the order in which they are loaded: each after those that it needs.
-const MODULES: [&str; 6] = ["llc", "stp", "bridge", "veth", "sch_ingress", "cls_bpf"];
+const MODULES: [&str; 9] = [
+    "llc",
+    "stp",
+    "bridge",
+    "veth",
+    "sch_ingress",
+    "cls_bpf",
+    "garp",
+    "mrp",
+    "8021q",
+];
 
 /// Folders that are mounted on, or that programs expect.
 const FOLDERS: [&str; 7] = ["proc", "sys", "dev", "run", "tmp", "var", "root"];
