@@ -180,7 +180,7 @@ fn a_backend_at_a_loopback_address_is_one_of_each_node() {
         traffic: TrafficPolicy::Local,
         ..spec(Mode::Nat, [(80, to(8080))], ["127.0.0.1"])
     };
-    for (_, node) in c.state.nodes() {
+    for node in c.state.nodes().values() {
         assert!(near.has_backend_for(node, Family::V4));
         assert!(!near.has_backend_for(node, Family::V6));
     }
