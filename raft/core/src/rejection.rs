@@ -275,7 +275,15 @@ impl Rejection {
                 "token" => "see what there is: vipctl token list",
                 _ => "see what there is: vipctl status",
             },
-            Self::Exists { .. } => "choose another name, or replace it with apply",
+            Self::Exists { kind, .. } => match kind.as_str() {
+                "node" => {
+                    "give it another (--name); if it replaces that node, take that one out first: vipctl cluster remove"
+                }
+                "peer address of node" => {
+                    "listen elsewhere (--listen); if it replaces that node, take that one out first: vipctl cluster remove"
+                }
+                _ => "choose another name, or replace it with apply",
+            },
             Self::Stale { .. } => "read it again and repeat the change on what it is now",
             Self::Invalid { .. } => "correct the spec and send it again",
             Self::Overlap { .. } => "cut one of the two blocks so that they share no address",

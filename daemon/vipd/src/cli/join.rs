@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use vipd_raft::{Join, Token};
 
-use super::place::Place;
+use super::place::{Place, peer_address};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A member of the cluster: where its peers reach it
-    #[arg(value_name = "IP:PORT")]
+    /// A member of the cluster: where its peers reach it; port 7400 unless it is named
+    #[arg(value_name = "IP[:PORT]", value_parser = peer_address)]
     member: SocketAddr,
     /// The token, as `vipd init`, `vipd token` or `vipctl cluster token` printed it
     token: String,

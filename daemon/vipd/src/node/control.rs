@@ -73,6 +73,14 @@ impl NodeControl {
         });
         local.collect()
     }
+
+    /// What operators call a node.
+    fn called(&self, node: NodeId) -> String {
+        self.read(|state| match state.node(node) {
+            Some(known) => known.name.to_string(),
+            None => node.to_string(),
+        })
+    }
 }
 
 impl Control for NodeControl {
@@ -151,8 +159,8 @@ impl Control for NodeControl {
             .map_err(|why| match why {
                 RemovalError::Rejected(rejection) => ControlError::Rejected(rejection),
                 RemovalError::Refused(why) => ControlError::Refused {
-                    what: format!("node {node} is not removed: {why}"),
-                    next: "drain it and stop its vipd, then try again".into(),
+                    what: format!("node {} is not removed: {why}", self.called(node)),
+                    next: "see who is up and who votes, then try again: vipctl node list".into(),
                 },
             })
     }
