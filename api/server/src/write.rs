@@ -44,7 +44,7 @@ impl Seen<'_> {
 }
 
 /// Writes, and answers with the object as `view` finds it afterwards, with its revision: 201 if this made it, 204 if this
-/// deleted it, 410 if others have deleted it by then.
+/// deleted it.
 pub(crate) async fn write<T: Serialize>(
     daemon: &Daemon,
     command: Command,
@@ -68,28 +68,17 @@ pub(crate) async fn write<T: Serialize>(
         Applied::Done { .. } | Applied::Joined { .. } if deletes => StatusCode::NO_CONTENT,
         Applied::Done { .. } | Applied::Joined { .. } => StatusCode::OK,
     };
-    let done = revision(&applied);
-    let response = if deletes {
-        status.into_response()
-    } else {
+    let object = match deletes {
+        true => None,
+        false => view(Seen::Done(daemon), &daemon.local()),
+    };
+    let response = match object {
         // Others may have changed it since, the more if this is the answer to a request that was sent again: the condition
         // under which it can be written is that of what is shown.
-        let seen = view(Seen::Done(daemon), &daemon.local());
-        let (object, now) = seen.ok_or_else(|| gone(done))?;
-        with_etag((status, Json(object)).into_response(), now)
+        Some((object, now)) => with_etag((status, Json(object)).into_response(), now),
+        None => status.into_response(),
     };
-    Ok(with_revision(response, done.0))
-}
-
-/// What was written is not there to be shown.
-fn gone(done: Revision) -> Refusal {
-    Refusal::new(
-        StatusCode::GONE,
-        "deleted_since",
-        "It was done, and somebody has deleted it since",
-        format!("done at revision {done}; the object has been deleted after that"),
-        "if it is still wanted, send it as a new request: under another Idempotency-Key, if it had one",
-    )
+    Ok(with_revision(response, revision(&applied).0))
 }
 
 /// Proposes, and waits until this node has applied it too.

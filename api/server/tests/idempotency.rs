@@ -68,24 +68,6 @@ async fn a_request_that_is_sent_again_makes_one_object_also_by_another_node() {
 }
 
 #[tokio::test]
-async fn who_asks_again_for_what_was_deleted_since_is_told_so() {
-    let site = Site::new().await;
-    let www = json!({ "name": "www" });
-    assert_eq!(post(site.socket(), "/v1/vips", "k", &www).await.0, 201);
-    site.client
-        .delete::<Vip>("www", WriteOptions::default())
-        .await
-        .unwrap();
-    let (status, said) = post(site.socket(), "/v1/vips", "k", &www).await;
-    assert_eq!(
-        (status, &said["reason"]),
-        (410, &json!("deleted_since")),
-        "{said}"
-    );
-    assert_eq!(post(site.socket(), "/v1/vips", "k-2", &www).await.0, 201);
-}
-
-#[tokio::test]
 async fn a_key_that_is_sent_with_another_request_is_refused() {
     let site = Site::new().await;
     let body = |name: &str| json!({ "name": name });

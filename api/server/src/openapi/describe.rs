@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 /// Ways to be refused: status, the stable reasons, and when.
-const REFUSALS: [(&str, &str, For); 18] = [
+const REFUSALS: [(&str, &str, For); 17] = [
     (
         "400",
         "The request is malformed: `bad_body`, `unknown_field`, `name_mismatch`, `bad_query`, `bad_selector`, `bad_continue`, \
@@ -42,11 +42,6 @@ const REFUSALS: [(&str, &str, For); 18] = [
         "410",
         "List anew: `continue_expired`, `revision_expired`, `events_expired`",
         For::Collection,
-    ),
-    (
-        "410",
-        "It was done, this time or when the same `Idempotency-Key` was sent first, and the object has been deleted since: `deleted_since`",
-        For::Write,
     ),
     (
         "412",

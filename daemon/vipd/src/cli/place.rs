@@ -128,7 +128,7 @@ pub(super) fn peer_address(text: &str) -> Result<SocketAddr, String> {
 
 fn api_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        "an IP address with a port is needed: 192.0.2.1:7443, [2001:db8::1]:7443".into()
+        "an IP address with a port is needed: 192.0.2.1:7480, [2001:db8::1]:7480".into()
     })
 }
 
