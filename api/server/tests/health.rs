@@ -133,4 +133,6 @@ async fn a_health_check_that_cannot_be_made_is_refused_with_the_reason() {
     }
     let local = json!({ "families": "ipv4", "health": {} });
     assert!(refused(&site, local).await.1.contains("mode is local"));
+    let own = json!({ "families": "ipv4", "health": { "port": 80, "all_down": "withdraw" } });
+    site.vip("own", own).await;
 }

@@ -87,7 +87,7 @@ pub struct VipSpec {
     /// Which nodes it may be on, and which backends its holder uses, in modes `nat` and `dsr`.
     #[serde(default)]
     pub traffic_policy: TrafficPolicy,
-    /// How the backends are looked after; not at all without.
+    /// How the backends are looked after, or in mode `local` its nodes' own programs; not at all without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
     /// What connections go to one backend, in modes `nat` and `dsr`.

@@ -87,7 +87,7 @@ pub(crate) fn cells(spec: &VipSpec) -> [String; 3] {
 
 /// The same as one sentence; none for a VIP of which nothing is said.
 pub(crate) fn sentence(spec: &VipSpec) -> Option<String> {
-    if spec.mode == Mode::Local && spec.ports.is_empty() {
+    if spec.mode == Mode::Local && spec.ports.is_empty() && spec.health.is_none() {
         return None;
     }
     let mut words = vec![format!(

@@ -107,7 +107,7 @@ pub(crate) struct CreateArgs {
     /// A backend, 10.0.0.5 or 10.0.0.5:8080, and behind it ,weight=2 (0: drain) and ,node=n1; repeat for more
     #[arg(long = "backend", value_name = "BACKEND")]
     backends: Vec<Backend>,
-    /// How backends are looked after: tcp, http, http:/PATH, https:/PATH, udp or exec:PROGRAM, and behind it what is not so:
+    /// How backends, or with mode local (and `,withdraw`) its nodes' own programs, are looked after: tcp, http, http:/PATH, https:/PATH, udp or exec:PROGRAM, and behind it what is not so:
     /// ,interval=2s ,timeout=1s ,fall=3 ,rise=2 ,port=PORT ,host=NAME ,status=200-299 ,send=TEXT ,expect=TEXT; ,insecure takes
     /// any certificate, ,withdraw has the VIP go elsewhere when all are down
     #[arg(long, value_name = "CHECK")]

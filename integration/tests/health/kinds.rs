@@ -157,7 +157,7 @@ fn falls(site: &Site, kind: &str, down: &[(&str, &str)], began: Instant) {
                 line.is_some_and(|it| it.contains(why)),
                 "{address}: {shown}"
             );
-            let down = format!("backend {address} is down, and gets no new connections");
+            let down = format!("backend {address} is down: ");
             site.told(kind, &[&down, why]);
         }
     }

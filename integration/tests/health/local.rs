@@ -79,10 +79,7 @@ fn a_vip_of_traffic_policy_local_is_where_a_backend_of_the_nodes_own_is_well_and
         "www",
         &[&format!("{first} -> {other}"), "all backends down"],
     );
-    site.told(
-        "www",
-        &["is down, and gets no new connections", "status 503"],
-    );
+    site.told("www", &["is down: ", "status 503"]);
     site.patient(other).falls_ill();
     let both = [first, other].map(|name| (name, "status 503"));
     site.sees_down(other, "www", &both, PACE.falls());

@@ -9,6 +9,7 @@ mod local;
 mod loopback;
 mod next;
 mod patient;
+mod program;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

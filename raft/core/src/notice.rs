@@ -133,7 +133,7 @@ impl fmt::Display for Notice {
                 why,
             } => write!(
                 f,
-                "backend {backend} is down, and gets no new connections: {why}"
+                "backend {backend} is down: {why}"
             ),
             Self::Sight { vip: _, down: true } => f.write_str(
                 "all backends are down, as this node sees them: the VIP goes to a node that has not said so, if there is one",

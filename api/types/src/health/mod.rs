@@ -11,7 +11,8 @@ use crate::Duration;
 pub use statuses::Statuses;
 
 /// How the backends are looked after: by the holder, and by the node that would hold the VIP next. A backend that is down
-/// gets no new connections; when all of a family are down, all get them, as if they were up.
+/// gets no new connections; when all of a family are down, all get them, as if they were up. In mode `local` the program of a
+/// node counts as its backend, and is asked at the node's own address beside the VIP's; `all_down` must be `withdraw`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthCheck {
     /// What is asked of them.

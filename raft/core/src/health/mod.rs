@@ -1,4 +1,5 @@
-//! Health of backends: what is asked of them, and what follows from their answers.
+//! Health of backends: what is asked of them, and what follows from their answers. Of a VIP of mode `local` a node's own program
+//! counts as the one backend that the node has.
 
 mod question;
 mod rate;
@@ -84,8 +85,12 @@ impl Check {
     /// # Errors
     /// Why, to be said of the VIP: "asks its backends …".
     pub fn check(&self, spec: &VipSpec) -> Result<(), String> {
-        if spec.mode == Mode::Local {
-            return Err("has a health check, but its mode is local: it has no backends".into());
+        if spec.mode == Mode::Local && self.all_down == AllDown::Keep {
+            return Err(
+                "has a health check that nothing follows from: its mode is local, so what is asked is its nodes' own programs, \
+                 and all_down is keep. Choose all_down withdraw"
+                    .into(),
+            );
         }
         let Millis(interval) = self.interval;
         if !(100..=3_600_000).contains(&interval) {
@@ -260,8 +265,18 @@ mod tests {
             ..check(3, 2)
         };
         assert_eq!(exec.check(&nat(&[(Protocol::Udp, 53, 0)])), Ok(()));
+        let leaving = Check {
+            all_down: AllDown::Withdraw,
+            ..check(3, 2)
+        };
+        let local = VipSpec {
+            mode: Mode::Local,
+            ..web.clone()
+        };
+        assert_eq!(leaving.check(&local), Ok(()));
         let bad: Vec<(Check, VipSpec, &str)> = alloc::vec![
             (check(3, 2), VipSpec::default(), "mode is local"),
+            (leaving.clone(), VipSpec::default(), "health.port"),
             (check(0, 2), web.clone(), "fall 0"),
             (check(3, 11), web.clone(), "rise 11"),
             (check(3, 2), nat(&[(Protocol::Udp, 53, 0)]), "health.port"),

@@ -161,8 +161,19 @@ impl State {
     pub(super) fn forget_sight(&mut self, old: &Vip, new: Option<&VipSpec>) {
         let same = new.is_some_and(|new| {
             let old = &old.spec;
-            (&old.health, &old.backends, old.traffic, &old.ports)
-                == (&new.health, &new.backends, new.traffic, &new.ports)
+            (
+                &old.health,
+                &old.backends,
+                old.mode,
+                old.traffic,
+                &old.ports,
+            ) == (
+                &new.health,
+                &new.backends,
+                new.mode,
+                new.traffic,
+                &new.ports,
+            )
         });
         if !same {
             self.blind.remove(&old.name);

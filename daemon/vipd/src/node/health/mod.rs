@@ -298,7 +298,7 @@ impl Ward {
         if healthy {
             info!(%vip, %backend, "a backend is up: {reason}");
         } else {
-            warn!(%vip, %backend, "a backend is down, and gets no new connections: {reason}");
+            warn!(%vip, %backend, "a backend is down: {reason}");
         }
         self.tell_the_loop();
         if holds {

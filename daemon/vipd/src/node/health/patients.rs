@@ -1,6 +1,6 @@
 //! Which backends this node looks after: those of the VIPs that it holds, of those that it would hold next, so that it knows
 //! them when it has to, and of those that it has let go because all backends were down, so that it can say when one is up
-//! again. Pure.
+//! again. Of VIPs of mode `local` that is its own program, where clients would reach it if its address were the VIP. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -66,6 +66,22 @@ pub(super) fn patients(state: &State, me: NodeId) -> Patients {
         }
         if check.all_down == AllDown::Withdraw {
             patients.leaving.insert(vip.name.clone(), Leaving { told });
+        }
+        if vip.spec.mode == Mode::Local {
+            let me = state.node(me);
+            let port = check.port_of(&vip.spec, 0);
+            let own = vip.addresses.iter().filter_map(|at| me?.beside(*at));
+            let own = own.map(|address| Endpoint { address, port });
+            patients.all.extend(own.map(|endpoint| {
+                let patient = Patient {
+                    at: SocketAddr::new(endpoint.address, port),
+                    check: check.clone(),
+                    counts: true,
+                    holds,
+                    from: None,
+                };
+                ((vip.name.clone(), endpoint), patient)
+            }));
         }
         for (endpoint, backend) in &vip.spec.backends {
             let port = check.port_of(&vip.spec, endpoint.port);

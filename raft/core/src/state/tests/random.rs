@@ -102,7 +102,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => Just(Command::Ripen),
         6 => (vip(), prop::option::of(pool()), families, addresses, belongs, sharing).prop_map(|(name, pool, families, addresses, (group, apart, failback), (sharing_key, serving, leaves))| {
             let mut spec = asked(VipSpec { pool, families, addresses, group, apart, failback, sharing_key, ..VipSpec::default() }, serving);
-            if leaves && spec.mode != crate::service::Mode::Local {
+            if leaves {
                 spec.health = Some(super::sight::leaves_when_all_are_down());
             }
             Command::PutVip { name, labels: Labels::new(), spec, expect: Expect::Any }

@@ -48,6 +48,31 @@ fn cluster() -> Cluster {
     c
 }
 
+#[test]
+fn a_vip_of_mode_local_leaves_a_node_whose_own_program_is_down_until_it_is_another_vip() {
+    let mut c = cluster();
+    let local = || VipSpec {
+        mode: Mode::Local,
+        backends: Default::default(),
+        ..leaving()
+    };
+    c.vip("www", local()).unwrap();
+    says(&mut c, "n1", true).unwrap();
+    assert_ne!(c.at("www").as_deref(), Some("n1"));
+    let blind = |c: &Cluster| c.state.blind_to(&name("www")).count();
+    assert_eq!(blind(&c), 1);
+    // Balanced, even over nobody, is another matter.
+    c.vip(
+        "www",
+        VipSpec {
+            mode: Mode::Nat,
+            ..local()
+        },
+    )
+    .unwrap();
+    assert_eq!(blind(&c), 0);
+}
+
 fn says(c: &mut Cluster, node: &str, down: bool) -> Outcome {
     let node = c.id(node);
     let vip = name("www");
