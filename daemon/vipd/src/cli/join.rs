@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use vipd_raft::{Join, Token};
 
-use super::place::{Place, peer_address};
+use super::place::Place;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// A member of the cluster: where its peers reach it; port 7400 unless it is named
-    #[arg(value_name = "IP[:PORT]", value_parser = peer_address)]
+    #[arg(value_name = "IP[:PORT]", value_parser = vipd::config::peer)]
     member: SocketAddr,
     /// The token, as `vipd init`, `vipd token` or `vipctl cluster token` printed it
     token: String,

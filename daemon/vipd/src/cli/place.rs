@@ -7,10 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use vipd::config::{self, DEFAULT_PATH};
+use vipd::config::{self, DEFAULT_PATH, PEER_PORT};
 use vipd_core::name::Name;
-
-const PORT: u16 = 7400;
 
 /// Where a new node lives.
 #[derive(Debug, clap::Args)]
@@ -25,10 +23,10 @@ pub(super) struct Place {
     #[arg(long)]
     name: Option<Name>,
     /// Where peers reach it, TCP and UDP; port 7400 unless it is named, and this host's first address when absent
-    #[arg(long, value_name = "IP[:PORT]", value_parser = peer_address)]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = config::peer)]
     listen: Option<SocketAddr>,
     /// Where its API answers over TLS, besides the unix socket
-    #[arg(long, value_name = "IP:PORT", value_parser = api_address)]
+    #[arg(long, value_name = "IP:PORT", value_parser = config::socket)]
     api: Option<SocketAddr>,
     /// The API's unix socket
     #[arg(long, value_name = "PATH", default_value = "/run/vipd/api.sock")]
@@ -105,7 +103,7 @@ impl Place {
 /// Port 7400 of the first address that others can reach, or of loopback on a host that has none.
 pub(super) fn default_listen() -> SocketAddr {
     let found = first_reachable(own_addresses());
-    SocketAddr::new(found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), PORT)
+    SocketAddr::new(found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), PEER_PORT)
 }
 
 /// The first IPv4 address that others can reach, else the first IPv6 address: one of a host with both may be temporary (RFC 8981).
@@ -115,21 +113,6 @@ fn first_reachable(own: impl Iterator<Item = IpAddr>) -> Option<IpAddr> {
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     };
     own.filter(others_reach).min_by_key(IpAddr::is_ipv6)
-}
-
-/// An address of peers as operators write it: with or without a port.
-pub(super) fn peer_address(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, PORT));
-    }
-    text.parse()
-        .map_err(|_| "an IP address is needed, with or without a port: 192.0.2.1, 192.0.2.1:7400, [2001:db8::1]:7400".into())
-}
-
-fn api_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "an IP address with a port is needed: 192.0.2.1:7480, [2001:db8::1]:7480".into()
-    })
 }
 
 /// The addresses of this host's interfaces; none if they can't be listed.
@@ -182,28 +165,6 @@ mod tests {
         assert!(why.to_string().contains("no address 192.0.2.9"), "{why}");
         let own = place(Some("127.0.0.1:7400")).listen().unwrap();
         assert_eq!(own, "127.0.0.1:7400".parse().unwrap());
-    }
-
-    #[test]
-    fn the_port_of_peers_need_not_be_named() {
-        let at = |text: &str| peer_address(text).map(|at| at.to_string());
-        for (written, meant) in [
-            ("192.0.2.1", "192.0.2.1:7400"),
-            ("192.0.2.1:9", "192.0.2.1:9"),
-            ("2001:db8::1", "[2001:db8::1]:7400"),
-            ("[2001:db8::1]:9", "[2001:db8::1]:9"),
-        ] {
-            assert_eq!(at(written).as_deref(), Ok(meant));
-        }
-        for wrong in ["host", "192.0.2.1:", "192.0.2.1:70000", "[2001:db8::1]", ""] {
-            let why = at(wrong).unwrap_err();
-            assert!(why.contains("with or without a port"), "{wrong}: {why}");
-        }
-        assert!(
-            api_address("192.0.2.1")
-                .unwrap_err()
-                .contains("with a port")
-        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The configuration: plain structs, every key with a default where one can serve, unknown keys refused.
 
+mod address;
 mod balance;
 mod datapath;
 mod load;
@@ -21,6 +22,7 @@ use vipd_core::proof::Rule;
 use vipd_core::time::Span;
 use vipd_datapath::{Bounds, Xdp};
 
+pub use address::{PEER_PORT, peer, socket};
 pub use balance::BalanceSection;
 pub use datapath::DatapathSection;
 pub use load::ConfigError;
@@ -303,11 +305,11 @@ impl Config {
             .cluster
             .listen
             .as_deref()
-            .map(socket)
+            .map(peer)
             .transpose()
             .map_err(|e| ("cluster.listen", e))?;
         for member in &self.cluster.join {
-            socket(member).map_err(|error| ("cluster.join", error))?;
+            peer(member).map_err(|error| ("cluster.join", error))?;
         }
         let api = self
             .api
@@ -442,12 +444,6 @@ impl LeaseSection {
             )),
         }
     }
-}
-
-fn socket(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("{text:?} is not IP:PORT, such as 192.0.2.1:7400 or [2001:db8::1]:7400")
-    })
 }
 
 /// A level, or a filter of targets (`info,vipd_raft=debug`). A bare word that is no level would be a target of that
