@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration as Time, Instant};
 
 use clap::Args;
-use vipd_api_types::{Condition, Duration, Node, Policy, Pool, Vip};
+use vipd_api_types::{Condition, Duration, Mode, Node, Policy, Pool, Vip};
 use vipd_client::Client;
 
 use crate::cli::Global;
@@ -302,8 +302,8 @@ fn of_vip(vip: &Vip) -> Vec<Condition> {
         all.push(condition("answering", address.answering == Some(true), why));
     }
     // Nobody has asked them yet, or not from here: that they are well is not known.
-    if vip.spec.health.is_some() && !vip.spec.backends.is_empty() && vip.status.backends.is_empty()
-    {
+    let some = vip.spec.mode == Mode::Local || !vip.spec.backends.is_empty();
+    if vip.spec.health.is_some() && some && vip.status.backends.is_empty() {
         let why = "the asked node has not asked its backends: only its holder, and who would hold it next, do";
         all.push(condition("healthy", false, why.to_owned()));
     }
@@ -368,6 +368,10 @@ mod tests {
         };
         assert!(healthy(&vip), "nobody looks after them");
         vip.spec.health = Some("tcp".parse().unwrap());
-        assert!(!healthy(&vip));
+        for mode in [Mode::Nat, Mode::Local] {
+            vip.spec.mode = mode;
+            assert!(!healthy(&vip), "{mode}");
+            vip.spec.backends.clear();
+        }
     }
 }
