@@ -91,9 +91,7 @@ impl RaftNode {
             Err(why) => return refused(why),
         };
         if now.membership_config.voter_ids().eq([node.0]) {
-            return refused(format!(
-                "node {name} is the last voter: a cluster cannot be without one"
-            ));
+            return refused("it is the last voter: a cluster cannot be without one".into());
         }
         if let Err(nothing_done) = led(self).await {
             return nothing_done;
@@ -116,10 +114,9 @@ impl RaftNode {
         let record = replica.state.node(node);
         let record = record.ok_or_else(|| format!("there is no node with number {node}"))?;
         match record.lease {
-            Lease::Up => Err(format!(
-                "node {} is up: stop vipd on it first, or wait until its lease is withdrawn",
-                record.name
-            )),
+            Lease::Up => {
+                Err("it is up: stop vipd on it first, or wait until its lease is withdrawn".into())
+            }
             Lease::Never | Lease::Down => Ok(record.name.clone()),
         }
     }
