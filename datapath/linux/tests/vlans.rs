@@ -7,14 +7,10 @@
 
 mod support;
 
-use std::net::IpAddr;
-
-use support::clients::{ask_all, by_backend};
-use support::lan::{Lan, nat_to};
+use support::clients::{ask_all, by_backend, hold};
+use support::lan::{Lan, balanced, nat_to};
 use support::{Net, SECOND, VIP4, VIP6, run, wait_until_past, with_net};
-use vipd_datapath::{
-    Datapath, Gate, Kernel, NodeGate, Services, Wanted, WantedAddress, boottime_ns,
-};
+use vipd_datapath::{Datapath, Gate, Services, Wanted, WantedAddress, boottime_ns};
 
 /// The virtual IPs of VLAN 7.
 const VLAN4: &str = "10.7.0.100";
@@ -31,58 +27,37 @@ fn tag(namespace: &str, last: u8) {
     ip(&["addr", "add", &v6, "dev", "lan.7", "nodad"]);
 }
 
-fn addresses(of: [(&str, &str); 4], services: Services) -> Wanted {
-    let of = of.map(|(address, interface)| {
-        let wanted = WantedAddress {
-            interface: interface.to_owned(),
+/// VLAN 7 at the host and the client; two virtual IPs on it, and two on the link below.
+fn both(net: &Net, services: Services) -> Wanted {
+    tag(&net.host(), 1);
+    tag(&net.client(), 2);
+    let mut wanted = balanced(services);
+    for address in [VLAN4, VLAN6] {
+        let on_vlan = WantedAddress {
+            interface: "lan.7".to_owned(),
             gate: Gate::Open,
             epoch: 1,
         };
-        (address.parse::<IpAddr>().unwrap(), wanted)
-    });
-    Wanted {
-        addresses: of.into(),
-        interfaces: ["lan".to_owned(), "lan.7".to_owned()].into(),
-        services: services.into(),
-        ..Wanted::default()
+        wanted.addresses.insert(address.parse().unwrap(), on_vlan);
     }
+    wanted.interfaces.insert("lan.7".to_owned());
+    wanted
 }
 
-/// Two on VLAN 7, two on the link below.
-fn both(services: Services) -> Wanted {
-    let of = [
-        (VLAN4, "lan.7"),
-        (VLAN6, "lan.7"),
-        (VIP4, "lan"),
-        (VIP6, "lan"),
-    ];
-    addresses(of, services)
-}
-
-async fn hold(net: &Net, wanted: &Wanted) -> (Kernel, Box<dyn NodeGate>) {
-    let mut kernel = Kernel::open(&net.pins).await.unwrap();
-    kernel.apply(wanted).await.unwrap();
-    let mut node = kernel.node_gate().unwrap();
-    node.set_deadline(boottime_ns() + 300 * SECOND);
-    (kernel, node)
-}
-
-/// Whether somebody on this device of the client says where an address is.
-fn known_on(net: &Net, device: &str, address: &str) -> bool {
+/// What is found of an address where the client looks for it on this device.
+fn on(net: &Net, device: &str, address: &str, found: impl FnOnce(&Net, &str) -> bool) -> bool {
     let route = ["ip", "route", "replace", address, "dev", device];
     assert!(net.client_does(&route), "{route:?}");
-    let answers = !net.silent(address);
+    let found = found(net, address);
     assert!(net.client_does(&["ip", "route", "del", address, "dev", device]));
-    answers
+    found
 }
 
 #[test]
 #[ignore = "needs VLAN devices, which not every kernel has: cargo xtask kernel vlans"]
 fn a_vip_on_a_vlan_is_answered_for_there_and_no_longer_than_its_lease() {
     with_net(|net| async move {
-        tag(&net.host(), 1);
-        tag(&net.client(), 2);
-        let (kernel, mut node) = hold(net, &both(Services::new())).await;
+        let (kernel, mut node) = hold(net, &both(net, Services::new())).await;
         for address in [VLAN4, VLAN6, VIP4, VIP6] {
             assert!(net.answers(address), "{address}");
         }
@@ -100,12 +75,10 @@ fn a_vip_on_a_vlan_is_answered_for_there_and_no_longer_than_its_lease() {
 #[ignore = "needs VLAN devices, which not every kernel has: cargo xtask kernel vlans"]
 fn nobody_is_told_on_one_link_of_a_vip_on_the_other() {
     with_net(|net| async move {
-        tag(&net.host(), 1);
-        tag(&net.client(), 2);
-        let (kernel, _node) = hold(net, &both(Services::new())).await;
+        let (kernel, _node) = hold(net, &both(net, Services::new())).await;
         for (address, its, other) in [(VLAN4, "lan.7", "lan"), (VIP4, "lan", "lan.7")] {
-            assert!(known_on(net, its, address), "{address} on {its}");
-            assert!(!known_on(net, other, address), "{address} on {other}");
+            assert!(on(net, its, address, Net::answers), "{address} on {its}");
+            assert!(on(net, other, address, Net::silent), "{address} on {other}");
         }
         kernel.remove().await.unwrap();
     });
@@ -116,8 +89,6 @@ fn nobody_is_told_on_one_link_of_a_vip_on_the_other() {
 fn connections_to_a_vip_on_a_vlan_are_spread_over_backends_on_it_and_beside_it() {
     with_net(|net| async move {
         let lan = Lan::new(net, 2);
-        tag(&net.host(), 1);
-        tag(&net.client(), 2);
         tag(&lan.backend(1), 11);
         // At each address a server of its own: its way back is another link than that by which it was asked.
         let on_vlan = ["10.7.0.11", "fd07::11"].map(|at| lan.serve_at(1, at, 8080));
@@ -131,7 +102,7 @@ fn connections_to_a_vip_on_a_vlan_are_spread_over_backends_on_it_and_beside_it()
             let namespace = lan.backend(2);
             run("ip", &["-n", &namespace, "route", "add", vlan, "via", host]);
         }
-        let (kernel, _node) = hold(net, &both(services)).await;
+        let (kernel, _node) = hold(net, &both(net, services)).await;
         for vip in [VLAN4, VLAN6, VIP4] {
             for answers in ask_all(net, vip, 80, 40) {
                 let found = by_backend(&answers);
