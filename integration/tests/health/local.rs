@@ -1,6 +1,6 @@
 //! `traffic_policy: local`: VIPs are on nodes whose own backend is well, and on no others.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use vipd_integration::GRACE;
@@ -34,11 +34,7 @@ fn put(site: &Site, nodes: &[(&str, u16)]) {
 
 /// Waits until a node holds both addresses, and sees that it serves them itself, and knows who asks.
 fn on(site: &Site, node: &str, bound: Duration) {
-    let began = Instant::now();
-    site.held(vips(0), &format!("{node} holds"), |name| name == node);
-    println!("{node} holds after {:?}", began.elapsed());
-    assert!(began.elapsed() <= bound, "{:?}", began.elapsed());
-    site.served_by(vips(0), &[node], bound);
+    site.rests_on(node, bound);
     let (host, client) = (site.lab().host(node), site.lab().client());
     for page in site.pages(vips(0)).unwrap() {
         let said = [vips(0)[0], vips(0)[1]].map(|vip| {

@@ -14,7 +14,7 @@ mod program;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
@@ -177,6 +177,15 @@ impl Site {
             Ok(so.then_some(()))
         })
         .unwrap();
+    }
+
+    /// Waits until a node holds both addresses of the first VIP, and it alone serves them.
+    fn rests_on(&self, node: &str, bound: Duration) {
+        let began = Instant::now();
+        self.held(vips(0), &format!("{node} holds"), |name| name == node);
+        println!("{node} holds after {:?}", began.elapsed());
+        assert!(began.elapsed() <= bound, "{:?}", began.elapsed());
+        self.served_by(vips(0), &[node], bound);
     }
 
     /// What a node sees of the backends of a VIP.

@@ -1,6 +1,6 @@
 //! Health checks of VIPs of mode `local`: where a node's own program is not well, the VIP is not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use vipd_core::health::Sight;
@@ -15,15 +15,6 @@ const PACE: Pace = Pace {
     fall: 2,
     rise: 1,
 };
-
-/// Waits until a node holds both addresses and serves them.
-fn on(site: &Site, node: &str, bound: Duration) {
-    let began = Instant::now();
-    site.held(vips(0), &format!("{node} holds"), |name| name == node);
-    println!("{node} holds after {:?}", began.elapsed());
-    assert!(began.elapsed() <= bound, "{:?}", began.elapsed());
-    site.served_by(vips(0), &[node], bound);
-}
 
 #[test]
 fn a_vip_of_mode_local_is_where_the_nodes_own_program_is_well() {
@@ -42,11 +33,11 @@ fn a_vip_of_mode_local_is_where_the_nodes_own_program_is_well() {
     // n3 has no such program: if the VIP begins there, it leaves.
     let first = site.held(vips(0), "n1 or n2", |name| name != "n3").name();
     let other = if first == "n1" { "n2" } else { "n1" };
-    on(&site, first, PATIENCE);
+    site.rests_on(first, PATIENCE);
 
     // Perhaps by way of n3, if nobody had time to ask there.
     site.patient(first).falls_ill();
-    on(&site, other, PACE.falls() * 2);
+    site.rests_on(other, PACE.falls() * 2);
     site.told("www", &[&format!("{first} -> "), "all backends down"]);
     // Where it is well nowhere, it stays: n3, which is next, has no such program.
     let none = [("n3", "refused")];
@@ -55,11 +46,11 @@ fn a_vip_of_mode_local_is_where_the_nodes_own_program_is_well() {
     let own = [(other, "status 503")];
     site.sees_down(other, "www", &own, PACE.falls());
     std::thread::sleep(PACE.interval);
-    on(&site, other, PATIENCE);
+    site.rests_on(other, PATIENCE);
 
     // Good news is believed when it has lasted.
     site.patient(first).gets_well();
     let lasting = Duration::from_nanos(Sight::FIRST.0);
-    on(&site, first, PACE.rises() + lasting + SLACK);
+    site.rests_on(first, PACE.rises() + lasting + SLACK);
     println!("{:?}", history.elections(vips(0)[0]));
 }
