@@ -326,7 +326,12 @@ impl Node {
     /// An own address beside `address`: on an interface that is up, in a subnet with it; else another one of its family.
     #[must_use]
     pub fn beside(&self, address: IpAddr) -> Option<IpAddr> {
-        beside(&self.interfaces, address)
+        let up = self.interfaces.iter().filter(|interface| interface.up);
+        let own = up.flat_map(|interface| interface.prefixes.iter());
+        let family = Family::of(address);
+        let mut own = own.filter(|prefix| Family::of(prefix.address) == family);
+        let beside = own.clone().find(|prefix| prefix.contains(address));
+        beside.or_else(|| own.next()).map(|prefix| prefix.address)
     }
 
     /// Whether `address` is the node's own: where peers reach it, or on one of its interfaces.
@@ -364,15 +369,6 @@ impl Node {
     }
 }
 
-fn beside(interfaces: &[Interface], address: IpAddr) -> Option<IpAddr> {
-    let up = interfaces.iter().filter(|interface| interface.up);
-    let own = up.flat_map(|interface| interface.prefixes.iter());
-    let family = Family::of(address);
-    let mut own = own.filter(|prefix| Family::of(prefix.address) == family);
-    let beside = own.clone().find(|prefix| prefix.contains(address));
-    beside.or_else(|| own.next()).map(|prefix| prefix.address)
-}
-
 /// The voter sets of one membership entry: one, or two while the change is joint. Support and takeovers need a
 /// majority of each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -404,45 +400,6 @@ mod tests {
     use super::*;
     use ipnet::IpNet;
     use proptest::prelude::*;
-
-    fn interface(name: &str, up: bool, own: &[&str]) -> Interface {
-        let prefix = |own: &&str| {
-            let own: IpNet = own.parse().unwrap();
-            Prefix {
-                address: own.addr(),
-                len: own.prefix_len(),
-            }
-        };
-        Interface {
-            name: name.into(),
-            up,
-            prefixes: own.iter().map(prefix).collect(),
-            mac: Mac::default(),
-        }
-    }
-
-    #[test]
-    fn a_nodes_own_address_beside_another_is_in_its_subnet_or_at_least_of_its_family() {
-        let interfaces = [
-            interface("lan0", true, &["192.0.2.1/24", "2001:db8::1/64"]),
-            interface("lan1", true, &["198.51.100.1/24"]),
-            interface("lan2", false, &["203.0.113.1/24"]),
-        ];
-        for (address, own) in [
-            ("198.51.100.7", Some("198.51.100.1")),
-            ("192.0.2.7", Some("192.0.2.1")),
-            ("203.0.113.7", Some("192.0.2.1")),
-            ("2001:db8:1::7", Some("2001:db8::1")),
-        ] {
-            let own = own.map(|own| own.parse().unwrap());
-            let found = beside(&interfaces, address.parse().unwrap());
-            assert_eq!(found, own, "{address}");
-        }
-        assert_eq!(
-            beside(&interfaces[1..], "2001:db8::7".parse().unwrap()),
-            None
-        );
-    }
 
     proptest! {
         #[test]

@@ -31,6 +31,15 @@ fn withdraws(spec: &VipSpec) -> bool {
     check.is_some_and(|check| check.all_down == AllDown::Withdraw)
 }
 
+/// Whether what a node has said by one spec it would say by the other.
+fn asks_the_same(one: &VipSpec, other: &VipSpec) -> bool {
+    one.health == other.health
+        && one.mode == other.mode
+        && one.backends == other.backends
+        && one.traffic == other.traffic
+        && one.ports == other.ports
+}
+
 impl State {
     /// The nodes that have said of a VIP that all of its backends are down, as they see them.
     pub fn blind_to(&self, vip: &Name) -> impl Iterator<Item = NodeId> + '_ {
@@ -159,22 +168,7 @@ impl State {
 
     /// What was said of a VIP that is asked for in another way was said of another one.
     pub(super) fn forget_sight(&mut self, old: &Vip, new: Option<&VipSpec>) {
-        let same = new.is_some_and(|new| {
-            let old = &old.spec;
-            (
-                &old.health,
-                &old.backends,
-                old.mode,
-                old.traffic,
-                &old.ports,
-            ) == (
-                &new.health,
-                &new.backends,
-                new.mode,
-                new.traffic,
-                &new.ports,
-            )
-        });
+        let same = new.is_some_and(|new| asks_the_same(&old.spec, new));
         if !same {
             self.blind.remove(&old.name);
         }

@@ -68,20 +68,18 @@ pub(super) fn patients(state: &State, me: NodeId) -> Patients {
             patients.leaving.insert(vip.name.clone(), Leaving { told });
         }
         if vip.spec.mode == Mode::Local {
-            let me = state.node(me);
-            let port = check.port_of(&vip.spec, 0);
-            let own = vip.addresses.iter().filter_map(|at| me?.beside(*at));
-            let own = own.map(|address| Endpoint { address, port });
-            patients.all.extend(own.map(|endpoint| {
+            let (me, port) = (state.node(me), check.port_of(&vip.spec, 0));
+            for address in vip.addresses.iter().filter_map(|at| me?.beside(*at)) {
                 let patient = Patient {
-                    at: SocketAddr::new(endpoint.address, port),
+                    at: SocketAddr::new(address, port),
                     check: check.clone(),
                     counts: true,
                     holds,
                     from: None,
                 };
-                ((vip.name.clone(), endpoint), patient)
-            }));
+                let endpoint = Endpoint { address, port };
+                patients.all.insert((vip.name.clone(), endpoint), patient);
+            }
         }
         for (endpoint, backend) in &vip.spec.backends {
             let port = check.port_of(&vip.spec, endpoint.port);

@@ -73,6 +73,50 @@ fn a_vip_of_mode_local_leaves_a_node_whose_own_program_is_down_until_it_is_anoth
     assert_eq!(blind(&c), 0);
 }
 
+#[test]
+fn a_nodes_program_is_asked_in_the_subnet_of_the_vip_or_at_least_in_its_family() {
+    let interface = |name: &str, up: bool, own: &[(&str, u8)]| Interface {
+        name: name.into(),
+        prefixes: own
+            .iter()
+            .map(|(own, len)| Prefix {
+                address: ip(own),
+                len: *len,
+            })
+            .collect(),
+        ..subnets(up).remove(0)
+    };
+    let mut c = cluster();
+    let node = c.id("n1");
+    let interfaces = alloc::vec![
+        interface("lan0", true, &[("192.0.2.1", 24), ("2001:db8::1", 64)]),
+        interface("lan1", true, &[("198.51.100.1", 24)]),
+        interface("lan2", false, &[("203.0.113.1", 24)]),
+    ];
+    c.apply(Command::NodeReport {
+        node,
+        interfaces,
+        membership: 0,
+    })
+    .unwrap();
+    let beside = |c: &Cluster, vip| c.state.node(node).unwrap().beside(ip(vip));
+    for (vip, own) in [
+        ("198.51.100.7", "198.51.100.1"),
+        ("192.0.2.7", "192.0.2.1"),
+        ("203.0.113.7", "192.0.2.1"),
+        ("2001:db8:1::7", "2001:db8::1"),
+    ] {
+        assert_eq!(beside(&c, vip), Some(ip(own)), "{vip}");
+    }
+    c.apply(Command::NodeReport {
+        node,
+        interfaces: alloc::vec![interface("lan1", true, &[("198.51.100.1", 24)])],
+        membership: 0,
+    })
+    .unwrap();
+    assert_eq!(beside(&c, "2001:db8::7"), None);
+}
+
 fn says(c: &mut Cluster, node: &str, down: bool) -> Outcome {
     let node = c.id(node);
     let vip = name("www");
